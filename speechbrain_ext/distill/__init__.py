@@ -1,0 +1,1 @@
+"""Frozen teachers, distillation losses and the weights between their terms."""

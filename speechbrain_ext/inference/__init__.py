@@ -1,0 +1,1 @@
+"""Trained models on disk: experiment folders, embeddings of files, exported model folders."""

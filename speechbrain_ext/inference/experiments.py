@@ -1,0 +1,124 @@
+"""Trained models as experiment folders hold them.
+
+An experiment folder has ``hyperparams.yaml``, from which the encoder is built, and
+``save/embedding_model.safetensors``, the weights that training selected. HyperPyYAML can run any code:
+load a folder only from somebody you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import ruamel.yaml
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+
+WEIGHTS = Path("save")  # holds embedding_model.safetensors and classifier.safetensors
+ENCODER_KEYS = ("compute_features", "mean_var_norm", "embedding_model")
+
+
+def save_weights(
+    folder: str | os.PathLike[str],
+    module: nn.Module,
+    metadata: dict[str, str],
+    name: str = "embedding_model",
+) -> Path:
+    """Write weights that later steps read.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder.
+    module : Module
+        The network to keep.
+    metadata : dict
+        Where the weights come from, kept in the file's header.
+    name : str
+        What the network is in the experiment: ``embedding_model`` or ``classifier``.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    path = Path(folder) / WEIGHTS / f"{name}.safetensors"
+    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata=metadata)
+    return path
+
+
+def encoder_yaml(folder: str | os.PathLike[str]) -> str:
+    """The part of an experiment's ``hyperparams.yaml`` that describes its encoder.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or lacks one of the encoder's parts.
+    """
+    path = Path(folder) / "hyperparams.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: {folder} is not an experiment folder, train it first")
+    yaml = ruamel.yaml.YAML()
+    tree = yaml.load(path.read_text(encoding="utf-8"))
+    missing = [key for key in ENCODER_KEYS if key not in tree]
+    if missing:
+        raise UserError(f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}")
+    text = io.StringIO()
+    yaml.dump({key: tree[key] for key in ENCODER_KEYS}, text)
+    return text.getvalue()
+
+
+def load_encoder(folder: str | os.PathLike[str]) -> SpeakerEncoder:
+    """Build the trained encoder of an experiment folder. Its YAML is executed: trust the folder first.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder.
+
+    Returns
+    -------
+    SpeakerEncoder
+        On the CPU, in eval mode.
+
+    Raises
+    ------
+    UserError
+        When the folder holds no finished training, or its weights do not fit its YAML.
+    """
+    text = encoder_yaml(folder)
+    path = Path(folder) / WEIGHTS / "embedding_model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: the training of {folder} has not finished, run it first")
+    encoder = SpeakerEncoder(**load_hyperpyyaml(text))
+    try:
+        encoder.embedding_model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path} does not fit {folder}/hyperparams.yaml: {error}") from None
+    return encoder.eval()
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """A hash of all parameters and buffers, by name.
+
+    Example
+    -------
+    >>> weights_sha256(nn.Linear(2, 2)) == weights_sha256(nn.Linear(2, 2))
+    False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Whole networks: front ends, students, teachers and the encoder that joins them."""

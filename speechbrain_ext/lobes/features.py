@@ -1,0 +1,80 @@
+"""Front ends: from waveforms to what an embedding model reads.
+
+A front end maps ``(wavs, lengths)`` to features (B, T, F), and ``num_frames`` tells how many of them
+belong to an utterance of a given number of samples.
+"""
+
+from __future__ import annotations
+
+import torch
+import torchaudio
+from speechbrain.utils.autocast import fwd_default_precision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LogMel(nn.Module):
+    """Log-mel energies of Hamming windows of 25 ms every 10 ms, without gradient.
+
+    The front end of voxceleb_trainer without its pre-emphasis: frame t is centred on sample
+    ``t * hop_length`` and the waveform is reflected at both of its ends. Given ``lengths``, it is
+    reflected at the end of each utterance, so that padding changes no frame.
+
+    Arguments
+    ---------
+    n_mels : int
+        Mel bands F.
+    sample_rate : int
+        Samples per second.
+
+    Example
+    -------
+    >>> LogMel()(torch.randn(2, 32000)).shape
+    torch.Size([2, 201, 80])
+    """
+
+    def __init__(self, n_mels: int = 80, sample_rate: int = 16000) -> None:
+        super().__init__()
+        self.n_fft = 512
+        self.hop_length = 160
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate,
+            n_fft=self.n_fft,
+            win_length=400,
+            hop_length=self.hop_length,
+            window_fn=torch.hamming_window,
+            n_mels=n_mels,
+            center=False,
+        )
+
+    @torch.no_grad()
+    @fwd_default_precision(cast_inputs=torch.float32)
+    def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Compute features.
+
+        Arguments
+        ---------
+        wavs : Tensor
+            Waveforms (B, samples), more than 256 samples each.
+        lengths : Tensor, optional
+            Relative lengths (B,).
+
+        Returns
+        -------
+        Tensor
+            Log energies (B, T, F), T = samples // 160 + 1. Frames after an utterance's
+            ``num_frames`` hold no meaning.
+        """
+        margin = self.n_fft // 2
+        if lengths is None:
+            padded = F.pad(wavs, (margin, margin), mode="reflect")
+        else:
+            samples = torch.round(lengths * wavs.shape[1]).long().unsqueeze(1)
+            steps = torch.arange(-margin, wavs.shape[1] + margin, device=wavs.device).abs()
+            mirrored = torch.where(steps < samples, steps, 2 * (samples - 1) - steps)
+            padded = wavs.gather(1, mirrored.clamp(min=0, max=wavs.shape[1] - 1))
+        return torch.log(self.mel(padded) + 1e-6).transpose(1, 2)
+
+    def num_frames(self, samples: Tensor) -> Tensor:
+        """Frames of utterances of that many samples."""
+        return samples // self.hop_length + 1

@@ -1,0 +1,121 @@
+"""The MLP-Mixer student: small, attention-free, of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechbrain_ext.nnet.masking import frame_mask, zero_padding
+from speechbrain_ext.nnet.mixing import ChannelMixing, MixerBlock, PointwiseTokenMixing
+from speechbrain_ext.nnet.normalization import FrameBatchNorm
+from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling
+
+
+class MLPMixer(nn.Module):
+    """Speaker embeddings by a convolution, mixer blocks and attentive statistics pooling.
+
+    With its defaults it is the published V2 student of 2,664,576 parameters; with 256 channels, 8
+    blocks and expansion 4 it is V2_large, of 7,844,864.
+
+    Arguments
+    ---------
+    input_size : int
+        Bands F of the features.
+    channels : int
+        Channels C of every block.
+    num_blocks : int
+        Mixer blocks.
+    expansion : int
+        Hidden channels of the mixing MLPs, as a multiple of C.
+    groups : int
+        Groups of the token mixing; divides C.
+    lin_neurons : int
+        Embedding size D.
+    dropout : float
+        Dropout in the mixing MLPs.
+    token_mixing : callable
+        Class of the token mixing: made with ``channels, expansion, groups, dropout``.
+
+    Raises
+    ------
+    ValueError
+        When ``groups`` does not divide ``channels``.
+
+    Example
+    -------
+    >>> model = MLPMixer()
+    >>> model(torch.randn(2, 201, 80), torch.tensor([1.0, 0.6])).shape
+    torch.Size([2, 1, 512])
+    >>> sum(p.numel() for p in model.parameters())
+    2664576
+    """
+
+    def __init__(
+        self,
+        input_size: int = 80,
+        channels: int = 192,
+        num_blocks: int = 6,
+        expansion: int = 3,
+        groups: int = 4,
+        lin_neurons: int = 512,
+        dropout: float = 0.1,
+        token_mixing: Callable[..., nn.Module] = PointwiseTokenMixing,
+    ) -> None:
+        super().__init__()
+        self.front_conv = nn.Conv1d(input_size, channels, kernel_size=3, padding=1, bias=False)
+        self.front_norm = FrameBatchNorm(channels)
+        self.blocks = nn.ModuleList(
+            MixerBlock(
+                channels,
+                token_mixing=partial(
+                    token_mixing, expansion=expansion, groups=groups, dropout=dropout
+                ),
+                channel_mixing=partial(ChannelMixing, expansion=expansion, dropout=dropout),
+            )
+            for _ in range(num_blocks)
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.pooling = AttentiveStatisticsPooling(channels)
+        self.fc = nn.Linear(2 * channels, lin_neurons)
+        self.fc_norm = nn.BatchNorm1d(lin_neurons)
+
+    def forward(
+        self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Embed.
+
+        Arguments
+        ---------
+        feats : Tensor
+            Features (B, T, F).
+        lengths : Tensor, optional
+            Relative lengths (B,), in (0, 1].
+        intermediates : bool
+            Whether the blocks' outputs are wanted too.
+
+        Returns
+        -------
+        Tensor, or (Tensor, list of Tensor)
+            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every block.
+        """
+        mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
+        x = self.front_conv(zero_padding(feats, mask).transpose(1, 2)).transpose(1, 2)
+        x = F.relu(self.front_norm(x))
+        hidden: list[Tensor] = []
+        for block in self.blocks:
+            x = block(x, mask)
+            hidden.append(x)
+        pooled = self.pooling(self.norm(x), mask)
+        embedding = self.fc_norm(self.fc(pooled)).unsqueeze(1)
+        return (embedding, hidden) if intermediates else embedding
+
+    def forward_intermediates(
+        self, feats: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every block."""
+        embedding, hidden = self.forward(feats, lengths, intermediates=True)
+        return embedding, hidden  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Layers that whole networks are made of: mixing, pooling, recurrence, masking."""

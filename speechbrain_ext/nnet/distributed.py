@@ -1,0 +1,65 @@
+"""Batch normalisation over several processes on CPUs, where PyTorch has none."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
+
+
+class CPUSyncBatchNorm(nn.Module):
+    """What ``torch.nn.SyncBatchNorm`` does on GPUs, for 2-D inputs on CPUs; takes over a BatchNorm1d.
+
+    Parameters and buffers are the original's own and keep its names in a state dict.
+
+    Arguments
+    ---------
+    norm : BatchNorm1d
+        The layer to take over.
+
+    Example
+    -------
+    >>> layer = CPUSyncBatchNorm(nn.BatchNorm1d(4)).eval()
+    >>> layer(torch.randn(3, 4)).shape, sorted(layer.state_dict())[:2]
+    (torch.Size([3, 4]), ['bias', 'num_batches_tracked'])
+    """
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.eps, self.momentum = norm.eps, norm.momentum
+        self.weight, self.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C) by the statistics of all processes' inputs together."""
+        if not self.training:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        count = all_reduce(torch.tensor([float(len(x))]))
+        mean = all_reduce(x.sum(dim=0)) / count
+        variance = all_reduce((x - mean).square().sum(dim=0)) / count
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def sync_batch_norm_on_cpu(module: nn.Module) -> None:
+    """Replace every BatchNorm1d inside ``module`` in place.
+
+    Example
+    -------
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    >>> sync_batch_norm_on_cpu(model)
+    >>> type(model[1]).__name__
+    'CPUSyncBatchNorm'
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d):
+            setattr(module, name, CPUSyncBatchNorm(child))
+        else:
+            sync_batch_norm_on_cpu(child)

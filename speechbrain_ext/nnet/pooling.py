@@ -1,0 +1,62 @@
+"""From frames to one vector."""
+
+from __future__ import annotations
+
+import torch
+from speechbrain.utils.autocast import fwd_default_precision
+from torch import Tensor, nn
+
+
+class AttentiveStatisticsPooling(nn.Module):
+    """Attention-weighted mean and standard deviation over time.
+
+    Okabe et al., "Attentive Statistics Pooling for Deep Speaker Embedding", Interspeech 2018. The
+    attention is Linear, tanh, Linear and a softmax over time.
+
+    Arguments
+    ---------
+    channels : int
+        Channels C of the frames, and of the hidden layer of the attention.
+    per_channel : bool
+        Whether every channel has its own weights over time; otherwise all share one.
+
+    Example
+    -------
+    >>> AttentiveStatisticsPooling(8)(torch.randn(2, 50, 8)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, channels: int, per_channel: bool = True) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(
+            nn.Linear(channels, channels),
+            nn.Tanh(),
+            nn.Linear(channels, channels if per_channel else 1),
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pool.
+
+        Arguments
+        ---------
+        x : Tensor
+            Frames (B, T, C).
+        mask : Tensor, optional
+            True inside the utterance (B, T, 1).
+
+        Returns
+        -------
+        Tensor
+            Means then standard deviations (B, 2C), float32.
+        """
+        return self._statistics(x, self.attention(x), mask)
+
+    # In half precision the difference of squares below loses what it measures.
+    @fwd_default_precision(cast_inputs=torch.float32)
+    def _statistics(self, x: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            scores = scores.masked_fill(~mask.bool(), float("-inf"))
+        weights = torch.softmax(scores, dim=1)
+        mean = (weights * x).sum(dim=1)
+        variance = (weights * x.square()).sum(dim=1) - mean.square()
+        return torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=-1)

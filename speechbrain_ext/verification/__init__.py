@@ -1,0 +1,1 @@
+"""Trial lists, scores, metrics and plots of speaker verification."""
