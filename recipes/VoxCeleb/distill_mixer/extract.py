@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Embed the utterances of a corpus, each once.
+
+    python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests --sets valid test
+    torchrun --standalone --nproc_per_node 4 extract.py exp/mini/v2/seed_1 --manifests ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from speechbrain.utils.distributed import ddp_init_group, if_main_process, infer_device
+from tqdm import tqdm
+
+from local.data import read_manifest
+from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
+from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
+
+
+def main() -> None:
+    """Write ``embeddings/<set>.npz`` into the experiment folder."""
+    parser = argparse.ArgumentParser(description="Embed the utterances of a corpus, each once.")
+    parser.add_argument("experiment", type=Path, help="folder of a finished training")
+    parser.add_argument("--manifests", type=Path, required=True, help="folder made by stage 1")
+    parser.add_argument("--sets", nargs="+", default=["valid", "test"], help="manifests to embed")
+    parser.add_argument("--max_batch_seconds", type=float, default=60.0, help="speech in a batch")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes that read files")
+    parser.add_argument("--device", help="cpu, cuda:0, ...; the best there is by default")
+    args = parser.parse_args()
+
+    device = args.device or infer_device()
+    backend = "gloo" if device == "cpu" else "nccl"
+    ddp_init_group({"distributed_backend": backend, "device": device})
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+    encoder = load_encoder(args.experiment).to(device)
+    for name in args.sets:
+        rows = read_manifest(args.manifests / f"{name}.csv")
+        loader = utterance_loader(rows, args.max_batch_seconds, args.num_workers, rank, world_size)
+        vectors: dict[str, np.ndarray] = {}
+        for batch in tqdm(loader, desc=f"embedding {name}", disable=not if_main_process()):
+            vectors.update(embed_batch(encoder, batch, device))
+        vectors = gather_embeddings(vectors)
+        if if_main_process():
+            ids = [row["ID"] for row in rows]
+            embeddings = Embeddings(ids, np.stack([vectors[i] for i in ids]), weights_sha256(encoder))
+            path = args.experiment / "embeddings" / f"{name}.npz"
+            save_embeddings(path, embeddings)
+            print(f"{len(ids)} embeddings of {args.experiment} in {path}")
+
+
+if __name__ == "__main__":
+    with friendly_exit():
+        main()

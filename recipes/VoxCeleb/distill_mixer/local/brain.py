@@ -1,0 +1,343 @@
+"""What the trainings of teacher and student have in common."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
+from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from local.checkpoints import recover, save
+from local.data import CropBatch, crop_dataset, read_manifest
+from local.meter import EpochMeter
+from speechbrain_ext.distill.objective import Objective
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import save_weights
+from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
+from speechbrain_ext.verification.embeddings import Embeddings
+from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
+from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.trials import read_trials
+
+logger = get_logger(__name__)
+
+
+class Forward(NamedTuple):
+    """What the networks made of a batch: embeddings (B, D), speaker logits (B, 1, S)."""
+
+    feats: Tensor
+    embedding: Tensor
+    logits: Tensor
+    hidden: list[Tensor]
+
+
+class SpeakerBrain(sb.Brain):
+    """Trains a speaker-embedding network on crops and selects it by trials of held-out speakers.
+
+    A subclass gives ``objective(forward, batch)``, the weighted terms of its loss, and may add to
+    ``epoch_figures``.
+    """
+
+    #: Whether the embedding model's hidden outputs are wanted in training.
+    wants_hidden = False
+
+    def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
+        super().__init__(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"],
+        )
+        # The bare modules, not their DDP wrappers: validation must not wait for other processes.
+        self.encoder = SpeakerEncoder(
+            hparams["compute_features"], hparams["mean_var_norm"], hparams["embedding_model"]
+        )
+        self.meter = EpochMeter()
+        self.checkpointer.add_recoverable("meter", self.meter)
+        self.label_encoder = self._encode_speakers()
+        self.train_data = crop_dataset(
+            self.hparams.train_csv,
+            self.hparams.crop_reader,
+            self.label_encoder,
+            self.hparams.crops_per_utterance,
+        )
+        self.sampler = ReproducibleRandomSampler(self.train_data, seed=self.hparams.seed)
+        self.trials = read_trials(self.hparams.valid_trials)
+        self.valid_embeddings: dict[str, np.ndarray] = {}
+        self.batch_ids: list[str] = []
+        self.unreadable = 0
+        self.bar: tqdm | None = None
+
+    def objective(self, forward: Forward, batch: CropBatch) -> Objective:
+        """The terms of the loss of a batch, and their weights."""
+        raise NotImplementedError
+
+    def epoch_figures(self, averages: dict[str, float]) -> dict[str, float]:
+        """Figures of an epoch that follow from its averages."""
+        return {}
+
+    def epoch_meta(self) -> dict[str, float]:
+        """Settings in force during an epoch."""
+        return {}
+
+    # Data
+
+    def _encode_speakers(self) -> CategoricalEncoder:
+        path = Path(self.hparams.save_folder) / "label_encoder.txt"
+        encoder = CategoricalEncoder()
+        encoder.update_from_iterable(
+            sorted({row["spk_id"] for row in read_manifest(self.hparams.train_csv)})
+        )
+        encoder.expect_len(self.hparams.num_speakers)
+        if if_main_process():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            encoder.save(path)
+        return encoder
+
+    def train(self) -> None:
+        """Train to the last epoch, from the last checkpoint when there is one, and keep the best."""
+        batch_size = self.hparams.batch_size
+        if len(self.train_data) < batch_size * self._world_size():
+            raise UserError(
+                f"{self.hparams.train_csv} gives {len(self.train_data)} crops an epoch, fewer than one "
+                f"batch of {batch_size}: lower --batch_size or raise --crops_per_utterance"
+            )
+        loader = self.make_dataloader(
+            self.train_data,
+            sb.Stage.TRAIN,
+            sampler=self.sampler,
+            batch_size=batch_size,
+            drop_last=self.hparams.drop_last,
+            num_workers=self.hparams.num_workers,
+            pin_memory=self.device_type == "cuda",
+            collate_fn=CropBatch,
+            # Its own generator: the workers' seeds must not take from the networks' random numbers.
+            generator=torch.Generator(),
+        )
+        self.steps_per_epoch = len(loader)
+        valid = utterance_loader(
+            read_manifest(self.hparams.valid_csv),
+            self.hparams.max_batch_seconds,
+            rank=self._rank(),
+            world_size=self._world_size(),
+        )
+        self.fit(self.hparams.epoch_counter, loader, valid, progressbar=False)
+        self._keep_best()
+
+    def _rank(self) -> int:
+        return torch.distributed.get_rank() if self.distributed_launch else 0
+
+    def _world_size(self) -> int:
+        return torch.distributed.get_world_size() if self.distributed_launch else 1
+
+    # Computation
+
+    def compute_forward(self, batch: CropBatch, stage: sb.Stage) -> Forward:
+        """Embed and classify the crops of a batch; they are all of one length."""
+        wavs = batch.to(self.device).sig.data
+        feats = self.modules.mean_var_norm(self.modules.compute_features(wavs))
+        hidden: list[Tensor] = []
+        if self.wants_hidden:
+            embedding, hidden = self.modules.embedding_model(feats, intermediates=True)
+        else:
+            embedding = self.modules.embedding_model(feats)
+        logits = self.modules.classifier(embedding)
+        return Forward(feats, embedding.squeeze(1), logits, hidden)
+
+    def compute_objectives(self, predictions: Forward, batch: CropBatch, stage: sb.Stage) -> Tensor:
+        """The loss of a batch; its terms and the accuracy go to the meter."""
+        objective = self.objective(predictions, batch)
+        labels = batch.spk_id_encoded.data.squeeze(1)
+        correct = (predictions.logits.squeeze(1).argmax(-1) == labels).float().mean()
+        self.meter.add(
+            len(batch.id), loss=objective.total, **objective.terms, accuracy=correct
+        )
+        return objective.total
+
+    def classification_loss(self, forward: Forward, batch: CropBatch) -> Tensor:
+        """Additive angular margin softmax against the speakers, in float32."""
+        labels = batch.spk_id_encoded.data  # (B, 1)
+        return self.hparams.compute_cost(forward.logits, labels)
+
+    def fit_batch(self, batch: CropBatch) -> Tensor:
+        """Learn from what could be read of a batch."""
+        self._count_unreadable(batch)
+        return super().fit_batch(batch)
+
+    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
+        """Embed a batch of whole utterances."""
+        with self.evaluation_ctx:
+            self.valid_embeddings.update(embed_batch(self.encoder, batch, self.device))
+        return torch.zeros(())
+
+    # Hooks of the loop
+
+    def on_fit_start(self) -> None:
+        """Prepare as SpeechBrain does, then recover from the last checkpoint that is whole."""
+        checkpointer, self.checkpointer = self.checkpointer, None
+        super().on_fit_start()
+        self.checkpointer = checkpointer
+        checkpointer.add_recoverable("optimizer", self.optimizer)
+        recover(checkpointer)
+
+    def _wrap_distributed(self) -> None:
+        if self.distributed_launch and self.device_type == "cpu":
+            for module in self.modules.values():
+                sync_batch_norm_on_cpu(module)
+        super()._wrap_distributed()
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Reset the figures; tell the data the epoch."""
+        self.stage_start = time.perf_counter()
+        if stage == sb.Stage.VALID:
+            self.valid_embeddings = {}
+            return
+        self.epoch = epoch or 0
+        if self.step == 0:
+            self.meter.reset()
+        self.unreadable = 0
+        self.hparams.crop_reader.epoch = self.epoch
+        self.sampler.set_epoch(self.epoch)
+        self.bar = tqdm(
+            desc=f"epoch {epoch}/{self.hparams.epoch_counter.limit}",
+            total=self.steps_per_epoch,
+            initial=self.step,
+            dynamic_ncols=True,
+            disable=self.noprogressbar or not if_main_process(),
+        )
+        self.batch_end = time.perf_counter()
+
+    def on_fit_batch_start(self, batch: CropBatch, should_step: bool) -> None:
+        """Note how long the batch was waited for; draw the step's random numbers from its place alone."""
+        self.data_wait = time.perf_counter() - self.batch_end
+        self.batch_ids = batch.id
+        place = np.random.SeedSequence([self.hparams.seed, self.epoch, self.step, self._rank()])
+        torch.manual_seed(int(place.generate_state(1)[0]))
+
+    def on_fit_batch_end(
+        self, batch: CropBatch, outputs: Forward, loss: Tensor, should_step: bool
+    ) -> None:
+        """Move the progress bar."""
+        now = time.perf_counter()
+        self.meter.sums["seconds"] += now - self.batch_end
+        self.meter.sums["waited"] += self.data_wait
+        self.batch_end = now
+        if self.bar is not None and not self.bar.disable:
+            averages = self.meter.averages()
+            shown = {key: averages[key] for key in ("loss", "accuracy")} | self.epoch_figures(averages)
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            self.bar.update()
+
+    def check_loss_isfinite(self, loss: Tensor) -> None:
+        """Name the utterances of a batch whose loss is not finite; stop when SpeechBrain's patience ends."""
+        if not torch.isfinite(loss):
+            logger.warning(f"The loss is {loss.item()} in a batch of: {', '.join(self.batch_ids)}")
+        try:
+            super().check_loss_isfinite(loss)
+        except ValueError:
+            raise UserError(
+                f"the loss was not finite in more than {self.nonfinite_patience} batches of epoch "
+                f"{self.epoch}, last with the utterances {', '.join(self.batch_ids)}: look at them, "
+                "or lower --lr"
+            ) from None
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """After training, average the figures; after validation, score, log and save."""
+        if stage == sb.Stage.TRAIN:
+            assert self.bar is not None
+            self.bar.close()
+            self.train_stats = self._train_figures()
+            return
+        valid_stats = self._score_valid()
+        old_lr, new_lr = self.hparams.lr_annealing(epoch)
+        sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
+        save(self.checkpointer, {"epoch": epoch, "eer": valid_stats["eer"]}, self.hparams.keep_checkpoints)
+        self.hparams.train_logger.log_stats(
+            {"epoch": epoch, "lr": old_lr, **self.epoch_meta()}, self.train_stats, valid_stats
+        )
+
+    # Their parts
+
+    def _count_unreadable(self, batch: CropBatch) -> None:
+        if not batch.unreadable:
+            return
+        self.unreadable += len(batch.unreadable)
+        logger.warning(f"Skipped, could not be read: {', '.join(batch.unreadable)}")
+        planned = self.steps_per_epoch * self.hparams.batch_size
+        if self.unreadable > self.hparams.max_unreadable * planned or not batch.id:
+            raise UserError(
+                f"{self.unreadable} of {planned} crops of epoch {self.epoch} could not be read, last "
+                f"{batch.unreadable[-1]}, more than the share max_unreadable "
+                f"{self.hparams.max_unreadable}: mend the files or run stage 1 again"
+            )
+
+    def _train_figures(self) -> dict[str, float]:
+        totals = self.meter.totals()
+        seconds, waited = totals.pop("seconds"), totals.pop("waited")
+        utterances = totals.pop("weight")
+        averages = {name: total / utterances for name, total in totals.items()}
+        everywhere = [self.unreadable]
+        if self.distributed_launch:
+            everywhere = [0] * self._world_size()
+            torch.distributed.all_gather_object(everywhere, self.unreadable)
+        return {
+            **averages,
+            **self.epoch_figures(averages),
+            "data_wait": waited / seconds,
+            "seconds": seconds / self._world_size(),
+            "utterances": int(utterances),
+            "skipped": sum(everywhere),
+        }
+
+    def _score_valid(self) -> dict[str, float]:
+        vectors = gather_embeddings(self.valid_embeddings)
+        embeddings = Embeddings(list(vectors), np.stack(list(vectors.values())), "")
+        if not np.isfinite(embeddings.vectors).all():
+            raise UserError(
+                f"the embeddings of {self.hparams.valid_csv} are not finite after epoch {self.epoch}: "
+                "the training has diverged, lower --lr"
+            )
+        scores = cosine_scores(self.trials, embeddings)
+        labels = self.trials.labels
+        return {
+            "eer": 100 * equal_error_rate(scores, labels)[0],
+            "min_dcf_0.01": min_dcf(scores, labels, 0.01)[0],
+            "min_dcf_0.05": min_dcf(scores, labels, 0.05)[0],
+            "seconds": time.perf_counter() - self.stage_start,
+        }
+
+    def _keep_best(self) -> None:
+        """Write the weights that later stages read."""
+        best: list[Checkpoint] = self.checkpointer.find_checkpoints(
+            min_key="eer", max_num_checkpoints=self.hparams.average_checkpoints
+        )
+        if not if_main_process():
+            return
+        epochs = [checkpoint.meta["epoch"] for checkpoint in best]
+        self.hparams.embedding_model.load_state_dict(average_checkpoints(best, "embedding_model"))
+        self.hparams.classifier.load_state_dict(average_checkpoints(best, "classifier"))
+        about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
+        folder = self.hparams.output_folder
+        save_weights(folder, self.hparams.embedding_model, about)
+        save_weights(folder, self.hparams.classifier, about, name="classifier")
+        logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")
+
+
+def share(objective_weight: float, term: float, total: float) -> float:
+    """The share of a weighted term in the total loss; 0 when the total is 0 or not a number."""
+    return objective_weight * term / total if total and math.isfinite(total) else 0.0

@@ -1,0 +1,142 @@
+"""HyperPyYAML files that build on one another.
+
+A file whose root carries ``!include:other.yaml`` is that file with some keys changed or added: what
+HyperPyYAML's ``!include:`` with overrides means for a value, said of a whole file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ruamel.yaml
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path
+
+INCLUDE = "!include:"
+# What may change between two runs into one folder: how long, how fast and where, but not what.
+FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
+FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds"}
+
+
+def load_hparams(path: str | os.PathLike[str], overrides: str = "") -> tuple[dict[str, Any], str]:
+    """Load a system's YAML with what it includes and the command line's overrides.
+
+    Arguments
+    ---------
+    path : str or path
+        The YAML file.
+    overrides : str
+        YAML text of ``key: value`` lines, as ``speechbrain.parse_arguments`` gives.
+
+    Returns
+    -------
+    (dict, str)
+        The loaded hyperparameters, and the resolved YAML text they were loaded from.
+
+    Raises
+    ------
+    UserError
+        For a missing file, an override of a key the file has not, or a value a class refuses.
+    """
+    tree = _read(Path(path))
+    changes = _parse(overrides)
+    for key in changes:
+        if key not in tree:
+            close = difflib.get_close_matches(key, tree, n=1)
+            hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
+            raise UserError(f"{path} has no key '{key}' to override: {hint}")
+    text = io.StringIO()
+    ruamel.yaml.YAML().dump(tree, text)
+    try:
+        resolved = resolve_references(io.StringIO(text.getvalue()), changes).getvalue()
+        return load_hyperpyyaml(resolved), resolved
+    except (ValueError, ruamel.yaml.YAMLError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
+    """Write ``hyperparams.yaml``, unless the folder was made with other settings.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder.
+    resolved : str
+        Resolved YAML text.
+
+    Raises
+    ------
+    UserError
+        When the folder's ``hyperparams.yaml`` says something else.
+    """
+    path = Path(folder) / "hyperparams.yaml"
+    if path.is_file():
+        yaml = ruamel.yaml.YAML()
+        old, new = yaml.load(path.read_text(encoding="utf-8")), yaml.load(resolved)
+        # What a class was given changes with the key it comes from.
+        explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
+        changed = [change for change in _changes(old, new) if change[1:] not in explained]
+        if changed:
+            key, before, after = changed[0]
+            raise UserError(
+                f"{folder} was made with other settings ({key}: {before} there, {after} now; "
+                f"{len(changed)} differences in all): choose another --output_folder or --seed, "
+                "or remove it"
+            )
+    with atomic_path(path) as temporary:
+        temporary.write_text(resolved, encoding="utf-8")
+
+
+def read_setting(folder: str | os.PathLike[str], key: str) -> Any:
+    """One plain value of an experiment's ``hyperparams.yaml``; none of its classes are made."""
+    path = Path(folder) / "hyperparams.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: {folder} is not an experiment folder, train it first")
+    return ruamel.yaml.YAML().load(path.read_text(encoding="utf-8")).get(key)
+
+
+def _read(path: Path) -> Any:
+    """The tree of a file on top of that of the file it includes."""
+    try:
+        tree = ruamel.yaml.YAML().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: give a YAML file of hparams/") from None
+    except ruamel.yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    tag = tree.tag.value or ""
+    if not tag.startswith(INCLUDE):
+        return tree
+    base = _read(path.parent / tag.removeprefix(INCLUDE))
+    base.update(tree)
+    return base
+
+
+def _parse(overrides: str) -> dict[str, Any]:
+    try:
+        changes = ruamel.yaml.YAML().load(overrides) or {}
+    except ruamel.yaml.YAMLError as error:
+        raise UserError(f"the overrides are not valid YAML: {error}") from None
+    if not isinstance(changes, Mapping):
+        raise UserError(f"'{overrides}' is not an override: write --key value")
+    return dict(changes)
+
+
+def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees differ: key, old value, new value."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if old.tag.value != new.tag.value:
+            yield key, old.tag.value, new.tag.value
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(before, after, f"{key}[{index}]")
+    elif str(old) != str(new):
+        yield key, old, new

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Train a speaker-embedding network with labels alone.
+
+    python train_teacher.py hparams/teacher.yaml --corpus_dir data/mini [--key value ...]
+    torchrun --standalone --nproc_per_node 4 train_teacher.py hparams/teacher.yaml --corpus_dir data/voxceleb
+"""
+
+from __future__ import annotations
+
+import sys
+
+from torch.nn import functional as F
+
+from local.brain import Forward, SpeakerBrain
+from local.data import CropBatch
+from local.training import run_training
+from speechbrain_ext.distill.objective import Objective
+from speechbrain_ext.errors import friendly_exit
+
+
+class TeacherBrain(SpeakerBrain):
+    """Classification, and reconstruction of the features where its weight is positive."""
+
+    @property
+    def wants_hidden(self) -> bool:  # type: ignore[override]
+        """Whether the reconstruction, made from the first hidden output, is wanted."""
+        return self.hparams.reconstruction_weight > 0
+
+    def objective(self, forward: Forward, batch: CropBatch) -> Objective:
+        """The classification loss and, beside it, the mean squared error of the rebuilt features."""
+        terms = {"classification": self.classification_loss(forward, batch)}
+        weights = {"classification": 1.0}
+        if self.wants_hidden:
+            rebuilt = self.hparams.embedding_model.decode(forward.hidden[0])
+            terms["reconstruction"] = F.mse_loss(rebuilt.float(), forward.feats)
+            weights["reconstruction"] = self.hparams.reconstruction_weight
+        return Objective(terms, weights)
+
+
+if __name__ == "__main__":
+    with friendly_exit():
+        run_training(TeacherBrain, sys.argv[1:])
