@@ -66,7 +66,7 @@ class CosineDistillation(nn.Module):
 
 
 class KLDistillation(nn.Module):
-    """KL divergence of softmax(student / T) from softmax(teacher / T), times T², averaged over the batch.
+    """KL divergence of softmax(student / T) from softmax(teacher / T), times T²; a batch mean.
 
     Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, with the dimensions of the
     embedding in the place of classes.

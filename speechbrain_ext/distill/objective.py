@@ -13,7 +13,8 @@ class Objective(NamedTuple):
     Example
     -------
     >>> import torch
-    >>> objective = Objective({"a": torch.tensor(2.0), "b": torch.tensor(4.0)}, {"a": 0.5, "b": 0.25})
+    >>> terms = {"a": torch.tensor(2.0), "b": torch.tensor(4.0)}
+    >>> objective = Objective(terms, {"a": 0.5, "b": 0.25})
     >>> objective.total
     tensor(2.)
     """

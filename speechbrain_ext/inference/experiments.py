@@ -1,8 +1,8 @@
 """Trained models as experiment folders hold them.
 
 An experiment folder has ``hyperparams.yaml``, from which the encoder is built, and
-``save/embedding_model.safetensors``, the weights that training selected. HyperPyYAML can run any code:
-load a folder only from somebody you trust.
+``save/embedding_model.safetensors``, the weights that training selected. HyperPyYAML can run any
+code: load a folder only from somebody you trust.
 """
 
 from __future__ import annotations
@@ -68,19 +68,28 @@ def encoder_yaml(folder: str | os.PathLike[str]) -> str:
     """
     path = Path(folder) / "hyperparams.yaml"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {folder} is not an experiment folder, train it first")
+        raise UserError(
+            f"{path} does not exist: {folder} is not an experiment folder, train it first"
+        )
+    return encoder_part(path.read_text(encoding="utf-8"), path)
+
+
+def encoder_part(text: str, path: str | os.PathLike[str]) -> str:
+    """The same of the YAML text of the file ``path``."""
     yaml = ruamel.yaml.YAML()
-    tree = yaml.load(path.read_text(encoding="utf-8"))
+    tree = yaml.load(text)
     missing = [key for key in ENCODER_KEYS if key not in tree]
     if missing:
-        raise UserError(f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}")
-    text = io.StringIO()
-    yaml.dump({key: tree[key] for key in ENCODER_KEYS}, text)
-    return text.getvalue()
+        raise UserError(
+            f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}"
+        )
+    part = io.StringIO()
+    yaml.dump({key: tree[key] for key in ENCODER_KEYS}, part)
+    return part.getvalue()
 
 
 def load_encoder(folder: str | os.PathLike[str]) -> SpeakerEncoder:
-    """Build the trained encoder of an experiment folder. Its YAML is executed: trust the folder first.
+    """Build the trained encoder of an experiment folder. Its YAML is executed: trust it first.
 
     Arguments
     ---------
@@ -100,7 +109,9 @@ def load_encoder(folder: str | os.PathLike[str]) -> SpeakerEncoder:
     text = encoder_yaml(folder)
     path = Path(folder) / WEIGHTS / "embedding_model.safetensors"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: the training of {folder} has not finished, run it first")
+        raise UserError(
+            f"{path} does not exist: the training of {folder} has not finished, run it first"
+        )
     encoder = SpeakerEncoder(**load_hyperpyyaml(text))
     try:
         encoder.embedding_model.load_state_dict(load_file(path))
@@ -120,5 +131,7 @@ def weights_sha256(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()

@@ -70,7 +70,8 @@ def read_audio(path: str) -> Tensor:
         raise UserError(f"{path} cannot be read ({error}): mend or remove it") from None
     if rate != SAMPLE_RATE or signal.shape[0] != 1:
         raise UserError(
-            f"{path} has {signal.shape[0]} channels at {rate} Hz: convert it to mono at {SAMPLE_RATE} Hz"
+            f"{path} has {signal.shape[0]} channels at {rate} Hz: "
+            f"convert it to mono at {SAMPLE_RATE} Hz"
         )
     return signal[0]
 
@@ -107,9 +108,7 @@ def utterance_loader(
             current.append(row)
         else:
             batches.append([row])
-    return DataLoader(
-        _Batches(batches[rank::world_size]), batch_size=None, num_workers=num_workers
-    )
+    return DataLoader(_Batches(batches[rank::world_size]), batch_size=None, num_workers=num_workers)
 
 
 @torch.no_grad()

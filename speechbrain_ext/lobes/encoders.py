@@ -60,7 +60,8 @@ class SpeakerEncoder(nn.Module):
         if lengths is not None:
             samples = torch.round(lengths * wavs.shape[1]).long()
             # In frames: a share of the samples is not exactly the same share of the frames.
-            lengths = self.compute_features.num_frames(samples) / feats.shape[1]
+            frames = self.compute_features.num_frames(samples)  # type: ignore[operator]
+            lengths = frames / feats.shape[1]
         feats = self.mean_var_norm(feats, lengths)
         if intermediates:
             return self.embedding_model(feats, lengths, intermediates=True)

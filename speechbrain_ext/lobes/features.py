@@ -1,7 +1,7 @@
 """Front ends: from waveforms to what an embedding model reads.
 
-A front end maps ``(wavs, lengths)`` to features (B, T, F), and ``num_frames`` tells how many of them
-belong to an utterance of a given number of samples.
+A front end maps ``(wavs, lengths)`` to features (B, T, F), and ``num_frames`` tells how many of
+them belong to an utterance of a given number of samples.
 """
 
 from __future__ import annotations

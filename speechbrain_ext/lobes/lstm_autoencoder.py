@@ -52,7 +52,7 @@ class ConvStack(nn.Module):
 
 
 class LSTMAutoencoder(nn.Module):
-    """Convolutional encoder, bidirectional LSTM, attentive pooling; 3,873,745 parameters by default.
+    """Convolutions, bidirectional LSTM, attentive pooling; 3,873,745 parameters by default.
 
     The decoder rebuilds the features from the encoder's output, for an auxiliary loss in training;
     the embedding does not depend on it.
@@ -127,8 +127,8 @@ class LSTMAutoencoder(nn.Module):
         Returns
         -------
         Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the encoder's output (B, T, latent_size)
-            and the output (B, T, 2 * lstm_size) of every LSTM layer.
+            Embeddings (B, 1, D); with ``intermediates`` also the encoder's output
+            (B, T, latent_size) and the output (B, T, 2 * lstm_size) of every LSTM layer.
         """
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
         latent = self.encoder(feats, mask)
@@ -140,7 +140,7 @@ class LSTMAutoencoder(nn.Module):
     def forward_intermediates(
         self, feats: Tensor, lengths: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings of :meth:`forward`, and the outputs of the encoder and of every LSTM layer."""
+        """The embeddings of :meth:`forward`, and the encoder's and every LSTM layer's output."""
         embedding, hidden = self.forward(feats, lengths, intermediates=True)
         return embedding, hidden  # type: ignore[return-value]
 

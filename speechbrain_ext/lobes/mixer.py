@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,6 +46,7 @@ class MLPMixer(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> model = MLPMixer()
     >>> model(torch.randn(2, 201, 80), torch.tensor([1.0, 0.6])).shape
     torch.Size([2, 1, 512])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class CPUSyncBatchNorm(nn.Module):
-    """What ``torch.nn.SyncBatchNorm`` does on GPUs, for 2-D inputs on CPUs; takes over a BatchNorm1d.
+    """What ``torch.nn.SyncBatchNorm`` does on GPUs, on CPUs; takes over a BatchNorm1d.
 
     Parameters and buffers are the original's own and keep its names in a state dict.
 
@@ -25,8 +25,13 @@ class CPUSyncBatchNorm(nn.Module):
     (torch.Size([3, 4]), ['bias', 'num_batches_tracked'])
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, norm: nn.BatchNorm1d) -> None:
         super().__init__()
+        assert norm.momentum is not None
         self.eps, self.momentum = norm.eps, norm.momentum
         self.weight, self.bias = norm.weight, norm.bias
         for name, buffer in norm.named_buffers():

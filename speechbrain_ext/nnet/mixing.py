@@ -1,8 +1,8 @@
 """The mixer block: ID-Conv, token mixing, channel mixing with Max-Feature-Map.
 
 From "A Speaker Verification System Based on a Modified MLP-Mixer Student Model for Transformer
-Compression" (IEEE Access 13, 2025), in the form published for mel features. All layers work channels
-last, (B, T, C): no transposition inside a block.
+Compression" (IEEE Access 13, 2025), in the form published for mel features. All layers work
+channels last, (B, T, C): no transposition inside a block.
 """
 
 from __future__ import annotations
@@ -83,12 +83,11 @@ class IDConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter (B, T, C); frames outside the utterance must be zero."""
-        taps = self.weight
         if self.training:
-            return x + self.norm(self._filter(x, taps))
+            return x + self.norm(self._filter(x, self.weight))
         # In eval mode normalisation and identity are part of the filter.
         scale, offset = self.norm.affine()
-        taps = taps * scale
+        taps = self.weight * scale
         taps = torch.stack([taps[0], taps[1] + 1, taps[2]])
         return self._filter(x, taps) + offset
 
@@ -99,7 +98,7 @@ class IDConv(nn.Module):
 
 
 class PointwiseTokenMixing(nn.Module):
-    """Token mixing as published: a grouped MLP on each frame; only the ID-Conv before it sees neighbours.
+    """Token mixing as published: a grouped MLP on each frame; only the ID-Conv sees neighbours.
 
     Arguments
     ---------
@@ -130,7 +129,7 @@ class PointwiseTokenMixing(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """Channel-mixing MLP whose hidden layer is a Max-Feature-Map: the larger of two halves, then GELU.
+    """Channel-mixing MLP with a Max-Feature-Map: the larger of two halves, then GELU.
 
     Arguments
     ---------

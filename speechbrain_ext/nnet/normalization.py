@@ -12,8 +12,8 @@ from speechbrain_ext.nnet.masking import frame_mask
 class UtteranceNorm(nn.Module):
     """Mean and variance normalisation of each band over the time of one utterance.
 
-    An instance normalisation without affine parameters (biased variance), as in the mel front end of
-    voxceleb_trainer, which leaves padded frames out and returns them as zeros. It stands where
+    An instance normalisation without affine parameters (biased variance), as in the mel front end
+    of voxceleb_trainer, which leaves padded frames out and returns them as zeros. It stands where
     SpeechBrain's recipes have ``mean_var_norm``.
 
     Arguments
@@ -77,7 +77,8 @@ class FrameBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # A member, not a base class: `convert_sync_batchnorm` replaces it and must leave the reshape.
+        # A member, not a base class: `convert_sync_batchnorm` replaces it and must not lose the
+        # reshape.
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,5 +88,7 @@ class FrameBatchNorm(nn.Module):
     def affine(self) -> tuple[Tensor, Tensor]:
         """The scale and offset (C,) each that this layer applies in eval mode."""
         norm = self.norm
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return scale, norm.bias - norm.running_mean * scale
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None and variance is not None  # they are, unless told otherwise
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return scale, norm.bias - mean * scale

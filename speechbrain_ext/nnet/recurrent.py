@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class BidirectionalLSTM(nn.Module):
     """Layers of two LSTMs, one reading each utterance forwards and one backwards from its own end.
 
-    ``torch.nn.LSTM(bidirectional=True)`` reads a padded batch backwards from the batch's end, or needs
-    packed sequences, which neither ONNX nor ``torch.compile`` can follow. Here the second direction
-    reads a copy of the batch in which every utterance is reversed in place.
+    ``torch.nn.LSTM(bidirectional=True)`` reads a padded batch backwards from the batch's end, or
+    needs packed sequences, which neither ONNX nor ``torch.compile`` can follow. Here the second
+    direction reads a copy of the batch in which every utterance is reversed in place.
 
     Arguments
     ---------

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Embed the utterances of a corpus, each once.
 
-    python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests --sets valid test
-    torchrun --standalone --nproc_per_node 4 extract.py exp/mini/v2/seed_1 --manifests ...
+python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests --sets valid test
+torchrun --standalone --nproc_per_node 4 extract.py exp/mini/v2/seed_1 --manifests ...
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def main() -> None:
         vectors = gather_embeddings(vectors)
         if if_main_process():
             ids = [row["ID"] for row in rows]
-            embeddings = Embeddings(ids, np.stack([vectors[i] for i in ids]), weights_sha256(encoder))
+            embeddings = Embeddings(
+                ids, np.stack([vectors[i] for i in ids]), weights_sha256(encoder)
+            )
             path = args.experiment / "embeddings" / f"{name}.npz"
             save_embeddings(path, embeddings)
             print(f"{len(ids)} embeddings of {args.experiment} in {path}")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Distil a student from a frozen teacher.
 
-    python train_distill.py hparams/v2.yaml --corpus_dir data/mini [--alpha 0.5 --key value ...]
-    torchrun --standalone --nproc_per_node 4 train_distill.py hparams/v2.yaml --corpus_dir data/voxceleb
+python train_distill.py hparams/v2.yaml --corpus_dir data/mini [--alpha 0.5 --key value ...]
+torchrun --standalone --nproc_per_node 4 train_distill.py hparams/v2.yaml ...
 """
 
 from __future__ import annotations

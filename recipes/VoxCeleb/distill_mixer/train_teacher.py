@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train a speaker-embedding network with labels alone.
 
-    python train_teacher.py hparams/teacher.yaml --corpus_dir data/mini [--key value ...]
-    torchrun --standalone --nproc_per_node 4 train_teacher.py hparams/teacher.yaml --corpus_dir data/voxceleb
+python train_teacher.py hparams/teacher.yaml --corpus_dir data/mini [--key value ...]
+torchrun --standalone --nproc_per_node 4 train_teacher.py hparams/teacher.yaml ...
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TeacherBrain(SpeakerBrain):
         return self.hparams.reconstruction_weight > 0
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
-        """The classification loss and, beside it, the mean squared error of the rebuilt features."""
+        """The classification loss and, where wanted, the error of the rebuilt features."""
         terms = {"classification": self.classification_loss(forward, batch)}
         weights = {"classification": 1.0}
         if self.wants_hidden:

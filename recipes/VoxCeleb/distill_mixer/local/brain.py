@@ -16,7 +16,6 @@ from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from local.checkpoints import recover, save
@@ -54,6 +53,7 @@ class SpeakerBrain(sb.Brain):
 
     #: Whether the embedding model's hidden outputs are wanted in training.
     wants_hidden = False
+    checkpointer: sb.utils.checkpoints.Checkpointer
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
         super().__init__(
@@ -110,12 +110,12 @@ class SpeakerBrain(sb.Brain):
         return encoder
 
     def train(self) -> None:
-        """Train to the last epoch, from the last checkpoint when there is one, and keep the best."""
+        """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
         batch_size = self.hparams.batch_size
         if len(self.train_data) < batch_size * self._world_size():
             raise UserError(
-                f"{self.hparams.train_csv} gives {len(self.train_data)} crops an epoch, fewer than one "
-                f"batch of {batch_size}: lower --batch_size or raise --crops_per_utterance"
+                f"{self.hparams.train_csv} gives {len(self.train_data)} crops an epoch, fewer than "
+                f"one batch of {batch_size}: lower --batch_size or raise --crops_per_utterance"
             )
         loader = self.make_dataloader(
             self.train_data,
@@ -164,9 +164,7 @@ class SpeakerBrain(sb.Brain):
         objective = self.objective(predictions, batch)
         labels = batch.spk_id_encoded.data.squeeze(1)
         correct = (predictions.logits.squeeze(1).argmax(-1) == labels).float().mean()
-        self.meter.add(
-            len(batch.id), loss=objective.total, **objective.terms, accuracy=correct
-        )
+        self.meter.add(len(batch.id), loss=objective.total, **objective.terms, accuracy=correct)
         return objective.total
 
     def classification_loss(self, forward: Forward, batch: CropBatch) -> Tensor:
@@ -223,7 +221,7 @@ class SpeakerBrain(sb.Brain):
         self.batch_end = time.perf_counter()
 
     def on_fit_batch_start(self, batch: CropBatch, should_step: bool) -> None:
-        """Note how long the batch was waited for; draw the step's random numbers from its place alone."""
+        """Note the wait for the batch; draw the step's random numbers from its place alone."""
         self.data_wait = time.perf_counter() - self.batch_end
         self.batch_ids = batch.id
         place = np.random.SeedSequence([self.hparams.seed, self.epoch, self.step, self._rank()])
@@ -239,12 +237,16 @@ class SpeakerBrain(sb.Brain):
         self.batch_end = now
         if self.bar is not None and not self.bar.disable:
             averages = self.meter.averages()
-            shown = {key: averages[key] for key in ("loss", "accuracy")} | self.epoch_figures(averages)
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            shown = {key: averages[key] for key in ("loss", "accuracy")} | self.epoch_figures(
+                averages
+            )
+            self.bar.set_postfix(
+                {name: f"{value:.3f}" for name, value in shown.items()}, refresh=False
+            )
             self.bar.update()
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
-        """Name the utterances of a batch whose loss is not finite; stop when SpeechBrain's patience ends."""
+        """Name the utterances behind a loss that is not finite; stop when patience ends."""
         if not torch.isfinite(loss):
             logger.warning(f"The loss is {loss.item()} in a batch of: {', '.join(self.batch_ids)}")
         try:
@@ -252,8 +254,8 @@ class SpeakerBrain(sb.Brain):
         except ValueError:
             raise UserError(
                 f"the loss was not finite in more than {self.nonfinite_patience} batches of epoch "
-                f"{self.epoch}, last with the utterances {', '.join(self.batch_ids)}: look at them, "
-                "or lower --lr"
+                f"{self.epoch}, last with the utterances {', '.join(self.batch_ids)}: look at "
+                "them, or lower --lr"
             ) from None
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
@@ -266,7 +268,11 @@ class SpeakerBrain(sb.Brain):
         valid_stats = self._score_valid()
         old_lr, new_lr = self.hparams.lr_annealing(epoch)
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
-        save(self.checkpointer, {"epoch": epoch, "eer": valid_stats["eer"]}, self.hparams.keep_checkpoints)
+        save(
+            self.checkpointer,
+            {"epoch": epoch, "eer": valid_stats["eer"]},
+            self.hparams.keep_checkpoints,
+        )
         self.hparams.train_logger.log_stats(
             {"epoch": epoch, "lr": old_lr, **self.epoch_meta()}, self.train_stats, valid_stats
         )
@@ -281,8 +287,8 @@ class SpeakerBrain(sb.Brain):
         planned = self.steps_per_epoch * self.hparams.batch_size
         if self.unreadable > self.hparams.max_unreadable * planned or not batch.id:
             raise UserError(
-                f"{self.unreadable} of {planned} crops of epoch {self.epoch} could not be read, last "
-                f"{batch.unreadable[-1]}, more than the share max_unreadable "
+                f"{self.unreadable} of {planned} crops of epoch {self.epoch} could not be read, "
+                f"last {batch.unreadable[-1]}, more than the share max_unreadable "
                 f"{self.hparams.max_unreadable}: mend the files or run stage 1 again"
             )
 
@@ -309,8 +315,8 @@ class SpeakerBrain(sb.Brain):
         embeddings = Embeddings(list(vectors), np.stack(list(vectors.values())), "")
         if not np.isfinite(embeddings.vectors).all():
             raise UserError(
-                f"the embeddings of {self.hparams.valid_csv} are not finite after epoch {self.epoch}: "
-                "the training has diverged, lower --lr"
+                f"the embeddings of {self.hparams.valid_csv} are not finite after epoch "
+                f"{self.epoch}: the training has diverged, lower --lr"
             )
         scores = cosine_scores(self.trials, embeddings)
         labels = self.trials.labels

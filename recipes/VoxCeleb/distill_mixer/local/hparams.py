@@ -15,6 +15,7 @@ from typing import Any
 
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
@@ -45,6 +46,15 @@ def load_hparams(path: str | os.PathLike[str], overrides: str = "") -> tuple[dic
     UserError
         For a missing file, an override of a key the file has not, or a value a class refuses.
     """
+    resolved = resolve_hparams(path, overrides)
+    try:
+        return load_hyperpyyaml(resolved), resolved
+    except (ValueError, ruamel.yaml.YAMLError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def resolve_hparams(path: str | os.PathLike[str], overrides: str = "") -> str:
+    """The YAML text that :func:`load_hparams` loads, with nothing of it made yet."""
     tree = _read(Path(path))
     changes = _parse(overrides)
     for key in changes:
@@ -55,8 +65,7 @@ def load_hparams(path: str | os.PathLike[str], overrides: str = "") -> tuple[dic
     text = io.StringIO()
     ruamel.yaml.YAML().dump(tree, text)
     try:
-        resolved = resolve_references(io.StringIO(text.getvalue()), changes).getvalue()
-        return load_hyperpyyaml(resolved), resolved
+        return resolve_references(io.StringIO(text.getvalue()), changes).getvalue()
     except (ValueError, ruamel.yaml.YAMLError) as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -98,7 +107,9 @@ def read_setting(folder: str | os.PathLike[str], key: str) -> Any:
     """One plain value of an experiment's ``hyperparams.yaml``; none of its classes are made."""
     path = Path(folder) / "hyperparams.yaml"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {folder} is not an experiment folder, train it first")
+        raise UserError(
+            f"{path} does not exist: {folder} is not an experiment folder, train it first"
+        )
     return ruamel.yaml.YAML().load(path.read_text(encoding="utf-8")).get(key)
 
 
@@ -119,8 +130,11 @@ def _read(path: Path) -> Any:
 
 
 def _parse(overrides: str) -> dict[str, Any]:
+    yaml = ruamel.yaml.YAML()
+    yaml.allow_duplicate_keys = True
     try:
-        changes = ruamel.yaml.YAML().load(overrides) or {}
+        # Of a key given twice YAML keeps the first, a command line means the last.
+        changes = yaml.load("\n".join(reversed(overrides.splitlines()))) or {}
     except ruamel.yaml.YAMLError as error:
         raise UserError(f"the overrides are not valid YAML: {error}") from None
     if not isinstance(changes, Mapping):
@@ -131,8 +145,9 @@ def _parse(overrides: str) -> dict[str, Any]:
 def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two trees differ: key, old value, new value."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        if old.tag.value != new.tag.value:
-            yield key, old.tag.value, new.tag.value
+        tags = [node.tag.value for node in (old, new) if isinstance(node, CommentedMap)]
+        if len(set(tags)) > 1:
+            yield key, tags[0], tags[1]
         for name in [*old, *(name for name in new if name not in old)]:
             yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

@@ -36,7 +36,7 @@ class EpochMeter:
         self.weight = 0.0
 
     def add(self, weight: float, **figures: Tensor | float) -> None:
-        """Add the averages of a batch of that weight. Tensors stay where they are: no waiting for a GPU."""
+        """Add a batch's averages. Tensors stay where they are: no waiting for a GPU."""
         self.weight += weight
         for name, value in figures.items():
             self.sums[name] = self.sums[name] + weight * (

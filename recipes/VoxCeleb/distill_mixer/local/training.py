@@ -12,7 +12,9 @@ from local.brain import SpeakerBrain
 from local.hparams import claim_folder, load_hparams
 
 
-def run_training(make_brain: Callable[[dict[str, Any], Any], SpeakerBrain], argv: list[str]) -> None:
+def run_training(
+    make_brain: Callable[[dict[str, Any], Any], SpeakerBrain], argv: list[str]
+) -> None:
     """Parse the command line, make the experiment folder, train.
 
     Arguments

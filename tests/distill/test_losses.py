@@ -1,0 +1,56 @@
+"""The distillation losses against their formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
+from speechbrain_ext.distill.objective import DistillationObjective, Objective
+
+
+@pytest.mark.parametrize(("size", "temperature"), [(512, 4.0), (64, 1.0)])
+def test_mse_is_the_cosine_loss_over_half_of_d_t_squared(size: int, temperature: float) -> None:
+    """Why distillation by MSE fails: with D 512 and T 4 it is the cosine loss divided by 4096."""
+    student, teacher = torch.randn(2, 8, size, dtype=torch.float64).unbind()
+    mse = MSEDistillation(temperature)(student, teacher)
+    cosine = CosineDistillation()(student, teacher)
+    assert mse.item() == pytest.approx(2 * cosine.item() / (size * temperature**2), rel=1e-5)
+
+
+def test_kl_by_its_definition() -> None:
+    student, teacher = torch.randn(2, 8, 16).unbind()
+    p, q = (torch.softmax(x / 4, dim=-1) for x in (teacher, student))
+    expected = (p * (p / q).log()).sum(dim=-1).mean() * 16
+    assert torch.allclose(KLDistillation(4.0)(student, teacher), expected, atol=1e-6)
+
+
+def test_cosine_ignores_length_and_teacher_gets_no_say_in_it() -> None:
+    student, teacher = torch.randn(2, 8, 16).unbind()
+    loss = CosineDistillation()
+    assert torch.allclose(loss(student, teacher), loss(3 * student, 0.1 * teacher), atol=1e-6)
+    assert loss(student, student).abs() < 1e-6
+    assert torch.allclose(loss(student, -student), torch.tensor(2.0))
+
+
+@pytest.mark.parametrize("loss", [MSEDistillation, KLDistillation])
+def test_temperature_must_be_positive(loss: type) -> None:
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+        loss(0)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+def test_alpha_must_be_a_share(alpha: float) -> None:
+    with pytest.raises(ValueError, match=r"alpha must lie in \[0, 1\]"):
+        DistillationObjective(CosineDistillation(), alpha)
+
+
+def test_objective_weighs_its_terms() -> None:
+    student, teacher = torch.randn(2, 8, 16).unbind()
+    objective = DistillationObjective(CosineDistillation(), 0.7)(
+        torch.tensor(3.0), student, teacher
+    )
+    distillation = CosineDistillation()(student, teacher)
+    assert torch.allclose(objective.total, 0.3 * 3 + 0.7 * distillation)
+    assert torch.equal(objective.terms["distillation"], distillation)
+    assert Objective({"only": torch.tensor(2.0)}, {"only": 1.0}).total == 2

@@ -1,0 +1,85 @@
+"""Each utterance is embedded once, the same in any batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import weights_sha256
+from speechbrain_ext.inference.extraction import embed_batch, read_audio, utterance_loader
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.features import LogMel
+from speechbrain_ext.lobes.mixer import MLPMixer
+from speechbrain_ext.nnet.normalization import UtteranceNorm
+
+SECONDS = [0.3, 1.0, 0.71, 1.0, 2.03, 0.505]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, str]]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, seconds in enumerate(SECONDS):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * 16000)), 16000)
+        rows.append({"ID": str(number), "wav": str(path), "duration": str(seconds)})
+    return rows
+
+
+def test_batches_hold_every_utterance_once_within_the_limit(rows: list[dict[str, str]]) -> None:
+    batches = list(utterance_loader(rows, max_batch_seconds=2.5))
+    assert sorted(name for batch in batches for name in batch.ids) == [str(n) for n in range(6)]
+    assert [len(batch.ids) for batch in batches] == [1, 2, 3]
+    assert all(batch.wavs.numel() <= 2.5 * 16000 for batch in batches)
+    assert batches[1].lengths is None and batches[2].lengths is not None
+
+
+def test_processes_share_the_batches_without_overlap(rows: list[dict[str, str]]) -> None:
+    parts = [
+        [
+            name
+            for batch in utterance_loader(rows, 1.1, rank=rank, world_size=3)
+            for name in batch.ids
+        ]
+        for rank in range(3)
+    ]
+    assert sorted(sum(parts, [])) == [str(n) for n in range(6)]
+
+
+def test_batched_equals_alone(rows: list[dict[str, str]]) -> None:
+    torch.manual_seed(0)
+    encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=2)).eval()
+    alone: dict[str, np.ndarray] = {}
+    together: dict[str, np.ndarray] = {}
+    for limit, out in ((0.0, alone), (60.0, together)):
+        for batch in utterance_loader(rows, max_batch_seconds=limit):
+            out.update(embed_batch(encoder, batch))
+    assert alone.keys() == together.keys()
+    for name, vector in alone.items():
+        assert np.abs(vector - together[name]).max() < 1e-5
+
+
+def test_an_unreadable_file_is_named(rows: list[dict[str, str]]) -> None:
+    Path(rows[0]["wav"]).write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"0\.wav cannot be read"):
+        for batch in utterance_loader(rows, num_workers=1):
+            embed_batch(torch.nn.Identity(), batch)
+
+
+def test_another_sample_rate_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(800), 8000)
+    with pytest.raises(UserError, match="x.wav has 1 channels at 8000 Hz"):
+        read_audio(str(tmp_path / "x.wav"))
+
+
+def test_the_hash_follows_every_weight() -> None:
+    layer = torch.nn.BatchNorm1d(4)
+    before = weights_sha256(layer)
+    assert before == weights_sha256(layer)
+    layer.get_buffer("running_mean")[2] += 1e-6
+    assert before != weights_sha256(layer)

@@ -1,0 +1,104 @@
+"""Systems that differ from their parent by what sets them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from local.hparams import load_hparams, read_setting
+from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import save_weights
+from tests.recipe.tiny import RECIPE, make_corpus
+
+MIXER = {"v1": 2_664_576, "v2": 2_664_576, "v2_kl": 2_664_576}
+MIXER |= {"v2_large": 7_844_864, "v2_large_low_alpha": 7_844_864}
+LOSSES = {
+    "v1": (MSEDistillation, 0.5),
+    "v2": (CosineDistillation, 0.7),
+    "v2_kl": (KLDistillation, 0.7),
+}
+LOSSES |= {"v2_large": (CosineDistillation, 0.7), "v2_large_low_alpha": (CosineDistillation, 0.4)}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpora") / "little")
+
+
+@pytest.fixture(scope="module")
+def teacher(corpus: Path) -> Path:
+    overrides = f"corpus_dir: {corpus}\noutput_folder: {corpus}/teacher"
+    hparams, text = load_hparams(RECIPE / "hparams" / "teacher.yaml", overrides)
+    model = hparams["embedding_model"]
+    assert sum(p.numel() for p in model.parameters()) == 3_873_745
+    save_weights(corpus / "teacher", model, {})
+    (corpus / "teacher" / "hyperparams.yaml").write_text(text)
+    return corpus / "teacher"
+
+
+@pytest.mark.parametrize("system", MIXER)
+def test_each_system_is_what_the_documents_tabulate(
+    system: str, corpus: Path, teacher: Path
+) -> None:
+    overrides = f"corpus_dir: {corpus}\nteacher_folder: {teacher}"
+    hparams, _ = load_hparams(RECIPE / "hparams" / f"{system}.yaml", overrides)
+    assert hparams["system"] == system
+    assert hparams["output_folder"] == f"exp/little/{system}/seed_1"
+    assert sum(p.numel() for p in hparams["embedding_model"].parameters()) == MIXER[system]
+    loss, alpha = LOSSES[system]
+    assert type(hparams["objective"].distillation) is loss and hparams["objective"].alpha == alpha
+    assert getattr(hparams["distillation"], "temperature", 4.0) == 4.0
+    assert hparams["num_speakers"] == 6 and hparams["classifier"].weight.shape == (6, 512)
+    assert hparams["embedding_model"] is hparams["modules"]["embedding_model"]
+
+
+def test_learning_rate_falls_from_the_first_epoch_on(corpus: Path) -> None:
+    hparams, _ = load_hparams(RECIPE / "hparams" / "teacher.yaml", f"corpus_dir: {corpus}")
+    steps = [hparams["lr_annealing"](epoch) for epoch in (1, 2)]
+    assert steps == [
+        (pytest.approx(5e-4), pytest.approx(4.9e-4)),
+        (pytest.approx(4.9e-4), pytest.approx(4.802e-4)),
+    ]
+
+
+def test_the_last_of_two_overrides_counts(corpus: Path) -> None:
+    overrides = f"corpus_dir: {corpus}\nlr: 1\nlr: 0.25"
+    assert load_hparams(RECIPE / "hparams" / "teacher.yaml", overrides)[0]["lr"] == 0.25
+
+
+def test_a_class_in_a_child_replaces_the_parents_whole(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text(
+        "size: 3\nlayer: !new:torch.nn.Linear\n  in_features: 2\n  out_features: !ref <size>\n"
+    )
+    (tmp_path / "child.yaml").write_text(
+        "!include:parent.yaml\nsize: 5\nlayer: !new:torch.nn.ReLU\n"
+    )
+    hparams, text = load_hparams(tmp_path / "child.yaml")
+    assert isinstance(hparams["layer"], torch.nn.ReLU) and hparams["size"] == 5
+    assert "Linear" not in text and "!ref" not in text
+    (tmp_path / "grandchild.yaml").write_text("!include:child.yaml\nsize: 7\n")
+    assert load_hparams(tmp_path / "grandchild.yaml")[0]["size"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: [1", "is not valid YAML"),
+        ("a: !ref <b>", "x.yaml"),
+        ("!include:no.yaml\na: 1", "no.yaml does not exist"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        load_hparams(tmp_path / "x.yaml")
+
+
+def test_reading_one_setting_makes_no_class(tmp_path: Path) -> None:
+    (tmp_path / "hyperparams.yaml").write_text("a: 1\nb: !new:no.such.Class\n")
+    assert read_setting(tmp_path, "a") == 1
+    with pytest.raises(UserError, match="not an experiment folder"):
+        read_setting(tmp_path / "other", "a")

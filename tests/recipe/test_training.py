@@ -1,0 +1,195 @@
+"""Teacher and student trained for real, on a corpus of seconds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, command, environment, make_corpus, run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exp") / "teacher"
+    result = run("train_teacher.py", *TEACHER, "--corpus_dir", corpus, "--output_folder", folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(corpus: Path, teacher: Path) -> Path:
+    folder = teacher.parent / "v2"
+    arguments = [*STUDENT, "--corpus_dir", corpus, "--teacher_folder", teacher]
+    result = run("train_distill.py", *arguments, "--output_folder", folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "save" / "embedding_model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path, tolerance: float) -> None:
+    first, second = weights_of(one), weights_of(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        # BatchNorm follows: the gradient of the bias is rounding error, which Adam magnifies.
+        if name in ("fc.bias", "fc_norm.running_mean"):
+            continue
+        assert torch.allclose(value.float(), second[name].float(), atol=tolerance, rtol=0), name
+
+
+def test_teacher_learns_and_logs(teacher: Path) -> None:
+    first, last = log_of(teacher)
+    assert last["train"]["loss"] < first["train"]["loss"]
+    assert first["epoch"] == 1 and first["lr"] == 0.0005 and last["lr"] == pytest.approx(0.00049)
+    assert last["train"]["utterances"] == 24 and last["train"]["skipped"] == 0
+    assert 0 <= last["valid"]["eer"] <= 100 and 0 <= last["train"]["data_wait"] <= 1
+    assert (teacher / "train_log.txt").read_text().count("epoch:") == 2
+    assert list((teacher / "tensorboard").iterdir())
+
+
+def test_student_logs_every_term_and_its_share(student: Path) -> None:
+    for line in log_of(student):
+        train = line["train"]
+        expected = 0.3 * train["classification"] + 0.7 * train["distillation"]
+        assert train["loss"] == pytest.approx(expected, rel=1e-5)
+        assert train["share"] == pytest.approx(
+            0.7 * train["distillation"] / train["loss"], rel=1e-5
+        )
+        assert line["alpha"] == 0.7
+
+
+def test_teacher_is_in_no_checkpoint_and_unchanged(student: Path, teacher: Path) -> None:
+    checkpoint = next((student / "save").glob("CKPT*"))
+    assert not [path for path in checkpoint.iterdir() if "teacher" in path.name]
+    optimizer = torch.load(checkpoint / "optimizer.ckpt", weights_only=True)
+    learned = sum(len(group["params"]) for group in optimizer["param_groups"])
+    model = torch.load(checkpoint / "embedding_model.ckpt", weights_only=True)
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    parameters = [name for name in model if not name.endswith(buffers)]
+    assert learned == len(parameters) + 1  # and the classifier's weight
+
+
+def test_warns_of_a_small_share(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    arguments = [
+        "hparams/v1.yaml",
+        *STUDENT[1:],
+        "--corpus_dir",
+        corpus,
+        "--teacher_folder",
+        teacher,
+    ]
+    result = run(
+        "train_distill.py", *arguments, "--output_folder", tmp_path, "--number_of_epochs", "1"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("of the loss in epoch 1, under 20%") == 1
+
+
+def test_reconstruction_is_a_term_of_the_teacher(corpus: Path, tmp_path: Path) -> None:
+    arguments = [*TEACHER, "--reconstruction_weight", "0.5", "--number_of_epochs", "1"]
+    result = run(
+        "train_teacher.py", *arguments, "--corpus_dir", corpus, "--output_folder", tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    train = log_of(tmp_path)[0]["train"]
+    assert train["loss"] == pytest.approx(train["classification"] + 0.5 * train["reconstruction"])
+
+
+def test_killed_inside_an_epoch_ends_where_an_undisturbed_run_ends(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """Bit for bit: crops, order and dropout follow from seed, epoch and step alone."""
+    arguments = [*TEACHER, "--corpus_dir", corpus, "--number_of_epochs", "3"]
+    arguments += ["--crops_per_utterance", "8", "--ckpt_interval_minutes", "0"]
+    arguments += ["--ckpt_interval_steps", "5"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run("train_teacher.py", *arguments, "--output_folder", whole).returncode == 0
+    process = subprocess.Popen(
+        command("train_teacher.py", *arguments, "--output_folder", killed),
+        cwd=RECIPE,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+
+    def inside_second_epoch() -> bool:
+        metas = [path.read_text() for path in (killed / "save").glob("CKPT*/CKPT.yaml")]
+        return (killed / "train_log.jsonl").exists() and any("intra" in meta for meta in metas)
+
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not inside_second_epoch() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(log_of(killed)) < 3
+    assert run("train_teacher.py", *arguments, "--output_folder", killed).returncode == 0
+    assert_same_weights(whole, killed, tolerance=0.0)
+    for one, other in zip(log_of(whole), log_of(killed), strict=True):
+        assert one["train"]["loss"] == pytest.approx(other["train"]["loss"], rel=1e-5)
+        assert one["valid"]["eer"] == other["valid"]["eer"]
+
+
+@pytest.mark.parametrize("script", ["train_teacher.py", "train_distill.py"])
+def test_two_processes_end_where_one_does(
+    script: str, corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """The same global batches, BatchNorm over both: within 1e-3 after two epochs, dropout off."""
+    if script == "train_teacher.py":
+        arguments = [*TEACHER, "--conv_dropout", "0", "--lstm_dropout", "0"]
+    else:
+        arguments = [*STUDENT, "--dropout", "0", "--teacher_folder", str(teacher)]
+    arguments += ["--corpus_dir", str(corpus)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    result = run(script, *arguments, "--output_folder", one)
+    assert result.returncode == 0, result.stderr
+    arguments += ["--batch_size", "4", "--distributed_backend", "gloo"]
+    result = run(script, *arguments, "--output_folder", two, processes=2)
+    assert result.returncode == 0, result.stderr
+    assert_same_weights(one, two, tolerance=1e-3)
+    for alone, together in zip(log_of(one), log_of(two), strict=True):
+        assert together["train"]["utterances"] == alone["train"]["utterances"]
+        assert together["train"]["loss"] == pytest.approx(alone["train"]["loss"], rel=1e-3)
+        assert together["valid"]["eer"] == pytest.approx(alone["valid"]["eer"], abs=1.0)
+
+
+def test_averages_the_best_checkpoints(corpus: Path, tmp_path: Path) -> None:
+    arguments = [*TEACHER, "--average_checkpoints", "2", "--corpus_dir", str(corpus)]
+    assert run("train_teacher.py", *arguments, "--output_folder", tmp_path).returncode == 0
+    states = [
+        torch.load(path, weights_only=True)
+        for path in (tmp_path / "save").glob("CKPT*/embedding_model.ckpt")
+    ]
+    assert len(states) == 2
+    mean = (states[0]["fc.weight"] + states[1]["fc.weight"]) / 2
+    assert torch.allclose(weights_of(tmp_path)["fc.weight"], mean, atol=1e-6)
+
+
+def test_extraction_is_the_same_from_one_process_and_two(student: Path, corpus: Path) -> None:
+    arguments = [student, "--manifests", corpus / "manifests", "--sets", "valid", "--device", "cpu"]
+    vectors = []
+    for processes, seconds in ((1, "0.1"), (2, "3")):
+        result = run("extract.py", *arguments, "--max_batch_seconds", seconds, processes=processes)
+        assert result.returncode == 0, result.stderr
+        with np.load(student / "embeddings" / "valid.npz", allow_pickle=False) as archive:
+            vectors.append(archive["embeddings"])
+            assert archive["ids"][0] == "id050/s0/0" and len(archive["weights_sha256"].item()) == 64
+    assert np.abs(vectors[0] - vectors[1]).max() < 1e-5

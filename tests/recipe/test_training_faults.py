@@ -1,0 +1,194 @@
+"""What goes wrong in a training is said in a sentence, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
+
+from local.brain import SpeakerBrain
+from local.training import run_training
+from speechbrain_ext.errors import UserError, friendly_exit
+from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
+
+Train = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def whole_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def corpus(whole_corpus: Path, tmp_path: Path) -> Path:
+    """A copy to damage; its manifests name the copy's files."""
+    copy = tmp_path / "corpus"
+    shutil.copytree(whole_corpus, copy)
+    for manifest in (copy / "manifests").glob("*.csv"):
+        manifest.write_text(manifest.read_text().replace(str(whole_corpus), str(copy)))
+    return copy
+
+
+@pytest.fixture
+def train(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Train]:
+    """Trains in this process, into ``tmp_path / "exp"``."""
+    monkeypatch.chdir(RECIPE)
+    hook, threads = sys.excepthook, torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run(
+        brain: type[SpeakerBrain] = TeacherBrain, *arguments: Any, base: list[str] = TEACHER
+    ) -> None:
+        given = ["--corpus_dir", corpus, "--output_folder", tmp_path / "exp", *arguments]
+        run_training(brain, [*base, *map(str, given)])
+
+    yield run
+    sys.excepthook = hook
+    torch.set_num_threads(threads)
+
+
+def checkpoints(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "exp" / "save").glob("CKPT*"), key=lambda path: path.stat().st_mtime)
+
+
+def epochs(tmp_path: Path) -> list[dict]:
+    return [
+        json.loads(line) for line in (tmp_path / "exp" / "train_log.jsonl").read_text().splitlines()
+    ]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(train: Train, tmp_path: Path) -> None:
+    class Filling(TeacherBrain):
+        def on_stage_end(self, stage: Any, loss: float, epoch: int | None = None) -> None:
+            if epoch == 2:  # no file may grow beyond 4 kB any more
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+            super().on_stage_end(stage, loss, epoch)
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(UserError, match="could not take a checkpoint.*before it is intact"):
+            train(Filling)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert len(checkpoints(tmp_path)) == 1
+    train()
+    assert [line["epoch"] for line in epochs(tmp_path)] == [1, 2]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train()
+    before, last = checkpoints(tmp_path)
+    (last / "embedding_model.ckpt").write_bytes(b"not a checkpoint")
+    train(TeacherBrain, "--number_of_epochs", 3)
+    assert f"{last} is damaged" in (tmp_path / "exp" / "log.txt").read_text()
+    assert [line["epoch"] for line in epochs(tmp_path)] == [1, 2, 3]
+    # When none is whole, say so and touch nothing.
+    for path in checkpoints(tmp_path):
+        (path / "embedding_model.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="no checkpoint in .* can be loaded"):
+        train(TeacherBrain, "--number_of_epochs", 4)
+
+
+def test_unreadable_audio_is_skipped_and_counted(
+    train: Train, corpus: Path, tmp_path: Path
+) -> None:
+    (corpus / "train" / "id002" / "s0" / "0.wav").write_bytes(b"RIFF")
+    train(TeacherBrain, "--max_unreadable", 0.1)
+    assert [line["train"]["skipped"] for line in epochs(tmp_path)] == [1, 1]
+    assert [line["train"]["utterances"] for line in epochs(tmp_path)] == [23, 23]
+    assert "id002/s0/0" in (tmp_path / "exp" / "log.txt").read_text()
+
+
+def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
+    for path in (corpus / "train" / "id002").rglob("*.wav"):
+        path.unlink()
+    with pytest.raises(
+        UserError, match=r"crops of epoch 1 could not be read, last id002/.*stage 1"
+    ):
+        train(TeacherBrain, "--max_unreadable", 0.1)
+
+
+def test_a_loss_that_is_not_finite_names_its_utterances(train: Train, tmp_path: Path) -> None:
+    class Diverging(TeacherBrain):
+        def classification_loss(self, *args: Any) -> torch.Tensor:
+            return super().classification_loss(*args) * float("nan")
+
+    with pytest.raises(
+        UserError, match=r"not finite in more than 1 batches of epoch 1.*id00\d/s\d/\d"
+    ):
+        train(Diverging, "--nonfinite_patience", 1)
+    assert not checkpoints(tmp_path)
+
+
+def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Path) -> None:
+    train(TeacherBrain, "--number_of_epochs", 1)
+    kept = (tmp_path / "exp" / "hyperparams.yaml").read_text()
+    with pytest.raises(UserError, match=r"made with other settings \(lr: 0.0005 there, 0.01 now"):
+        train(TeacherBrain, "--lr", 0.01)
+    with pytest.raises(UserError, match="made with other settings"):
+        train(TeacherBrain, "--embedding_model", "{lstm_layers: 1}")
+    assert (tmp_path / "exp" / "hyperparams.yaml").read_text() == kept
+    train(TeacherBrain, "--number_of_epochs", 2)  # longer is no other setting
+    assert len(epochs(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--alhpa", "0.5"],
+            r"hparams/v2.yaml has no key 'alhpa' to override: did you mean --alpha\?",
+        ),
+        (["--alpha", "-0.5"], r"alpha must lie in \[0, 1\], got -0.5"),
+        (["--alpha=1.5"], r"alpha must lie in \[0, 1\], got 1.5"),
+        (["--groups", "5"], "groups=5 must divide the channels 16 and 48"),
+        (["--crop_seconds", "0"], "crop_seconds must be positive, got 0"),
+        (["--batch_size", "64"], "24 crops an epoch, fewer than one batch of 64"),
+    ],
+)
+def test_a_bad_override_is_one_sentence(
+    train: Train, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    base = [*STUDENT, "--teacher_folder", str(tmp_path / "teacher")]
+    teacher = ["--output_folder", tmp_path / "teacher", "--number_of_epochs", 1]
+    train(TeacherBrain, *teacher)
+    with pytest.raises(UserError, match=sentence):
+        train(DistillBrain, *arguments, base=base)
+
+
+def test_stages_out_of_order_say_which_is_missing(
+    train: Train, corpus: Path, tmp_path: Path
+) -> None:
+    base = [*STUDENT, "--teacher_folder", str(tmp_path / "nowhere")]
+    with pytest.raises(UserError, match="nowhere is not an experiment folder, train it first"):
+        train(DistillBrain, base=base)
+    shutil.rmtree(corpus / "manifests")
+    with pytest.raises(UserError, match="train.csv does not exist: run stage 1 first"):
+        train()
+
+
+def test_no_speakers(train: Train, corpus: Path) -> None:
+    manifest = corpus / "manifests" / "train.csv"
+    manifest.write_text(manifest.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="train.csv lists no utterance"):
+        train()
+
+
+def test_the_command_prints_the_sentence_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, friendly_exit():
+        run_training(TeacherBrain, ["hparams/nothing.yaml"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: hparams/nothing.yaml does not exist: give a YAML file of hparams/\n"
+    )
