@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Score the trial lists of a corpus with the embeddings of an experiment.
+
+    python score.py EXPERIMENT --manifests data/mini/manifests --fuse TEACHER_EXPERIMENT
+
+Writes, into the experiment folder and for each list, ``scores/<trials>.txt``,
+``results/<trials>.json``, ``plots/<trials>_det`` and ``plots/<trials>_scores`` (PNG and SVG). With
+``--fuse`` the mean of both systems' scores is measured as well, as ``<trials>_fusion``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
+from speechbrain_ext.verification.metrics import ErrorRates
+from speechbrain_ext.verification.plots import DetCurve, det_figure, histogram_figure, save_figure
+from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.trials import TrialList, read_trials
+
+PRIORS = (0.01, 0.05)
+HISTOGRAM_BINS = 60
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What stage 1 wrote about a corpus: its names, its trial lists, and who speaks where."""
+
+    manifests: Path
+    name: str
+    title: str
+    synthetic: bool
+    lists: dict[str, dict[str, Any]]
+    _speakers: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, manifests: Path) -> Corpus:
+        """Read ``manifest.json``."""
+        path = manifests / "manifest.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            lists = {entry["name"]: entry for entry in content["trials"]}
+            corpus = cls(
+                manifests, content["corpus"], content["title"], content["synthetic"], lists
+            )
+        except FileNotFoundError:
+            raise UserError(
+                f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} cannot be used ({error!r}): run stage 1 again, which makes it."
+            ) from None
+        if not lists:
+            raise UserError(f"{path} names no trial list: give stage 1 a list with --trials.")
+        return corpus
+
+    def speakers(self, set_name: str) -> dict[str, str]:
+        """The speaker of each utterance of a set, read once."""
+        if set_name not in self._speakers:
+            path = self.manifests / f"{set_name}.csv"
+            try:
+                with open(path, newline="", encoding="utf-8") as file:
+                    rows = csv.DictReader(file)
+                    self._speakers[set_name] = {row["ID"]: row["spk_id"] for row in rows}
+            except FileNotFoundError:
+                raise UserError(f"{path} is missing: run stage 1, which makes it.") from None
+            except KeyError as error:
+                raise UserError(f"{path} has no column {error}: run stage 1 again.") from None
+        return self._speakers[set_name]
+
+    def chosen(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        """The trial lists of these names, or all of them."""
+        unknown = [name for name in names or () if name not in self.lists]
+        if unknown:
+            raise UserError(
+                f"--trials {unknown[0]}: {self.manifests / 'manifest.json'} has no such list; it "
+                f"has {', '.join(self.lists)}."
+            )
+        return [self.lists[name] for name in names or self.lists]
+
+
+class System:
+    """An experiment folder ``exp/<corpus>/<system>/seed_<n>`` whose embeddings are scored."""
+
+    def __init__(self, folder: Path, manifests: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: there is no such experiment folder; train the system first."
+            )
+        self.folder, self.manifests = folder, manifests
+        self.name = folder.resolve().parent.name
+        self._sets: dict[str, Embeddings] = {}
+
+    def embeddings(self, set_name: str) -> Embeddings:
+        """The embeddings of a set, read once."""
+        if set_name not in self._sets:
+            path = self.folder / "embeddings" / f"{set_name}.npz"
+            if not path.is_file():
+                command = ["python", "extract.py", str(self.folder)]
+                command += ["--manifests", str(self.manifests), "--sets", set_name]
+                raise UserError(
+                    f"{path} is missing: extract.py (stage 4) makes it; "
+                    f"run `{shlex.join(command)}` first."
+                )
+            self._sets[set_name] = load_embeddings(path)
+        return self._sets[set_name]
+
+
+def measure(
+    rates: ErrorRates, scores: np.ndarray, trials: TrialList, speakers: np.ndarray
+) -> dict[str, Any]:
+    """The figures of one list, ready for JSON; ``speakers`` is a number for each trial name."""
+    eer, threshold = rates.equal_error_rate()
+    low, high = eer_interval(
+        scores, trials.labels, speakers[trials.enrol_index], speakers[trials.test_index]
+    )
+    costs = {str(prior): rates.min_dcf(prior) for prior in PRIORS}
+    false_alarm, miss = rates.curve(points=200)
+    edges = np.histogram_bin_edges(scores, HISTOGRAM_BINS)
+    return {
+        "targets": trials.targets,
+        "nontargets": trials.nontargets,
+        "eer": 100 * eer,
+        "eer_interval_95": [100 * low, 100 * high],
+        "eer_threshold": threshold,
+        "min_dcf": {p: {"value": value, "threshold": at} for p, (value, at) in costs.items()},
+        "det": {"false_alarm": false_alarm.tolist(), "miss": miss.tolist()},
+        "histogram": {
+            "edges": edges.tolist(),
+            "target": np.histogram(scores[trials.labels], edges)[0].tolist(),
+            "nontarget": np.histogram(scores[~trials.labels], edges)[0].tolist(),
+        },
+    }
+
+
+def score_list(
+    corpus: Corpus, entry: dict[str, Any], student: System, teacher: System | None
+) -> list[dict[str, Any]]:
+    """Score one list; write everything; give the results of the system and of the fusion."""
+    path = corpus.manifests / entry["file"]
+    trials = read_trials(path)
+    if not trials.targets or not trials.nontargets:
+        raise UserError(
+            f"{path} has {trials.targets} targets and {trials.nontargets} non-targets: an error "
+            "rate needs some of both; give another list."
+        )
+    speakers = _speaker_numbers(corpus, entry, path, trials)
+    common = {
+        "trials": entry["name"],
+        "title": entry["title"],
+        "corpus": corpus.name,
+        "synthetic": corpus.synthetic,
+        "set": entry["set"],
+    }
+    subtitle = _described(corpus)
+
+    def record(
+        system: str, stem: str, scores: np.ndarray, weights: str, others: Sequence[DetCurve] = ()
+    ) -> tuple[dict[str, Any], DetCurve]:
+        rates = ErrorRates.from_scores(scores, trials.labels)
+        figures = measure(rates, scores, trials, speakers)
+        result = {"system": system, **common, **figures, "weights_sha256": weights}
+        curve = _curve(system, rates)
+        write_scores(student.folder / "scores" / f"{stem}.txt", trials, scores)
+        with atomic_path(student.folder / "results" / f"{stem}.json") as temporary:
+            temporary.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+        plots = student.folder / "plots"
+        save_figure(det_figure([*others, curve], entry["title"], subtitle), plots / f"{stem}_det")
+        histogram = histogram_figure(
+            **figures["histogram"],
+            title=f"{entry['title']}: {system}",
+            subtitle=subtitle,
+            threshold=figures["eer_threshold"],
+        )
+        save_figure(histogram, plots / f"{stem}_scores")
+        return result, curve
+
+    scores, weights = _scores_of(student, entry, path, trials)
+    result, curve = record(student.name, entry["name"], scores, weights)
+    if teacher is None:
+        return [result]
+    teacher_scores, teacher_weights = _scores_of(teacher, entry, path, trials)
+    teacher_curve = _curve(teacher.name, ErrorRates.from_scores(teacher_scores, trials.labels))
+    fusion, _ = record(
+        f"{student.name}+{teacher.name}",
+        f"{entry['name']}_fusion",
+        (scores + teacher_scores) / 2,
+        f"{weights}+{teacher_weights}",
+        others=[teacher_curve, curve],
+    )
+    return [result, fusion]
+
+
+def write_scores(path: Path, trials: TrialList, scores: np.ndarray) -> None:
+    """Write ``label enrol test score`` a line, the score with six decimals."""
+    names = trials.names.tolist()
+    sides = zip(trials.labels, trials.enrol_index, trials.test_index, scores.tolist(), strict=True)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(
+            f"{label:d} {names[enrol]} {names[test]} {score:.6f}\n"
+            for label, enrol, test, score in sides
+        )
+
+
+def print_table(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
+    """Show what the results files hold."""
+    table = Table("trials", "system", title=_described(corpus), box=SIMPLE)
+    for heading in ("EER %", "95 % interval", *(f"minDCF\n{prior}" for prior in PRIORS)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        low, high = result["eer_interval_95"]
+        table.add_row(
+            result["trials"],
+            result["system"],
+            f"{result['eer']:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            *(f"{result['min_dcf'][str(prior)]['value']:.3f}" for prior in PRIORS),
+        )
+    Console().print(table)
+
+
+def _described(corpus: Corpus) -> str:
+    """The title of the corpus, which says so when its speech is synthetic."""
+    if corpus.synthetic and "synthetic" not in corpus.title.lower():
+        return f"{corpus.title} (synthetic)"
+    return corpus.title
+
+
+def _scores_of(
+    system: System, entry: dict[str, Any], path: Path, trials: TrialList
+) -> tuple[np.ndarray, str]:
+    embeddings = system.embeddings(entry["set"])
+    try:
+        return cosine_scores(trials, embeddings), embeddings.weights_sha256
+    except UserError as error:
+        raise UserError(f"{path} with the embeddings of {system.folder}: {error}") from None
+
+
+def _speaker_numbers(
+    corpus: Corpus, entry: dict[str, Any], path: Path, trials: TrialList
+) -> np.ndarray:
+    """Number the speaker of each name of the trials."""
+    speaker_of = corpus.speakers(entry["set"])
+    names = trials.names.tolist()
+    unknown = [name for name in names if name not in speaker_of]
+    if unknown:
+        raise UserError(
+            f"{path}: {len(unknown)} utterances are not in {entry['set']}.csv: "
+            f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; "
+            "run stages 1 and 4 again."
+        )
+    speakers, numbers = np.unique([speaker_of[name] for name in names], return_inverse=True)
+    if len(speakers) < 2:
+        raise UserError(
+            f"{path}: all its utterances are of {speakers[0]}; give a list with others."
+        )
+    return numbers
+
+
+def _curve(name: str, rates: ErrorRates) -> DetCurve:
+    false_alarm, miss = rates.curve(points=200)
+    return DetCurve(name, false_alarm, miss, rates.equal_error_rate()[0])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and score."""
+    parser = argparse.ArgumentParser(description="Score trial lists and measure EER and minDCF.")
+    parser.add_argument("experiment", type=Path, help="folder with embeddings/, made by extract.py")
+    parser.add_argument("--manifests", type=Path, required=True, help="folder made by stage 1")
+    parser.add_argument(
+        "--trials", nargs="+", metavar="NAME", help="lists to score; all by default"
+    )
+    parser.add_argument("--fuse", type=Path, metavar="DIR", help="experiment folder of the teacher")
+    args = parser.parse_args(arguments)
+
+    corpus = Corpus.read(args.manifests)
+    student = System(args.experiment, args.manifests)
+    teacher = System(args.fuse, args.manifests) if args.fuse else None
+    results: list[dict[str, Any]] = []
+    for entry in corpus.chosen(args.trials):
+        results += score_list(corpus, entry, student, teacher)
+    print_table(corpus, results)
+
+
+if __name__ == "__main__":
+    with friendly_exit():
+        main()

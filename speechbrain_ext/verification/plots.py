@@ -1,0 +1,231 @@
+"""Drawings of verification results: DET curves and score histograms.
+
+Figures are made without pyplot, so drawing needs no display and leaves no global state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import norm  # type: ignore[import-untyped]
+
+from speechbrain_ext.files import atomic_path
+
+# Okabe and Ito's colours, told apart by most colour-blind readers; line styles help the others.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_LINES = ("-", "--", "-.", ":")
+_TARGET, _NONTARGET, _GREY = "#0072b2", "#d55e00", "#666666"
+_TICKS = np.array(
+    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DetCurve:
+    """One line of a DET plot.
+
+    Arguments
+    ---------
+    name : str
+        The system, for the legend.
+    false_alarm, miss : sequence of float
+        (P,) each, shares in 0..1, as :meth:`ErrorRates.curve` gives them.
+    eer : float
+        Equal error rate in 0..1, marked on the diagonal.
+    """
+
+    name: str
+    false_alarm: Sequence[float] | np.ndarray
+    miss: Sequence[float] | np.ndarray
+    eer: float
+
+
+def det_figure(curves: Sequence[DetCurve], title: str, subtitle: str = "") -> Figure:
+    """Draw detection error trade-off curves; on probit axes, normal scores give straight lines.
+
+    Arguments
+    ---------
+    curves : sequence of DetCurve
+        The systems, at least one.
+    title, subtitle : str
+        What was tested; the subtitle is the place for the corpus and for "synthetic".
+
+    Returns
+    -------
+    Figure
+        For :func:`save_figure`.
+
+    Raises
+    ------
+    ValueError
+        When there is no curve.
+
+    Example
+    -------
+    >>> curve = DetCurve("v2", [0.5, 0.1, 0.01], [0.01, 0.1, 0.5], eer=0.1)
+    >>> det_figure([curve], "mini test").axes[0].get_xlabel()
+    'False alarms (%)'
+    """
+    if not curves:
+        raise ValueError("a DET plot needs at least one curve")
+    figure = Figure(figsize=(6.0, 6.2), layout="constrained")
+    axes = figure.add_subplot()
+    low, high = _limits(curves)
+    axes.plot(norm.ppf([low, high]), norm.ppf([low, high]), color="#bbbbbb", linewidth=0.8)
+    for number, curve in enumerate(curves):
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.plot(
+            _probit(curve.false_alarm),
+            _probit(curve.miss),
+            color=colour,
+            linestyle=_LINES[number % len(_LINES)],
+            linewidth=1.8,
+            label=f"{curve.name}: EER {100 * curve.eer:.2f} %",
+        )
+        if low <= curve.eer <= high:
+            point = norm.ppf(curve.eer)
+            axes.plot(point, point, "o", color=colour, markersize=5, markeredgecolor="white")
+    ticks = _TICKS[(_TICKS >= 100 * low - 1e-9) & (_TICKS <= 100 * high + 1e-9)]
+    places, names = norm.ppf(ticks / 100), [f"{tick:g}" for tick in ticks]
+    axes.set_xticks(places, names)
+    axes.set_yticks(places, names)
+    axes.tick_params(labelsize=8)
+    axes.set_xlim(*norm.ppf([low, high]))
+    axes.set_ylim(*norm.ppf([low, high]))
+    axes.set_aspect("equal")
+    axes.set_xlabel("False alarms (%)")
+    axes.set_ylabel("Misses (%)")
+    axes.legend(loc="upper right", fontsize="small")
+    _dress(axes, title, subtitle)
+    return figure
+
+
+def histogram_figure(
+    edges: Sequence[float] | np.ndarray,
+    target: Sequence[int] | np.ndarray,
+    nontarget: Sequence[int] | np.ndarray,
+    title: str,
+    subtitle: str = "",
+    threshold: float | None = None,
+) -> Figure:
+    """Draw how the scores of targets and of non-targets are spread, each as a share of its kind.
+
+    Arguments
+    ---------
+    edges : sequence of float
+        (B + 1,) borders of the bins.
+    target, nontarget : sequence of int
+        (B,) each, number of trials in each bin.
+    title, subtitle : str
+        As for :func:`det_figure`.
+    threshold : float, optional
+        Score at the equal error rate, drawn as a line.
+
+    Returns
+    -------
+    Figure
+        For :func:`save_figure`.
+
+    Example
+    -------
+    >>> histogram_figure([0.0, 0.5, 1.0], [1, 9], [80, 20], "mini test").axes[0].get_xlabel()
+    'Cosine score'
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    borders = np.asarray(edges, dtype=np.float64)
+    for counts, colour, name in (
+        (nontarget, _NONTARGET, "different speakers"),
+        (target, _TARGET, "same speaker"),
+    ):
+        numbers = np.asarray(counts)
+        total = int(numbers.sum())
+        axes.stairs(
+            100.0 * numbers / max(total, 1),
+            borders,
+            fill=True,
+            facecolor=(colour, 0.35),
+            edgecolor=colour,
+            linewidth=1.2,
+            label=f"{name} ({total:,} trials)",
+        )
+    if threshold is not None:
+        axes.axvline(
+            threshold,
+            color="black",
+            linestyle="--",
+            linewidth=1.0,
+            label=f"threshold at the EER: {threshold:.3f}",
+        )
+    axes.set_xlabel("Cosine score")
+    axes.set_ylabel("Share of the trials of a kind (%)")
+    # Room above the bars, so that the legend hides none.
+    axes.set_ylim(0.0, axes.get_ylim()[1] * 1.3)
+    axes.legend(loc="upper right", fontsize="small", ncols=1)
+    _dress(axes, title, subtitle)
+    return figure
+
+
+def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write ``stem.png`` (150 dots per inch) and ``stem.svg``, free of dates.
+
+    Returns
+    -------
+    tuple of Path
+        The two files.
+
+    Example
+    -------
+    >>> figure = det_figure([DetCurve("v2", [0.5, 0.1], [0.1, 0.5], eer=0.2)], "mini test")
+    >>> [path.name for path in save_figure(figure, getfixture("tmp_path") / "test_det")]
+    ['test_det.png', 'test_det.svg']
+    """
+    # The stem may hold dots ("vox1.o"), so the ending is added and not exchanged.
+    png, svg = Path(f"{os.fspath(stem)}.png"), Path(f"{os.fspath(stem)}.svg")
+    with atomic_path(png) as temporary:
+        figure.savefig(temporary, dpi=150)
+    with matplotlib.rc_context({"svg.hashsalt": "speechbrain_ext"}), atomic_path(svg) as temporary:
+        figure.savefig(temporary, metadata={"Date": None})
+    return png, svg
+
+
+def _probit(rates: Sequence[float] | np.ndarray) -> np.ndarray:
+    # An error of 0 or 1 lies at infinity; keep it far outside the frame instead.
+    return norm.ppf(np.clip(np.asarray(rates, dtype=np.float64), 1e-9, 1.0 - 1e-9))
+
+
+def _limits(curves: Sequence[DetCurve]) -> tuple[float, float]:
+    """Corners of the square frame, in 0..1: ticks just around what the curves show."""
+    # Beyond 50 % nothing is worth looking at, unless a system is that bad.
+    worst = max(curve.eer for curve in curves)
+    high = next((tick for tick in _TICKS[_TICKS >= 50] if tick >= 120 * worst), _TICKS[-1])
+    points = np.concatenate([np.column_stack((c.false_alarm, c.miss)) for c in curves])
+    shown = 100 * points[(points <= high / 100).all(axis=1)]
+    least = min((rate for rate in shown.ravel() if rate > 0), default=0.1)
+    low = max((tick for tick in _TICKS[_TICKS <= 10] if tick <= least), default=_TICKS[0])
+    return float(low) / 100, float(high) / 100
+
+
+def _dress(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_title(title, loc="left", fontweight="bold", pad=20 if subtitle else 8)
+    if subtitle:
+        axes.annotate(
+            subtitle,
+            xy=(0.0, 1.0),
+            xytext=(0.0, 6.0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=_GREY,
+            fontsize="small",
+        )
+    axes.grid(True, color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,243 @@
+"""Stage 4's scoring command on a small corpus of made-up embeddings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from score import main
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
+from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
+from speechbrain_ext.verification.trials import make_trials, read_trials, write_trials
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
+SPEAKERS, UTTERANCES = 12, 6
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the corpus and the two systems lie."""
+
+    manifests: Path
+    student: Path
+    teacher: Path
+
+
+def _ids(set_name: str) -> list[str]:
+    return [f"{set_name}{s:02d}/s{u % 2}/{u}" for s in range(SPEAKERS) for u in range(UTTERANCES)]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """Make a corpus with a valid and a test list, and two systems that have been extracted."""
+    made = Folders(
+        tmp_path / "data" / "mini" / "manifests",
+        tmp_path / "exp" / "mini" / "v2" / "seed_1",
+        tmp_path / "exp" / "mini" / "teacher" / "seed_1",
+    )
+    entries = []
+    for set_name in ("valid", "test"):
+        ids = _ids(set_name)
+        speakers = [name.split("/")[0] for name in ids]
+        trials = make_trials(ids, speakers, [name.split("/")[1] for name in ids])
+        file = f"trials/{set_name}.txt"
+        write_trials(made.manifests / file, trials)
+        entry = {"name": set_name, "title": f"{set_name} list", "set": set_name, "file": file}
+        entries.append({**entry, "targets": trials.targets, "nontargets": trials.nontargets})
+        with open(made.manifests / f"{set_name}.csv", "w", newline="", encoding="utf-8") as out:
+            rows = csv.writer(out)
+            rows.writerow(["ID", "duration", "wav", "start", "stop", "spk_id"])
+            rows.writerows(
+                [i, 2.0, f"/x/{i}.flac", 0, 32000, s] for i, s in zip(ids, speakers, strict=True)
+            )
+        for seed, folder in enumerate((made.student, made.teacher)):
+            centres = np.repeat(np.random.default_rng(8).normal(size=(SPEAKERS, 16)), UTTERANCES, 0)
+            noise = np.random.default_rng(seed).normal(size=centres.shape)
+            vectors = (centres + 1.2 * noise).astype(np.float32)
+            path = folder / "embeddings" / f"{set_name}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_embeddings(path, Embeddings(ids, vectors, f"hash{seed}"))
+    _write_manifest(made, entries)
+    return made
+
+
+def _write_manifest(
+    folders: Folders, entries: list[dict[str, Any]], synthetic: bool = True
+) -> None:
+    content = {"corpus": "mini", "title": "Mini", "synthetic": synthetic, "trials": entries}
+    (folders.manifests / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _score(folders: Folders, *options: str | Path) -> None:
+    main([str(folders.student), "--manifests", str(folders.manifests), *map(str, options)])
+
+
+def _result(folder: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "results" / f"{name}.json").read_text())
+    return content
+
+
+def _score_column(path: Path) -> np.ndarray:
+    return np.loadtxt(path, usecols=3)
+
+
+def test_every_list_is_scored(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+    """All files of the contract exist and agree with each other and with the table."""
+    _score(folders)
+    for name in ("valid", "test"):
+        trials = read_trials(folders.manifests / "trials" / f"{name}.txt")
+        lines = (folders.student / "scores" / f"{name}.txt").read_text().splitlines()
+        assert [line.rsplit(" ", 1)[0] for line in lines] == (
+            (folders.manifests / "trials" / f"{name}.txt").read_text().splitlines()
+        )
+        scores = _score_column(folders.student / "scores" / f"{name}.txt")
+        result = _result(folders.student, name)
+        assert {key: result[key] for key in ("system", "trials", "title", "corpus", "set")} == {
+            "system": "v2",
+            "trials": name,
+            "title": f"{name} list",
+            "corpus": "mini",
+            "set": name,
+        }
+        assert result["synthetic"] is True
+        assert result["weights_sha256"] == "hash0"
+        assert (result["targets"], result["nontargets"]) == (trials.targets, trials.nontargets)
+        # The file has six decimals, the result was measured before they were cut.
+        eer, threshold = equal_error_rate(scores, trials.labels)
+        assert result["eer"] == pytest.approx(100 * eer, abs=0.1)
+        assert result["eer_threshold"] == pytest.approx(threshold, abs=1e-3)
+        for prior in ("0.01", "0.05"):
+            value, _ = min_dcf(scores, trials.labels, float(prior))
+            assert result["min_dcf"][prior]["value"] == pytest.approx(value, abs=0.01)
+        enrol, test = (
+            np.array([n.split("/")[0] for n in side]) for side in (trials.enrol, trials.test)
+        )
+        low, high = eer_interval(scores, trials.labels, enrol, test)
+        assert result["eer_interval_95"] == pytest.approx([100 * low, 100 * high], abs=0.1)
+        assert low < eer < high
+        histogram = result["histogram"]
+        assert sum(histogram["target"]) == trials.targets
+        assert sum(histogram["nontarget"]) == trials.nontargets
+        assert len(histogram["edges"]) == len(histogram["target"]) + 1
+        assert 2 < len(result["det"]["miss"]) == len(result["det"]["false_alarm"]) <= 200
+        for plot in ("det", "scores"):
+            assert (folders.student / "plots" / f"{name}_{plot}.png").stat().st_size > 1000
+            assert (folders.student / "plots" / f"{name}_{plot}.svg").stat().st_size > 1000
+    table = capsys.readouterr().out
+    assert f"{_result(folders.student, 'test')['eer']:.2f}" in table
+    assert "Mini (synthetic)" in table
+
+
+def test_fusion_is_the_mean(folders: Folders) -> None:
+    """The teacher's embeddings are scored too; all is written to the student's folder."""
+    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    assert not (folders.student / "results" / "valid.json").exists()
+    assert [path.name for path in folders.teacher.iterdir()] == ["embeddings"]
+    main([str(folders.teacher), "--manifests", str(folders.manifests), "--trials", "test"])
+    student, teacher, fusion = (
+        _score_column(path)
+        for path in (
+            folders.student / "scores" / "test.txt",
+            folders.teacher / "scores" / "test.txt",
+            folders.student / "scores" / "test_fusion.txt",
+        )
+    )
+    np.testing.assert_allclose(fusion, (student + teacher) / 2, atol=2e-6)
+    result = _result(folders.student, "test_fusion")
+    assert (result["system"], result["trials"]) == ("v2+teacher", "test")
+    assert result["weights_sha256"] == "hash0+hash1"
+    # Two systems with errors of their own are better together.
+    alone = [_result(folder, "test")["eer"] for folder in (folders.student, folders.teacher)]
+    assert result["eer"] < min(alone)
+    for plot in ("test_fusion_det", "test_fusion_scores"):
+        for ending in ("png", "svg"):
+            assert (folders.student / "plots" / f"{plot}.{ending}").is_file()
+
+
+def test_again_is_the_same(folders: Folders) -> None:
+    """A finished stage can be run again and gives the same bytes."""
+    contents = []
+    for _ in range(2):
+        _score(folders, "--trials", "test")
+        files = sorted(path for path in folders.student.rglob("test*") if path.is_file())
+        contents.append([path.read_bytes() for path in files])
+    assert contents[0] == contents[1]
+
+
+def test_errors_are_one_sentence(folders: Folders) -> None:
+    """The command ends with status 1, one line, no traceback, and says what to run first."""
+    (folders.student / "embeddings" / "test.npz").unlink()
+    done = subprocess.run(
+        [sys.executable, str(RECIPE / "score.py"), str(folders.student)]
+        + ["--manifests", str(folders.manifests), "--trials", "test"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    command = f"python extract.py {folders.student} --manifests {folders.manifests} --sets test"
+    assert "(stage 4)" in done.stderr and command in done.stderr
+
+
+def test_missing_folders_and_lists(folders: Folders) -> None:
+    """What is not there is named, with the step that makes it."""
+    with pytest.raises(UserError, match="--trials dev: .* has valid, test"):
+        _score(folders, "--trials", "dev")
+    with pytest.raises(UserError, match="no such experiment folder"):
+        _score(folders, "--fuse", folders.teacher / "nowhere")
+    (folders.teacher / "embeddings" / "valid.npz").unlink()
+    with pytest.raises(UserError, match=r"teacher/seed_1/embeddings/valid.npz.*extract.py"):
+        _score(folders, "--fuse", folders.teacher)
+    (folders.manifests / "test.csv").unlink()
+    with pytest.raises(UserError, match="test.csv.*stage 1"):
+        _score(folders, "--trials", "test")
+    (folders.manifests / "manifest.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="manifest.json.*'trials'.*stage 1 again"):
+        _score(folders)
+    _write_manifest(folders, [])
+    with pytest.raises(UserError, match="manifest.json names no trial list"):
+        _score(folders)
+    (folders.manifests / "manifest.json").unlink()
+    with pytest.raises(UserError, match="manifest.json is missing.*stage 1"):
+        _score(folders)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("1 test00/s0/0 test00/s1/1\n", "1 targets and 0 non-targets"),
+        ("1 test00/s0/0 a\n0 test00/s0/0 b\n", r"2 utterances are not in test.csv: a, b;"),
+        ("0 test00/s0/0 test00/s1/1\n1 test00/s0/0 test00/s0/2\n", "all its utterances are of"),
+        ("test00/s0/0 test00/s1/1\n", "line 1: .* is no trial"),
+    ],
+)
+def test_lists_that_cannot_be_scored(folders: Folders, text: str, sentence: str) -> None:
+    """Nothing is written for a list that is wrong."""
+    path = folders.manifests / "trials" / "test.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"{path}.*{sentence}"):
+        _score(folders, "--trials", "test")
+    assert [found.name for found in folders.student.iterdir()] == ["embeddings"]
+
+
+def test_embeddings_that_do_not_fit_the_list(folders: Folders) -> None:
+    """Embeddings made before the manifests grew lack utterances: counted, five named."""
+    path = folders.student / "embeddings" / "test.npz"
+    ids = _ids("test")[10:]
+    save_embeddings(path, Embeddings(ids, np.ones((len(ids), 4), dtype=np.float32), ""))
+    with pytest.raises(UserError, match="10 utterances .*: test00/s0/0, test00/s1/1, .*, …;"):
+        _score(folders, "--trials", "test")

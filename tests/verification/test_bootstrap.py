@@ -1,0 +1,85 @@
+"""Interval of the EER by bootstrap over speakers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.metrics import equal_error_rate
+
+
+def _case(
+    speakers: int, seed: int, decimals: int = 8
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Three utterances of each speaker, all pairs; speakers differ in how well they are told."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(speakers), 3)
+    first, second = np.triu_indices(len(owner), k=1)
+    enrol, test = owner[first], owner[second]
+    labels = enrol == test
+    # The width varies by speaker, so that trials of one speaker depend on each other.
+    ease = rng.normal(0.0, 0.7, speakers)
+    scores = rng.standard_normal(len(labels)) + labels * (2.0 + ease[enrol])
+    return np.round(scores, decimals), labels, enrol, test
+
+
+@pytest.mark.parametrize("decimals", [8, 1])
+def test_each_draw_is_the_eer_of_the_repeated_trials(decimals: int) -> None:
+    """Weights do what writing each trial out as often as it was drawn does, ties included."""
+    scores, labels, enrol, test = _case(7, 0, decimals)
+    generator = np.random.default_rng(9)
+    rates: list[float] = []
+    while len(rates) < 40:
+        drawn = generator.integers(7, size=7).tolist()
+        rows = [
+            row
+            for row, (a, b) in enumerate(zip(enrol.tolist(), test.tolist(), strict=True))
+            for _ in range(drawn.count(a) * (1 if a == b else drawn.count(b)))
+        ]
+        if 0 < np.count_nonzero(labels[rows]) < len(rows):
+            rates.append(equal_error_rate(scores[rows], labels[rows])[0])
+    expected = np.quantile(rates, [0.025, 0.975])
+    interval = eer_interval(scores, labels, enrol, test, samples=40, seed=9)
+    np.testing.assert_allclose(interval, expected, rtol=1e-12)
+
+
+def test_same_seed_same_interval() -> None:
+    """Deterministic, blind to the order of the trials and to what the speakers are called."""
+    scores, labels, enrol, test = _case(12, 1)
+    expected = eer_interval(scores, labels, enrol, test, samples=100, seed=3)
+    assert eer_interval(scores, labels, enrol, test, samples=100, seed=3) == expected
+    assert eer_interval(scores, labels, enrol, test, samples=100, seed=4) != expected
+    back = slice(None, None, -1)
+    turned = eer_interval(scores[back], labels[back], enrol[back], test[back], samples=100, seed=3)
+    assert turned == expected
+    names = np.array([f"id{n:05d}" for n in range(12)])
+    by_name = eer_interval(scores, labels, names[enrol], names[test], samples=100, seed=3)
+    assert by_name == expected
+
+
+def test_interval_covers_what_other_speakers_give() -> None:
+    """Of many corpora drawn alike, most intervals hold the EER of the whole population."""
+    population = np.mean([equal_error_rate(*_case(60, seed)[:2])[0] for seed in range(30)])
+    inside = 0
+    for seed in range(100, 140):
+        low, high = eer_interval(*_case(30, seed), samples=200)
+        inside += int(low <= population <= high)
+    assert inside >= 32  # 95 % of 40 is 38; percentile intervals of 30 speakers are a little narrow
+
+
+def test_more_speakers_narrower_interval() -> None:
+    """Uncertainty shrinks with the number of speakers."""
+    widths = [np.ptp(eer_interval(*_case(speakers, 2), samples=200)) for speakers in (10, 80)]
+    assert widths[1] < 0.6 * widths[0]
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    """One speaker, sides of different length, no samples."""
+    scores, labels, enrol, test = _case(3, 0)
+    with pytest.raises(ValueError, match="two"):
+        eer_interval(scores, labels, np.zeros_like(enrol), np.zeros_like(test))
+    with pytest.raises(ValueError, match="speaker on each side"):
+        eer_interval(scores, labels, enrol[1:], test)
+    with pytest.raises(ValueError, match="samples"):
+        eer_interval(scores, labels, enrol, test, samples=0)
