@@ -1,0 +1,1 @@
+"""Stage 1: from folders of audio to manifests and trial lists."""

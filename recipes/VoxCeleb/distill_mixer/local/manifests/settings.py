@@ -1,0 +1,112 @@
+"""The settings of stage 1, as hparams/manifests.yaml gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml
+
+from speechbrain_ext.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides which files are used and which speakers are held out.
+
+    Arguments
+    ---------
+    valid_speakers : int
+        Training speakers held out for model selection, 2 or more.
+    valid_seed : int
+        Seed of that draw.
+    valid_utterances_per_speaker : int
+        Most utterances of a held-out speaker that enter the trials, 2 or more.
+    sample_rate : int
+        Sample rate in Hz that a file must have.
+    min_seconds : float
+        Shorter files are skipped.
+    silence_peak_db : float
+        A file is silent when its highest sample is below this level, in dB re full scale.
+    """
+
+    valid_speakers: int
+    valid_seed: int
+    valid_utterances_per_speaker: int
+    sample_rate: int
+    min_seconds: float
+    silence_peak_db: float
+
+    def __post_init__(self) -> None:
+        for name, lowest in (
+            ("valid_speakers", 2),
+            ("valid_utterances_per_speaker", 2),
+            ("sample_rate", 1),
+            ("min_seconds", 0),
+        ):
+            if getattr(self, name) < lowest:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {lowest}.")
+        if self.silence_peak_db >= 0:
+            raise UserError(
+                f"silence_peak_db is {self.silence_peak_db}; it is a level below full scale, "
+                "so it must be negative, for instance -60."
+            )
+
+
+KEYS = {field.name: int if field.type == "int" else float for field in dataclasses.fields(Settings)}
+"""Each setting and its type."""
+
+
+def load_settings(path: str | os.PathLike[str], overrides: Mapping[str, object]) -> Settings:
+    """Read the settings from a HyperPyYAML file.
+
+    Arguments
+    ---------
+    path : str or path
+        The file, e.g. ``hparams/manifests.yaml``.
+    overrides : mapping
+        Values that stand in for those of the file; ``None`` keeps the file's.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read, or has an unknown, a missing or an impossible value.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "manifests.yaml"
+    >>> text = "valid_speakers: 20\\nvalid_seed: 1\\nvalid_utterances_per_speaker: 10\\n"
+    >>> text += "sample_rate: 16000\\nmin_seconds: 0.3\\nsilence_peak_db: -60\\n"
+    >>> _ = path.write_text(text)
+    >>> load_settings(path, {"valid_speakers": 5}).valid_speakers
+    5
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            values = load_hyperpyyaml(stream)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from None
+    except Exception as error:  # ruamel and hyperpyyaml raise many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: is not valid HyperPyYAML ({reason}).") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no keys; expected {', '.join(KEYS)}.")
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    for key in values:
+        if key not in KEYS:
+            raise UserError(f"{path}: unknown key {key!r}; the keys are {', '.join(KEYS)}.")
+    for key, kind in KEYS.items():
+        if key not in values:
+            raise UserError(f"{path}: the key {key!r} is missing; add it.")
+        allowed = (int,) if kind is int else (int, float)
+        if isinstance(values[key], bool) or not isinstance(values[key], allowed):
+            what = "a whole number" if kind is int else "a number"
+            raise UserError(f"{path}: {key} is {values[key]!r}; it must be {what}.")
+    typed: dict[str, Any] = {key: kind(values[key]) for key, kind in KEYS.items()}
+    return Settings(**typed)

@@ -1,0 +1,200 @@
+"""Test lists: their utterances, and the proof that nobody in them was trained on."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.manifests.scan import Skipped, scan_files
+from local.manifests.settings import Settings
+from local.manifests.tree import LAYOUT, AudioTree
+from local.manifests.utterances import Utterance, one_file_each
+from local.manifests.voxceleb import drawn_from_training_part, is_voxceleb1_speaker, recognise
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.verification.trials import TrialList, read_trials, strip_audio_extension
+
+
+@dataclass(frozen=True)
+class EvaluationList:
+    """A trial list whose names are the IDs of utterances.
+
+    Arguments
+    ---------
+    source : str
+        The file it was read from.
+    title : str
+        Published name of the list, or the file's name without its extension.
+    trials : TrialList
+        The trials.
+    """
+
+    source: str
+    title: str
+    trials: TrialList
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its extension."""
+        return Path(self.source).stem
+
+    @property
+    def speakers(self) -> frozenset[str]:
+        """The speakers of its utterances."""
+        return frozenset(name.split("/", 1)[0] for name in self.trials.names.tolist())
+
+
+def check_names(sources: Sequence[str]) -> None:
+    """Refuse lists whose files would be written under one name.
+
+    Raises
+    ------
+    UserError
+        When two files have the same stem, or one is called ``valid``.
+
+    Example
+    -------
+    >>> check_names(["a/test.txt", "b/dev.txt"])
+    """
+    seen: dict[str, str] = {}
+    for source in sources:
+        stem = Path(source).stem
+        if stem == "valid":
+            raise UserError(
+                f"{source}: the name 'valid' is that of the trials between held-out training "
+                "speakers; rename the list."
+            )
+        if seen.setdefault(stem, source) != source or list(sources).count(source) > 1:
+            raise UserError(
+                f"{seen[stem]} and {source} are both called {stem!r}, and results are filed "
+                "under that name; rename one of the lists."
+            )
+
+
+def read_lists(sources: Sequence[str]) -> list[EvaluationList]:
+    """Read the trial lists, names without audio extension.
+
+    Raises
+    ------
+    UserError
+        When a list cannot be read, is in a third format, or lacks targets or non-targets.
+    """
+    lists = []
+    for source in sources:
+        trials = read_trials(source).map_names(
+            lambda name: posixpath.normpath(strip_audio_extension(name))
+        )
+        if not trials.targets or not trials.nontargets:
+            missing = "non-target" if trials.targets else "target"
+            raise UserError(
+                f"{source}: has no {missing} trial, so no error rate can be computed; "
+                "give a list with both."
+            )
+        speakers = {name.split("/", 1)[0] for name in trials.names.tolist()}
+        title = recognise(len(trials), speakers) or Path(source).stem
+        lists.append(EvaluationList(source, title, trials))
+    return lists
+
+
+def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: bool) -> int:
+    """Make sure that nobody is in training and in a test list.
+
+    Arguments
+    ---------
+    lists : sequence of EvaluationList
+        The test lists.
+    training : set of str
+        Speakers of training and validation.
+    allowed : bool
+        Whether the user insists.
+
+    Returns
+    -------
+    int
+        Number of speakers in both; 0 unless ``allowed``.
+
+    Raises
+    ------
+    UserError
+        Naming up to five of the speakers. VoxCeleb1-E and -H are refused with any speaker of
+        VoxCeleb1 in training, even when ``allowed``.
+    """
+    voxceleb1 = sorted(name for name in training if is_voxceleb1_speaker(name))
+    for item in lists:
+        if voxceleb1 and drawn_from_training_part(item.title):
+            raise UserError(
+                f"{item.source} is {item.title}, whose trials are drawn from VoxCeleb1's training "
+                f"part, and {len(voxceleb1)} speakers of VoxCeleb1 are below --train "
+                f"({_some(voxceleb1)}): train on VoxCeleb2 alone, or drop this list."
+            )
+    everyone: set[str] = set()
+    for item in lists:
+        shared = sorted(item.speakers & training)
+        everyone.update(shared)
+        if shared and not allowed:
+            raise UserError(
+                f"{item.source}: {len(shared)} of its {len(item.speakers)} speakers are training "
+                f"speakers too ({_some(shared)}), so its error rates would mean nothing; leave "
+                "them out of --train or name them in --exclude_speakers (--allow_overlap insists)."
+            )
+    return len(everyone)
+
+
+def find_utterances(
+    lists: Sequence[EvaluationList], tree: AudioTree, settings: Settings, jobs: int
+) -> list[Utterance]:
+    """Find and check every utterance that a list names.
+
+    Arguments
+    ---------
+    lists : sequence of EvaluationList
+        The lists.
+    tree : AudioTree
+        The files below --trials_root.
+    settings : Settings
+        What a usable file is.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    list of Utterance
+        In the order of their IDs' parts.
+
+    Raises
+    ------
+    UserError
+        When a list names an utterance without a usable file: the first five and the count.
+    """
+    files, _ = one_file_each(tree.paths)
+    named: set[str] = set()
+    for item in lists:
+        names = item.trials.names.tolist()
+        missing = list(dict.fromkeys(name for name in names if name not in files))
+        if missing:
+            raise UserError(
+                f"{item.source}: {len(missing)} of its {len(set(names))} utterances have no file "
+                f"below {tree.root} ({_some(missing)}); give the --trials_root that the names "
+                f"are relative to, laid out as {LAYOUT}."
+            )
+        named.update(names)
+    wanted = [files[name] for name in sorted(named, key=lambda name: name.split("/"))]
+    utterances, unusable = [], []
+    for path, result in scan_files(tree.root, wanted, settings, jobs):
+        if isinstance(result, Skipped):
+            unusable.append(f"{os.path.join(tree.root, path)} is {result.cause}: {result.detail}")
+        else:
+            utterances.append(Utterance(tree.root, path, result))
+    if unusable:
+        raise UserError(
+            f"{len(unusable)} of {len(wanted)} utterances of the trial lists cannot be used "
+            f"({_some(unusable, '; ')}); mend the files or take them out of the lists."
+        )
+    return utterances
+
+
+def _some(names: Sequence[str], separator: str = ", ") -> str:
+    """Write up to five names."""
+    return separator.join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,279 @@
+"""Stage 1 and bad input: each file that cannot be used, and each sentence a user is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from local.manifests.settings import load_settings
+from local.manifests.utterances import one_file_each
+from local.prepare_manifests import main
+from speechbrain_ext.errors import UserError
+
+YAML = Path(__file__).resolve().parents[2] / "recipes/VoxCeleb/distill_mixer/hparams/manifests.yaml"
+NOISE = 0.1 * np.random.default_rng(0).uniform(-1, 1, 16000)
+
+
+def speech(path: Path, samples: np.ndarray = NOISE, rate: int = 16000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate)
+    return path
+
+
+def tree(root: Path, speakers: int, utterances: int = 2, first: int = 0) -> Path:
+    for speaker in range(first, first + speakers):
+        for number in range(utterances):
+            speech(root / f"spk{speaker:02}" / "s0" / f"{number}.wav", NOISE[:6400])
+    return root
+
+
+def write_list(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(corpus: Path, *arguments: object) -> None:
+    words = [YAML, "--corpus_dir", corpus, "--jobs", 1, "--valid_speakers", 2, *arguments]
+    main([str(word) for word in words])
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the command, see it fail with one sentence, and give the sentence."""
+
+    def _refused(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as exit_status:
+            run(tmp_path / "corpus", *arguments)
+        assert exit_status.value.code == 1
+        assert not (tmp_path / "corpus" / "manifests").exists()
+        text = capsys.readouterr().err
+        assert text.startswith("error: ") and text.count("\n") == 1
+        return text
+
+    return _refused
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    return tree(tmp_path / "train", 4)
+
+
+def test_each_cause_is_counted_and_listed(
+    tmp_path: Path, train: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = train / "spk00" / "odd"
+    odd.mkdir()
+    (odd / "text.wav").write_text("not audio at all")
+    (odd / "original.m4a").write_bytes(b"ftyp")
+    (odd / "broken_link.flac").symlink_to(tmp_path / "nowhere.flac")
+    whole = speech(odd / "cut.flac", np.tile(NOISE, 8)).read_bytes()
+    (odd / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    nan = NOISE.astype("float32").copy()
+    nan[3] = np.nan
+    soundfile.write(odd / "nan.wav", nan, 16000, subtype="FLOAT")
+    (odd / "empty.wav").touch()
+    speech(odd / "no_samples.wav", NOISE[:0])
+    speech(odd / "silent.wav", np.zeros(40000))
+    speech(odd / "hiss.flac", NOISE / 200)
+    speech(odd / "short.wav", NOISE[:4000])
+    speech(odd / "cd.wav", NOISE, 44100)
+    speech(odd / "stereo.wav", np.stack([NOISE, NOISE], 1))
+    speech(odd / "white space.wav")
+    speech(odd / "dollar$sign.wav")
+    speech(odd / "twice.flac")
+    speech(odd / "twice.wav")
+    # All of these can be used: speech after a long silence, capitals, m4a beside its conversion.
+    speech(odd / "late.wav", np.concatenate([np.zeros(48000), NOISE]))
+    speech(odd / "CAPITALS.WAV")
+    speech(odd / "converted.flac")
+    (odd / "converted.m4a").write_bytes(b"ftyp")
+    (odd / "._leftover.wav").write_bytes(b"x")
+    speech(train / "spk00" / "elsewhere.wav")
+
+    run(tmp_path / "corpus", "--train", train)
+    folder = tmp_path / "corpus" / "manifests"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    expected = {
+        "unreadable": {"text.wav", "original.m4a", "broken_link.flac", "cut.flac", "nan.wav"},
+        "empty": {"empty.wav", "no_samples.wav"},
+        "silent": {"silent.wav", "hiss.flac"},
+        "too_short": {"short.wav"},
+        "sample_rate": {"cd.wav"},
+        "channels": {"stereo.wav"},
+        "name": {"white space.wav", "dollar$sign.wav"},
+        "duplicate": {"twice.wav"},
+    }
+    assert manifest["skipped"] == {cause: len(names) for cause, names in expected.items()}
+    header, *lines = (folder / "skipped.tsv").read_text().splitlines()
+    assert header == "path\tcause\tdetail"
+    found: dict[str, set[str]] = {}
+    details = {}
+    for line in lines:
+        path, cause, detail = line.split("\t")
+        found.setdefault(cause, set()).add(Path(path).name)
+        details[Path(path).name] = detail
+    assert found == expected
+    assert details["original.m4a"] == "m4a: convert with local/convert_audio.py"
+    assert details["cd.wav"] == "44100 Hz, not 16000 Hz"
+    assert details["short.wav"] == "0.250 s, less than 0.3 s"
+    assert all(details.values())
+    listed = (folder / "train.csv").read_text() + (folder / "valid.csv").read_text()
+    assert {"late", "CAPITALS", "converted", "twice"} == set(
+        re.findall("spk00/odd/(\\w+),", listed)
+    )
+    output = capsys.readouterr().out
+    assert "skipped 15 files" in output and "passed over 1 audio files at another depth" in output
+
+
+def test_one_file_of_each_utterance() -> None:
+    assert one_file_each(["a/b/1.flac", "a/b/1.m4a"]) == ({"a/b/1": "a/b/1.flac"}, [])
+    chosen, skipped = one_file_each(["a/b/1.flac", "a/b/1.m4a", "a/b/1.wav"])
+    assert chosen == {"a/b/1": "a/b/1.flac"} and skipped[0][0] == "a/b/1.wav"
+
+
+def test_nothing_usable(refused: Callable[..., str], tmp_path: Path) -> None:
+    for speaker in "abc":
+        speech(tmp_path / "low" / speaker / "s" / "1.wav", NOISE, 8000)
+    text = refused("--train", tmp_path / "low")
+    assert "none of the 3 audio files" in text and "3 sample_rate" in text
+    assert "8000 Hz, not 16000 Hz" in text and "-ar 16000" in text
+
+
+def test_folder_missing_empty_or_of_another_depth(
+    refused: Callable[..., str], tmp_path: Path, train: Path
+) -> None:
+    assert "no such folder" in refused("--train", tmp_path / "missing")
+    (tmp_path / "bare").mkdir()
+    assert "no audio file lies at <speaker>/<session>" in refused("--train", tmp_path / "bare")
+    speech(tmp_path / "flat" / "spk" / "1.wav")
+    text = refused("--train", tmp_path / "flat")
+    assert "for instance, spk/1.wav" in text and str(tmp_path / "flat") in text
+
+
+def test_folders_that_overlap_or_clash(
+    refused: Callable[..., str], tmp_path: Path, train: Path
+) -> None:
+    assert "hold the same files" in refused("--train", train, train)
+    assert "hold the same files" in refused("--train", train, train / "spk00")
+    other = tree(tmp_path / "other", 1)
+    text = refused("--train", train, other)
+    assert "same name" in text and str(other / "spk00" / "s0" / "0.wav") in text
+
+
+def test_too_few_speakers_or_utterances_to_validate(
+    refused: Callable[..., str], tmp_path: Path, train: Path
+) -> None:
+    text = refused("--train", train, "--valid_speakers", 3)
+    assert "valid_speakers is 3, which would leave 1 of the 4" in text
+    text = refused("--train", train, "--valid_speakers", 20)
+    assert "valid_speakers is 20, but only 4 of the 4" in text
+    single = tree(tmp_path / "single", 6, utterances=1)
+    assert "only 0 of the 6 training speakers have two" in refused("--train", single)
+    names = write_list(tmp_path / "names", *(f"spk{number:02}" for number in range(4)))
+    text = refused("--train", train, "--exclude_speakers", names)
+    assert "no training speaker is left" in text
+
+
+def test_test_speakers_in_training(tmp_path: Path, refused: Callable[..., str]) -> None:
+    train = tree(tmp_path / "train", 9)
+    trials = write_list(
+        tmp_path / "t.txt",
+        "1 spk00/s0/0.wav spk00/s0/1.wav",
+        *(f"0 spk00/s0/0.wav spk0{number}/s0/0.wav" for number in range(1, 7)),
+    )
+    options = ["--train", train, "--trials", trials, "--trials_root", train]
+    text = refused(*options)
+    assert f"{trials}: 7 of its 7 speakers are training speakers" in text
+    assert "(spk00, spk01, spk02, spk03, spk04, …)" in text and "--allow_overlap" in text
+    run(tmp_path / "corpus", *options, "--allow_overlap")
+    folder = tmp_path / "corpus" / "manifests"
+    assert json.loads((folder / "manifest.json").read_text())["overlap"] == 7
+    # Leaving them out is the other way.
+    names = write_list(tmp_path / "names", *(f"spk0{number}" for number in range(7)))
+    tree(train, 3, first=20)
+    run(tmp_path / "corpus", *options, "--exclude_speakers", names)
+    assert json.loads((folder / "manifest.json").read_text())["overlap"] == 0
+
+
+def test_tokens_without_a_file_or_with_an_unusable_one(
+    tmp_path: Path, train: Path, refused: Callable[..., str]
+) -> None:
+    root = tree(tmp_path / "test", 2, first=90)
+    trials = write_list(
+        tmp_path / "t.txt",
+        "1 spk90/s0/0.wav spk90/s0/1.wav",
+        *(f"0 spk90/s0/0.wav spk91/s9/{number}.wav" for number in range(7)),
+    )
+    options = ["--train", train, "--trials", trials, "--trials_root", root]
+    text = refused(*options)
+    assert f"{trials}: 7 of its 9 utterances have no file below {root}" in text
+    assert "(spk91/s9/0, spk91/s9/1, spk91/s9/2, spk91/s9/3, spk91/s9/4, …)" in text
+    for number in range(7):
+        speech(root / "spk91" / "s9" / f"{number}.wav", NOISE[:10] if number else NOISE)
+    text = refused(*options)
+    assert "6 of 9 utterances of the trial lists cannot be used" in text
+    assert f"{root / 'spk91' / 's9' / '1.wav'} is too_short" in text
+
+
+def test_trial_lists_that_cannot_be_used(
+    tmp_path: Path, train: Path, refused: Callable[..., str]
+) -> None:
+    root = tree(tmp_path / "test", 2, first=90)
+    third = write_list(tmp_path / "third.txt", "spk90/s0/0.wav,spk91/s0/0.wav,0")
+    text = refused("--train", train, "--trials", third, "--trials_root", root)
+    assert f"{third}, line 1" in text
+    targets = write_list(tmp_path / "only.txt", "spk90/s0/0 spk90/s0/1 target")
+    text = refused("--train", train, "--trials", targets, "--trials_root", root)
+    assert "has no non-target trial" in text
+    (tmp_path / "b").mkdir()
+    same = write_list(tmp_path / "b" / "only.txt", "1 spk90/s0/0 spk90/s0/1")
+    text = refused("--train", train, "--trials", targets, same, "--trials_root", root)
+    assert "both called 'only'" in text
+    text = refused("--train", train, "--trials", same, same, "--trials_root", root)
+    assert "both called 'only'" in text
+    valid = write_list(tmp_path / "valid.txt", "1 spk90/s0/0 spk90/s0/1")
+    text = refused("--train", train, "--trials", valid, "--trials_root", root)
+    assert "rename the list" in text
+    missing = tmp_path / "missing.txt"
+    assert "missing.txt" in refused("--train", train, "--trials", missing, "--trials_root", root)
+    assert "needs --trials_root" in refused("--train", train, "--trials", same)
+    assert "needs --trials," in refused("--train", train, "--trials_root", root)
+
+
+def test_options_and_settings(refused: Callable[..., str], train: Path, tmp_path: Path) -> None:
+    assert "--vald_speakers" in refused("--train", train, "--vald_speakers", 3)
+    assert "'many'" in refused("--train", train, "--valid_speakers", "many")
+    assert "--jobs is 0" in refused("--train", train, "--jobs", 0)
+    assert "valid_speakers is 1" in refused("--train", train, "--valid_speakers", 1)
+    assert "silence_peak_db is 3.0" in refused("--train", train, "--silence_peak_db", 3)
+    assert "nobody" in refused("--train", train, "--exclude_speakers", tmp_path / "nobody")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "corpus.json").write_text("{")
+    assert "corpus.json" in refused("--train", train)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("valid_seed", "valid_sead", "unknown key 'valid_sead'"),
+        ("valid_seed: 1234\n", "", "the key 'valid_seed' is missing"),
+        ("min_seconds: 0.3", "min_seconds: short", "min_seconds is 'short'; it must be a number"),
+        ("valid_speakers: 20", "valid_speakers: 2.5", "it must be a whole number"),
+        ("valid_speakers: 20", "valid_speakers: [", "not valid HyperPyYAML"),
+    ],
+)
+def test_yaml_faults(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = tmp_path / "m.yaml"
+    text = YAML.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_settings(path, {})
+    with pytest.raises(UserError, match=re.escape("no.yaml")):
+        load_settings(tmp_path / "no.yaml", {})
