@@ -23,6 +23,12 @@ LOSSES = {
 LOSSES |= {"v2_large": (CosineDistillation, 0.7), "v2_large_low_alpha": (CosineDistillation, 0.4)}
 
 
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SpeechBrain's checkpointer makes its folder when it is made."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_corpus(tmp_path_factory.mktemp("corpora") / "little")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,22 @@ class JSONLinesLogger(TrainLogger):
 
 
 class TrainLoggers(TrainLogger):
-    """Several loggers as one.
+    """Several loggers as one, made when there is something to log.
+
+    Reading a YAML file must not leave files behind, and TensorBoard's logger opens its own at once.
 
     Arguments
     ---------
-    loggers : list of TrainLogger
-        Each is given every epoch's figures.
+    loggers : list of callables
+        Each makes a logger, which is given every epoch's figures.
     """
 
-    def __init__(self, loggers: list[TrainLogger]) -> None:
-        self.loggers = loggers
+    def __init__(self, loggers: list[Callable[[], TrainLogger]]) -> None:
+        self.makers = loggers
+        self.loggers: list[TrainLogger] = []
 
     def log_stats(self, *args: Any, **kwargs: Any) -> None:
         """See ``TrainLogger.log_stats``."""
+        self.loggers = self.loggers or [make() for make in self.makers]
         for logger in self.loggers:
             logger.log_stats(*args, **kwargs)
