@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Make the embedded corpus: synthetic speech of invented speakers, laid out like VoxCeleb.
+
+    python local/make_mini_corpus.py --out data/mini
+
+The same options give the same samples on a machine, whatever the number of processes. A run that
+was killed goes on where it stopped when it is started again; one that finished does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, from any folder
+
+from local.corpus_folder import PARTIAL_FOLDER, begin, finish  # noqa: E402
+from local.mini_corpus.options import MiniOptions, SpeakerTask, speaker_tasks  # noqa: E402
+from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
+from speechbrain_ext.files import atomic_path  # noqa: E402
+
+
+def _die_with_parent() -> None:
+    """Watch the parent process from a worker: a killed run leaves nobody behind."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _render_speaker(options: MiniOptions, task: SpeakerTask, out: Path) -> None:
+    from local.mini_corpus.render import render_speaker  # SciPy takes its time
+
+    render_speaker(options, task, out / PARTIAL_FOLDER, out)
+
+
+def _render_all(options: MiniOptions, tasks: list[SpeakerTask], out: Path, jobs: int) -> None:
+    from tqdm import tqdm
+
+    bar = tqdm(total=len(tasks), desc="mini corpus", unit=" speakers", disable=None)
+    with bar:
+        if jobs == 1:
+            for task in tasks:
+                _render_speaker(options, task, out)
+                bar.update()
+            return
+        # Processes, because the synthesiser has global state; spawned, because that is the same on
+        # every system.
+        with ProcessPoolExecutor(
+            min(jobs, len(tasks)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_die_with_parent,
+        ) as pool:
+            futures = [pool.submit(_render_speaker, options, task, out) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def make_mini_corpus(options: MiniOptions, out: Path, jobs: int = 2) -> bool:
+    """Make what is missing of the corpus.
+
+    Arguments
+    ---------
+    options : MiniOptions
+        Size and seed.
+    out : Path
+        The corpus folder.
+    jobs : int
+        Number of processes; they change nothing but the time.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to do.
+
+    Raises
+    ------
+    UserError
+        When ``out`` holds another corpus, or eSpeak NG is missing, or a file cannot be written.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs} but must be at least 1.")
+    finished = begin(out, options.description())
+    tasks = [t for t in speaker_tasks(options) if not (out / t.split / t.name).is_dir()]
+    if finished and not tasks:
+        return False
+
+    from local.mini_corpus.augmentation import write_augmentation
+    from local.mini_corpus.engine import data_folder
+    from local.mini_corpus.trials import draw_trials
+
+    data_folder()  # a missing engine is told before any work begins
+    try:
+        if tasks:
+            _render_all(options, tasks, out, jobs)
+        write_augmentation(options, out)
+        with atomic_path(out / "trials" / "test.txt") as temporary:
+            temporary.write_text("\n".join(draw_trials(options)) + "\n", encoding="utf-8")
+        finish(out, options.description())
+    except BrokenProcessPool:
+        raise UserError(
+            f"a process that made {out} was killed, perhaps for want of memory; run this again "
+            "with a smaller --jobs to go on."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out}: {error.strerror or error}; mend it and run this again to go on."
+        ) from error
+    return True
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="the corpus folder")
+    helps = {
+        "seed": "another seed gives other speakers",
+        "train_speakers": "speakers in dev/",
+        "test_speakers": "speakers in test/; never among those of dev/",
+        "sessions": "sessions of a speaker, each with its own channel",
+        "utterances": "recordings in a session",
+        "min_seconds": "least length of a recording",
+        "max_seconds": "greatest length of a recording",
+    }
+    for field in fields(MiniOptions):
+        assert field.default is not None
+        parser.add_argument(
+            f"--{field.name}",
+            type=type(field.default),
+            default=field.default,
+            help=f"{helps[field.name]} (default: %(default)s)",
+        )
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; ``arguments`` are those of the command line unless given."""
+    given = _options(arguments)
+    with friendly_exit():
+        options = MiniOptions(**{f.name: getattr(given, f.name) for f in fields(MiniOptions)})
+        if make_mini_corpus(options, given.out, given.jobs):
+            print(f"{given.out}: {len(speaker_tasks(options))} synthetic speakers")
+        else:
+            print(f"{given.out} is there already")
+
+
+if __name__ == "__main__":
+    main()
