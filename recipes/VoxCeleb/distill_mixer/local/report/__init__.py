@@ -1,0 +1,1 @@
+"""The report of an experiment: what was run, how well it works, how it was learnt."""

@@ -1,0 +1,59 @@
+"""Write the report of an experiment: a table, and a page that holds everything.
+
+    python report.py EXP --teacher TEACHER_EXP --manifests data/mini/manifests
+
+reads what the stages before wrote, and writes ``EXP/RESULTS.md``, ``EXP/results.json`` (the same
+numbers) and ``EXP/report.html`` (one file, no network).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from local.report.collect import collect
+from local.report.page import render, to_results_md
+from local.report.table import build_table, print_table, to_numbers
+from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.files import atomic_path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write EXP/report.html, EXP/results.json and EXP/RESULTS.md, and print the table."""
+    options = parse(arguments)
+    with friendly_exit():
+        experiment = collect(options.exp, options.teacher, options.manifests)
+        table = build_table(experiment)
+        files = {
+            "report.html": render(experiment, table),
+            "results.json": json.dumps(to_numbers(experiment), indent=2, ensure_ascii=False) + "\n",
+            "RESULTS.md": to_results_md(experiment, table),
+        }
+        for name, text in files.items():
+            with atomic_path(options.exp / name) as path:
+                path.write_text(text, encoding="utf-8")
+        console = Console()
+        print_table(table, console)
+        # Not wrapped, so that a terminal makes a link of it.
+        print(f"Report: {options.exp / 'report.html'}")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Write the report of an experiment.")
+    parser.add_argument("exp", type=Path, help="the student's experiment folder")
+    parser.add_argument(
+        "--teacher", type=Path, required=True, help="the teacher's experiment folder"
+    )
+    parser.add_argument(
+        "--manifests", type=Path, required=True, help="the folder with the corpus's manifest.json"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
