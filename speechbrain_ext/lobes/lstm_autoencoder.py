@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
 from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling
@@ -38,7 +39,7 @@ class ConvStack(nn.Module):
         )
         activated = len(self.convs) if activate_last else len(self.convs) - 1
         self.norms = nn.ModuleList(FrameBatchNorm(size) for size in sizes[1 : activated + 1])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Filter (B, T, C); ``mask`` (B, T, 1) is true inside the utterance."""

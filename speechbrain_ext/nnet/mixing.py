@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.masking import zero_padding
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
 
@@ -121,7 +122,7 @@ class PointwiseTokenMixing(nn.Module):
         super().__init__()
         self.fc1 = GroupedLinear(channels, expansion * channels, groups)
         self.fc2 = GroupedLinear(expansion * channels, channels, groups)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (B, T, C)."""
@@ -150,7 +151,7 @@ class ChannelMixing(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(channels, 2 * expansion * channels)
         self.fc2 = nn.Linear(expansion * channels, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (B, T, C)."""

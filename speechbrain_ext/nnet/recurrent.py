@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from speechbrain_ext.nnet.dropout import Dropout
+
 
 class BidirectionalLSTM(nn.Module):
     """Layers of two LSTMs, one reading each utterance forwards and one backwards from its own end.
@@ -38,7 +40,7 @@ class BidirectionalLSTM(nn.Module):
         sizes = [input_size] + [2 * hidden_size] * (num_layers - 1)
         self.forwards = nn.ModuleList(nn.LSTM(n, hidden_size, batch_first=True) for n in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(n, hidden_size, batch_first=True) for n in sizes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Run every layer.
