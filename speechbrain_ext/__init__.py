@@ -1,3 +1,6 @@
-"""Attention-free speaker-verification students for SpeechBrain: lobes, distillation, verification, inference."""
+"""Attention-free speaker-verification students for SpeechBrain.
+
+Lobes, distillation, verification and inference.
+"""
 
 __version__ = "0.1.0"

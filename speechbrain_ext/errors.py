@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text is one sentence that names the file, the value and what to do."""
+    """A mistake the user can mend, in a sentence that names the file, the value and what to do."""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ docs/NAME_curve.svg.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -58,15 +57,16 @@ def block(name: str, experiment: Path) -> str:
     settings = YAML().load((experiment / "hyperparams.yaml").read_text(encoding="utf-8"))
     # Paths of a hyperparams.yaml are relative to the recipe's folder.
     recipe = experiment.resolve().parents[3]
-    curves = {"teacher": read_log(recipe / settings["teacher_folder"]), "student": read_log(experiment)}
+    folders = {"teacher": recipe / settings["teacher_folder"], "student": experiment}
+    curves = {role: read_log(folder) for role, folder in folders.items()}
     draw(curves, ROOT / "docs" / f"{name}_curve.svg")
     longest = max(len(epochs) for epochs, _ in curves.values())
     step = -(-longest // 12)
     shown = [n for n in range(1, longest + 1) if n == 1 or n % step == 0]
-    rows = [
-        [role] + [f"{dict(zip(*curve, strict=True))[n]:.1f}" if n in curve[0] else "–" for n in shown]
-        for role, curve in curves.items()
-    ]
+    rows = []
+    for role, curve in curves.items():
+        eers = dict(zip(*curve, strict=True))
+        rows.append([role] + [f"{eers[n]:.1f}" if n in eers else "–" for n in shown])
     header = ["valid EER %, epoch", *map(str, shown)]
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     picture = f"![Valid EER by epoch](docs/{name}_curve.svg)"
@@ -79,11 +79,12 @@ def main() -> None:
     text = readme.read_text(encoding="utf-8")
     for argument in sys.argv[1:]:
         name, _, experiment = argument.partition("=")
-        pattern = re.compile(rf"(<!-- results: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise UserError(f"{readme} has no block '<!-- results: {name} -->': add it first")
-        content = block(name, Path(experiment))
-        text = pattern.sub(lambda match, c=content: f"{match[1]}\n{c}\n\n{match[2]}", text)
+        mark = f"<!-- results: {name} -->\n"
+        before, found, after = text.partition(mark)
+        if not found:
+            raise UserError(f"{readme} has no block '{mark.strip()}': add it first")
+        end = after[after.index("<!-- end -->") :]
+        text = f"{before}{mark}\n{block(name, Path(experiment))}\n\n{end}"
     with atomic_path(readme) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

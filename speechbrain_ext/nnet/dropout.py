@@ -30,7 +30,8 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements of ``x``, of any shape, and scale the others, in training mode."""
-        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        fast = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not (fast and self.training and self.p > 0):
             return F.dropout(x, self.p, self.training)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.int16)[: x.numel()] >= round(65536 * self.p) - 32768

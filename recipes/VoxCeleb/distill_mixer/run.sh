@@ -1,0 +1,218 @@
+#!/usr/bin/env bash
+# From speech to a teacher, a distilled student, their scores and a report, in seven stages:
+#   0 corpus   1 manifests   2 teacher   3 student   4 scores   5 export and speed   6 report
+#
+#   ./run.sh                                                     the embedded corpus of synthetic speech
+#   ./run.sh --corpus voxceleb --voxceleb1 DIR --voxceleb2 DIR   VoxCeleb
+#   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/<session>/<utterance>.{wav,flac,ogg,mp3,m4a}
+#
+# A stage that is done can be run again, and training goes on from its last checkpoint. Corpora are put into data/,
+# experiments into exp/<corpus>/<system>/seed_<seed>/, both beside this script, and logs into exp/<corpus>/log/.
+set -euo pipefail
+
+stage=0  # the first stage to run
+stop_stage=6  # the last stage to run
+corpus=mini  # mini, voxceleb, or the name to give the speech of --data
+data=""  # folder of one's own training speech, <speaker>/<session>/<utterance>
+name=""  # another way to name the corpus of --data, which else takes the folder's name
+trials=""  # trial lists to score, "label enrol test" or "enrol test target|nontarget"; several in quotes
+trials_root=""  # folder that the names in the trial lists are below
+exclude_speakers=""  # file of speakers to leave out of training, one a line
+allow_overlap=false  # go on although speakers of a trial list are training speakers
+voxceleb1=""  # folder of VoxCeleb1
+voxceleb2=""  # folder of VoxCeleb2
+voxceleb1_test_only=false  # test on all of VoxCeleb1 and train without it, for VoxCeleb1-E and -H
+teacher=hparams/teacher.yaml  # the teacher's YAML
+student=hparams/v2.yaml  # the student's YAML
+teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
+student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
+teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
+student_exp=""  # folder of the student's experiment, in place of exp/<corpus>/<system>/seed_<seed>
+seed=1  # of both trainings
+ngpu=0  # processes of training and extraction, one for each GPU; 0 is one process on whatever there is
+precision=fp32  # of training: fp32, fp16 or bf16
+jobs=0  # processes that prepare data; 0 is one for each CPU
+train_speakers=140  # of the embedded corpus
+test_speakers=40  # of the embedded corpus
+sessions=4  # of each speaker of the embedded corpus
+utterances=4  # of each session of the embedded corpus
+corpus_seed=0  # of the embedded corpus: another one gives other speakers
+mini_teacher_args="--number_of_epochs 10"  # what teacher_args come after when the corpus is mini
+mini_student_args="--number_of_epochs 10"  # what student_args come after when the corpus is mini
+# End of options.
+
+caller=$PWD
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=recipes/VoxCeleb/distill_mixer/utils/parse_options.sh
+. "$here/utils/parse_options.sh" "$@"
+cd "$here"
+
+die() { echo "error: $*" >&2; exit 1; }
+
+# Paths of the command line are the caller's; the defaults are this folder's.
+for option in data trials_root exclude_speakers voxceleb1 voxceleb2 teacher student teacher_exp student_exp; do
+    path=${!option}
+    case $given in *" $option "*) ;; *) continue ;; esac
+    case $path in "" | /*) continue ;; esac
+    [ -e "$caller/$path" ] || [ ! -e "$path" ] || continue # one that only this folder has
+    printf -v "$option" '%s' "$caller/$path"
+done
+lists=()
+if [ -n "$trials" ]; then
+    if [ -e "$trials" ] || [ -e "$caller/$trials" ]; then lists=("$trials"); else read -r -a lists <<< "$trials"; fi
+    for i in "${!lists[@]}"; do
+        case ${lists[i]} in /*) ;; *) lists[i]=$caller/${lists[i]} ;; esac
+    done
+fi
+
+case $stage,$stop_stage in
+    [0-6],[0-6]) [ "$stage" -le "$stop_stage" ] || die "--stage $stage comes after --stop_stage $stop_stage." ;;
+    *) die "the stages are 0 to 6, and --stage $stage --stop_stage $stop_stage are not." ;;
+esac
+for option in seed ngpu jobs; do
+    case ${!option} in "" | *[!0-9]*) die "--$option is a whole number from 0 up, not '${!option}'." ;; esac
+done
+[ "$jobs" -gt 0 ] || jobs=$(getconf _NPROCESSORS_ONLN)
+
+# The corpus: `kind` says where its speech comes from, `name` where it is put.
+kind=$corpus
+if [ -n "$data" ]; then
+    kind=own
+    [ -n "$name" ] || [ "$corpus" = mini ] || name=$corpus
+    if [ -z "$name" ]; then
+        name=$(basename "$data")
+        case $name in train | dev | wav) name=$(basename "$(dirname "$data")") ;; esac # the part's, not the corpus's
+    fi
+    case $name in mini | voxceleb) die "the corpus of --data is not to be called $name: name it with --name." ;; esac
+else
+    [ -n "$name" ] || name=$corpus
+    case $name in mini | voxceleb) kind=$name ;; *) kind=own ;; esac
+fi
+[ -z "$data" ] || [ -d "$data" ] || die "--data $data: there is no such folder."
+[ "$kind" != own ] || [ "$stage" -gt 0 ] || [ -n "$data" ] ||
+    die "there is no corpus '$name' to make: choose mini or voxceleb, or name the folder of its speech with --data."
+corpus_dir=data/$name
+manifests=$corpus_dir/manifests
+
+system_of() { sed -n 's/^system: *\([^ #]*\).*/\1/p' "$1"; }
+for option in teacher student; do
+    [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
+    [ -n "$(system_of "${!option}")" ] || die "--$option ${!option} has no line 'system: NAME' to name its folder by."
+done
+own_teacher=exp/$name/$(system_of "$teacher")/seed_$seed
+[ -n "$teacher_exp" ] || teacher_exp=$own_teacher
+[ -n "$student_exp" ] || student_exp=exp/$name/$(system_of "$student")/seed_$seed
+
+if [ "$kind" = mini ]; then
+    teacher_args="$mini_teacher_args $teacher_args"
+    student_args="$mini_student_args $student_args"
+fi
+if [ "$precision" != fp32 ]; then
+    teacher_args+=" --precision $precision"
+    student_args+=" --precision $precision"
+fi
+read -r -a teacher_args <<< "$teacher_args"
+read -r -a student_args <<< "$student_args"
+
+python=$(../../../tools/setup_env.sh mini)
+launch=("$python")
+[ "$ngpu" -eq 0 ] || launch=("$python" -m torch.distributed.run --standalone --nproc_per_node "$ngpu")
+PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH PYTHONUNBUFFERED=1
+
+# FILE STAGE: stops unless the stage that makes the file has been run.
+needs() { [ -e "$1" ] || die "stage $2 has not been run: $1 is missing."; }
+
+stage_0() {
+    case $kind in
+        mini)
+            "$python" local/make_mini_corpus.py --out "$corpus_dir" --seed "$corpus_seed" --jobs "$jobs" \
+                --train_speakers "$train_speakers" --test_speakers "$test_speakers" \
+                --sessions "$sessions" --utterances "$utterances"
+            ;;
+        voxceleb)
+            local options=(--out "$corpus_dir" --jobs "$jobs")
+            [ -z "$voxceleb1" ] || options+=(--voxceleb1 "$voxceleb1")
+            [ -z "$voxceleb2" ] || options+=(--voxceleb2 "$voxceleb2")
+            ! $voxceleb1_test_only || options+=(--voxceleb1_test_only)
+            [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}")
+            "$python" local/prepare_voxceleb.py "${options[@]}"
+            ;;
+        own)
+            "$python" local/convert_audio.py --src "$data" --dst "$corpus_dir/dev" --jobs "$jobs"
+            [ -z "$trials_root" ] ||
+                "$python" local/convert_audio.py --src "$trials_root" --dst "$corpus_dir/test" --jobs "$jobs"
+            ;;
+    esac
+}
+
+stage_1() {
+    local options=(--corpus_dir "$corpus_dir" --train "$corpus_dir/dev" --jobs "$jobs")
+    needs "$corpus_dir/dev" 0
+    [ "$kind" = own ] || lists=("$corpus_dir"/trials/*.txt)
+    [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
+    [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
+    ! $allow_overlap || options+=(--allow_overlap)
+    "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}"
+}
+
+stage_2() {
+    if [ "$teacher_exp" != "$own_teacher" ]; then
+        echo "The teacher of $teacher_exp is used."
+        return
+    fi
+    needs "$manifests/manifest.json" 1
+    "${launch[@]}" train_teacher.py "$teacher" --corpus_dir "$corpus_dir" --seed "$seed" \
+        --output_folder "$teacher_exp" ${teacher_args[@]+"${teacher_args[@]}"}
+}
+
+stage_3() {
+    needs "$manifests/manifest.json" 1
+    needs "$teacher_exp/save/embedding_model.safetensors" 2
+    "${launch[@]}" train_distill.py "$student" --corpus_dir "$corpus_dir" --seed "$seed" \
+        --teacher_folder "$teacher_exp" --output_folder "$student_exp" ${student_args[@]+"${student_args[@]}"}
+}
+
+stage_4() {
+    needs "$teacher_exp/save/embedding_model.safetensors" 2
+    needs "$student_exp/save/embedding_model.safetensors" 3
+    local sets=(valid) system
+    [ ! -e "$manifests/test.csv" ] || sets+=(test)
+    for system in "$teacher_exp" "$student_exp"; do
+        "${launch[@]}" extract.py "$system" --manifests "$manifests" --sets "${sets[@]}"
+    done
+    "$python" score.py "$teacher_exp" --manifests "$manifests"
+    "$python" score.py "$student_exp" --manifests "$manifests" --fuse "$teacher_exp"
+}
+
+stage_5() {
+    needs "$student_exp/save/embedding_model.safetensors" 3
+    "$python" export.py "$student_exp"
+    "$python" benchmark.py --out "$student_exp/results/speed.json" "$teacher_exp" "$student_exp"
+}
+
+stage_6() {
+    needs "$student_exp/results" 4
+    "$python" report.py "$student_exp" --teacher "$teacher_exp" --manifests "$manifests"
+}
+
+run_stage() { # NUMBER WHAT
+    local log=exp/$name/log/stage_$1.log begun=$SECONDS status
+    [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 0
+    mkdir -p "$(dirname "$log")"
+    echo "Stage $1: $2" | tee -a "$log"
+    set +e
+    (set -e; "stage_$1") 2>&1 | tee -a "$log"
+    status=${PIPESTATUS[0]}
+    set -e
+    [ "$status" -eq 0 ] || die "stage $1 ($2) failed; its log is $PWD/$log."
+    echo "Stage $1: done in $((SECONDS - begun)) s" | tee -a "$log"
+}
+
+run_stage 0 "the corpus $name"
+run_stage 1 "manifests and trial lists of $name"
+run_stage 2 "the teacher, $teacher"
+run_stage 3 "the student, $student"
+run_stage 4 "embeddings and scores of teacher, student and their fusion"
+run_stage 5 "the student's model folder, and its speed beside the teacher's"
+run_stage 6 "the report"

@@ -1,0 +1,233 @@
+"""run.sh: its options and the order of its steps, with every step replaced by a stub."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = Path("recipes/VoxCeleb/distill_mixer")
+FLOW = [
+    "make_mini_corpus.py",
+    "prepare_manifests.py",
+    "train_teacher.py",
+    "train_distill.py",
+    "extract.py",
+    "extract.py",
+    "score.py",
+    "score.py",
+    "export.py",
+    "benchmark.py",
+    "report.py",
+]
+# Notes how it was called, and leaves what the next stage looks for.
+STUB_PYTHON = """#!/usr/bin/env bash
+echo "$*" >> "$CALLS"
+case "$*" in *"${FAIL:-nothing}"*) echo "what went wrong" >&2; exit 3 ;; esac
+all=("$@")
+value() {
+    local i
+    for i in "${!all[@]}"; do [ "${all[i]}" != "$1" ] || echo "${all[i + 1]}"; done
+}
+leave() { for file; do mkdir -p "$(dirname "$file")"; touch "$file"; done; }
+case "$*" in
+    *make_mini_corpus.py* | *prepare_voxceleb.py*)
+        leave "$(value --out)/"{corpus.json,trials/test.txt,dev/a} ;;
+    *convert_audio.py*) mkdir -p "$(value --dst)" ;;
+    *prepare_manifests.py*)
+        leave "$(value --corpus_dir)/manifests/"{manifest.json,test.csv} ;;
+    *train_*) leave "$(value --output_folder)/save/embedding_model.safetensors" ;;
+    *score.py*) mkdir -p "${2%/}/results" ;;
+esac
+"""
+
+
+class Recipe:
+    """A copy of run.sh whose Python is a stub."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder, self.calls_file = root, root / RECIPE, root / "calls"
+        (self.folder / "hparams").mkdir(parents=True)
+        (root / "tools").mkdir()
+        shutil.copy(ROOT / "run.sh", root)
+        shutil.copy(ROOT / RECIPE / "run.sh", self.folder)
+        shutil.copytree(ROOT / RECIPE / "utils", self.folder / "utils")
+        for system in ("teacher", "v2"):
+            (self.folder / f"hparams/{system}.yaml").write_text(f"system: {system} # name\n")
+        self._script(root / "python", STUB_PYTHON)
+        self._script(root / "tools/setup_env.sh", f"#!/usr/bin/env bash\necho '{root}/python'\n")
+
+    @staticmethod
+    def _script(path: Path, text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run(
+        self, *options: str, cwd: Path | None = None, fail: str = "nothing"
+    ) -> subprocess.CompletedProcess[str]:
+        """Call run.sh as a user does; ``fail`` is part of the call of the step to fail."""
+        return subprocess.run(
+            ["bash", str(self.root / "run.sh"), *options],
+            cwd=cwd or self.root,
+            env={**os.environ, "CALLS": str(self.calls_file), "FAIL": fail},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    def calls(self) -> list[str]:
+        """Give every call of Python, and forget them."""
+        if not self.calls_file.exists():
+            return []
+        lines = self.calls_file.read_text().splitlines()
+        self.calls_file.unlink()
+        return lines
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe(tmp_path / "with a space")
+
+
+def script_names(calls: list[str]) -> list[str]:
+    scripts = [next(word for word in call.split() if word.endswith(".py")) for call in calls]
+    return [Path(script).name for script in scripts]
+
+
+def test_help_explains_every_option(recipe: Recipe) -> None:
+    done = recipe.run("--help")
+    defaults = (ROOT / RECIPE / "run.sh").read_text().partition("# End of options.")[0]
+    lines = [line for line in defaults.splitlines() if line[:1].islower() and "=" in line]
+    names = [line.partition("=")[0] for line in lines]
+    assert done.returncode == 0 and "stop_stage" in names
+    for name in names:
+        line = next(line for line in done.stdout.splitlines() if line.startswith(f"  --{name} "))
+        assert len(line.split()) > 2, f"--{name} is not explained"
+    assert "[hparams/v2.yaml]" in done.stdout
+    assert recipe.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--no_such_option", "3"], "--no_such_option"),
+        (["--PATH", "/"], "--PATH"),
+        (["stage", "3"], "'stage'"),
+        (["--stage"], "--stage"),
+        (["--stage", "7"], "--stage 7"),
+        (["--stage", "3", "--stop_stage", "2"], "--stop_stage 2"),
+        (["--seed", "-1"], "--seed"),
+        (["--allow_overlap", "perhaps"], "'perhaps'"),
+        (["--corpus", "minni"], "'minni'"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--student", "hparams/v3.yaml"], "hparams/v3.yaml"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(recipe: Recipe, options: list[str], named: str) -> None:
+    done = recipe.run(*options)
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert named in done.stderr
+    assert recipe.calls() == []
+
+
+def test_whole_flow(recipe: Recipe) -> None:
+    done = recipe.run()
+    assert done.returncode == 0, done.stderr
+    calls = recipe.calls()
+    assert script_names(calls) == FLOW
+    assert "--corpus_dir data/mini --train data/mini/dev" in calls[1]
+    assert "--trials data/mini/trials/test.txt --trials_root data/mini/test" in calls[1]
+    assert "--output_folder exp/mini/teacher/seed_1" in calls[2]
+    assert "--teacher_folder exp/mini/teacher/seed_1 --output_folder exp/mini/v2/seed_1" in calls[3]
+    assert calls[7].endswith("--fuse exp/mini/teacher/seed_1")
+    for stage in range(7):
+        assert f"Stage {stage}: done in" in done.stdout
+        assert (recipe.folder / f"exp/mini/log/stage_{stage}.log").is_file()
+
+
+def test_part_of_the_flow_again(recipe: Recipe) -> None:
+    assert recipe.run().returncode == 0
+    recipe.calls()
+    assert recipe.run("--stage", "2", "--stop-stage=4").returncode == 0
+    assert script_names(recipe.calls()) == FLOW[2:8]
+
+
+@pytest.mark.parametrize(("stage", "missing"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (6, 4)])
+def test_a_stage_out_of_order_names_the_missing(recipe: Recipe, stage: int, missing: int) -> None:
+    done = recipe.run("--stage", str(stage), "--stop_stage", str(stage))
+    assert done.returncode != 0
+    assert f"stage {missing} has not been run" in done.stdout
+    assert recipe.calls() == []
+
+
+def test_a_failed_stage_names_its_log(recipe: Recipe) -> None:
+    done = recipe.run(fail="train_distill.py")
+    log = recipe.folder / "exp/mini/log/stage_3.log"
+    assert done.returncode != 0
+    assert "stage 3" in done.stderr and str(log) in done.stderr
+    assert "what went wrong" in log.read_text()
+    assert script_names(recipe.calls()) == FLOW[:4]
+    # The first of several commands of a stage stops it, too.
+    assert recipe.run("--stage", "3", fail="exp/mini/teacher/seed_1 --manifests").returncode != 0
+    assert script_names(recipe.calls()) == ["train_distill.py", "extract.py"]
+
+
+def test_own_data_from_another_folder(recipe: Recipe) -> None:
+    speech = recipe.root / "my speech"
+    (speech / "train/a/b").mkdir(parents=True)
+    (speech / "train/a/b/c.wav").touch()
+    (speech / "dev/d/e").mkdir(parents=True)
+    (speech / "list 1.txt").touch()
+    options = ["--data", "train", "--trials", "list 1.txt", "--trials_root", "dev"]
+    options += ["--allow_overlap", "--teacher_args", "--lr 0.1", "--ngpu", "2"]
+    done = recipe.run(*options, cwd=speech)
+    assert done.returncode == 0, done.stderr + done.stdout
+    calls = recipe.calls()
+    mirror = "local/convert_audio.py --src"
+    assert calls[0].startswith(f"{mirror} {speech}/train --dst data/my speech/dev")
+    assert calls[1].startswith(f"{mirror} {speech}/dev --dst data/my speech/test")
+    assert "--corpus_dir data/my speech --train data/my speech/dev" in calls[2]
+    trials = f"--trials {speech}/list 1.txt --trials_root data/my speech/test"
+    assert f"{trials} --allow_overlap" in calls[2]
+    launch = "-m torch.distributed.run --standalone --nproc_per_node 2 train_teacher.py"
+    assert calls[3].startswith(launch)
+    assert calls[3].endswith("--lr 0.1")
+    assert "number_of_epochs" not in calls[3]  # which is for the embedded corpus alone
+
+
+def test_own_data_without_stage_0(recipe: Recipe) -> None:
+    (recipe.root / "speech/a/b").mkdir(parents=True)
+    part = ["--data", "speech", "--corpus", "mine", "--stage", "1", "--stop_stage", "1"]
+    done = recipe.run(*part)
+    assert done.returncode != 0 and "stage 0 has not been run" in done.stdout
+
+
+def test_voxceleb(recipe: Recipe) -> None:
+    trees = [recipe.root / "vox1", recipe.root / "vox2"]
+    for tree in trees:
+        tree.mkdir()
+    done = recipe.run(
+        *("--corpus", "voxceleb", "--voxceleb1", "vox1", "--voxceleb2", "vox2"),
+        *("--stop_stage", "2", "--precision", "fp16"),
+    )
+    assert done.returncode == 0, done.stderr
+    prepare, manifests, train = recipe.calls()
+    assert f"--voxceleb1 {trees[0]} --voxceleb2 {trees[1]}" in prepare
+    assert "--train data/voxceleb/dev" in manifests
+    assert train.endswith("--output_folder exp/voxceleb/teacher/seed_1 --precision fp16")
+
+
+def test_a_teacher_that_is_there(recipe: Recipe) -> None:
+    teacher = recipe.root / "mine/save"
+    teacher.mkdir(parents=True)
+    (teacher / "embedding_model.safetensors").touch()
+    done = recipe.run("--teacher_exp", "mine", "--stop_stage", "3")
+    assert done.returncode == 0, done.stderr
+    calls = recipe.calls()
+    assert script_names(calls) == [*FLOW[:2], "train_distill.py"]
+    assert f"--teacher_folder {recipe.root}/mine" in calls[2]
