@@ -131,6 +131,12 @@ def test_a_loss_that_is_not_finite_names_its_utterances(train: Train, tmp_path: 
     assert not checkpoints(tmp_path)
 
 
+def test_mixed_precision_trains(train: Train, tmp_path: Path) -> None:
+    train(TeacherBrain, "--precision", "bf16", "--reconstruction_weight", 0.1)
+    first, last = epochs(tmp_path)
+    assert last["train"]["loss"] < first["train"]["loss"]
+
+
 def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Path) -> None:
     train(TeacherBrain, "--number_of_epochs", 1)
     kept = (tmp_path / "exp" / "hyperparams.yaml").read_text()

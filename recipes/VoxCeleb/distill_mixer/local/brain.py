@@ -156,7 +156,9 @@ class SpeakerBrain(sb.Brain):
             embedding, hidden = self.modules.embedding_model(feats, intermediates=True)
         else:
             embedding = self.modules.embedding_model(feats)
-        logits = self.modules.classifier(embedding)
+        # Under AMP a cosine would have some three digits: too few for a margin.
+        with torch.autocast(self.device_type, enabled=False):
+            logits = self.modules.classifier(embedding.float())
         return Forward(feats, embedding.squeeze(1), logits, hidden)
 
     def compute_objectives(self, predictions: Forward, batch: CropBatch, stage: sb.Stage) -> Tensor:
