@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Write a trained system as a folder that SpeechBrain's inference classes load.
+
+    python export.py exp/mini/v2/seed_1 [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.inference.model_folder import write_model_folder
+
+
+def main() -> None:
+    """Write ``export/`` into the experiment folder, or the folder asked for."""
+    parser = argparse.ArgumentParser(description="Write a folder that SpeechBrain loads.")
+    parser.add_argument("experiment", type=Path, help="folder of a finished training")
+    parser.add_argument("--out", type=Path, help="folder to write; EXPERIMENT/export by default")
+    args = parser.parse_args()
+
+    folder = args.out or args.experiment / "export"
+    facts = write_model_folder(args.experiment, folder)
+    print(
+        f"{args.experiment} exported to {folder}: {facts['parameters']:,} parameters, "
+        f"{facts['speakers']} speakers, embeddings within {facts['difference']:.1e} of the recipe's"
+    )
+
+
+if __name__ == "__main__":
+    with friendly_exit():
+        main()

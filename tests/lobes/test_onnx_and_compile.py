@@ -1,0 +1,78 @@
+"""The lobes leave PyTorch's eager mode: ONNX with dynamic batch and time, and torch.compile."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from speechbrain_ext.lobes.mixer import MLPMixer
+from tests.lobes.published_networks import randomise_norms
+from tests.lobes.systems import LOBES, make_encoder, make_lobe
+
+
+def export(lobe: nn.Module, path: Path, dynamo: bool) -> None:
+    """Export with lengths, batch and time free; traced at 2 utterances of 60 frames."""
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    free: dict[str, Any]
+    if dynamo:
+        free = {"dynamic_shapes": ({0: batch, 1: time}, {0: batch})}
+    else:
+        free = {"dynamic_axes": {"feats": {0: "batch", 1: "time"}, "lengths": {0: "batch"}}}
+    torch.onnx.export(
+        lobe,
+        (torch.randn(2, 60, 80), torch.tensor([1.0, 0.5])),
+        path,
+        input_names=["feats", "lengths"],
+        output_names=["embedding"],
+        dynamo=dynamo,
+        verbose=False,
+        **free,
+    )
+
+
+# The newer exporter unrolls an LSTM over the frames of its example.
+@pytest.mark.parametrize(
+    ("name", "dynamo"), [("mixer", True), ("mixer", False), ("lstm_autoencoder", False)]
+)
+def test_onnx_with_dynamic_batch_and_time(name: str, dynamo: bool, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    lobe = make_lobe(name)
+    export(lobe, tmp_path / "lobe.onnx", dynamo)
+    session = onnxruntime.InferenceSession(tmp_path / "lobe.onnx")
+    for batch, time in ((2, 60), (1, 37), (5, 211)):
+        feats = torch.randn(batch, time, 80)
+        lengths = torch.linspace(0.3, 1, batch) if batch > 1 else torch.ones(1)
+        with torch.no_grad():
+            expected = lobe(feats, lengths)
+        (found,) = session.run(None, {"feats": feats.numpy(), "lengths": lengths.numpy()})
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+@pytest.mark.parametrize("padded", [False, True])
+def test_compiled_student(padded: bool) -> None:
+    lobe = randomise_norms(MLPMixer(channels=16, num_blocks=1, lin_neurons=8))
+    compiled = torch.compile(lobe, fullgraph=True, dynamic=True)
+    lengths = torch.tensor([1.0, 0.5]) if padded else None
+    for time in (40, 61):
+        feats = torch.randn(2, time, 80)
+        with torch.no_grad():
+            found, expected = compiled(feats, lengths), lobe(feats, lengths)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", LOBES)
+def test_the_graph_has_no_branch_on_data(name: str) -> None:
+    encoder = make_encoder(name)
+    wavs, lengths = 0.1 * torch.randn(2, 16000), torch.tensor([1.0, 0.6])
+    program = torch.export.export(encoder, (wavs, lengths))
+    with torch.no_grad():
+        found, expected = program.module()(wavs, lengths), encoder(wavs, lengths)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,42 @@
+"""Experiment folders as a finished training leaves them, with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+
+from local.hparams import resolve_hparams
+from speechbrain_ext.inference.experiments import encoder_part, save_weights
+from tests.lobes.published_networks import randomise_norms
+
+HPARAMS = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distill_mixer" / "hparams"
+SIZES = {
+    "teacher": "{lin_neurons: 8, conv_channels: 16, latent_size: 12, lstm_size: 10}",
+    "v2": "{lin_neurons: 8, channels: 16, num_blocks: 2}",
+}
+SPEAKERS = ["id00003", "id00001", "id00002"]
+
+
+def make_experiment(folder: Path, system: str = "v2", classifier: bool = True) -> Path:
+    """Write ``hyperparams.yaml``, the weights, and a scored test."""
+    torch.manual_seed(5)
+    yaml = HPARAMS / f"{system}.yaml"
+    resolved = resolve_hparams(yaml, SIZES[system])
+    folder.mkdir(parents=True)
+    (folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
+    model = load_hyperpyyaml(encoder_part(resolved, yaml))["embedding_model"]
+    save_weights(folder, randomise_norms(model), {})
+    if classifier:
+        save_weights(folder, Classifier(8, out_neurons=len(SPEAKERS)), {}, "classifier")
+        encoder = CategoricalEncoder()
+        encoder.update_from_iterable(SPEAKERS)
+        encoder.save(folder / "save" / "label_encoder.txt")
+    (folder / "results").mkdir()
+    result = {"title": "Mini", "synthetic": True, "eer": 7.25, "eer_threshold": 0.4321}
+    (folder / "results" / "test.json").write_text(json.dumps(result), encoding="utf-8")
+    return folder

@@ -1,0 +1,127 @@
+"""Exported folders load in SpeechBrain, offline, anywhere, and embed as the recipe does."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import export
+import pytest
+import soundfile
+import torch
+from speechbrain.inference.classifiers import EncoderClassifier
+from speechbrain.inference.speaker import SpeakerRecognition
+
+from speechbrain_ext.inference.experiments import load_encoder
+from tests.recipe.experiments import SPEAKERS, make_experiment
+
+
+def run_export(*arguments: str | Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
+        with export.friendly_exit():
+            export.main()
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.parametrize("system", ["v2", "teacher"])
+def test_embeddings_are_the_recipes(system: str, tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "exp", system)
+    run_export(experiment)
+    folder = tmp_path / "moved"
+    shutil.move(experiment / "export", folder)
+    model = SpeakerRecognition.from_hparams(source=folder, savedir=folder)
+    encoder = load_encoder(experiment)
+    samples = torch.tensor([20123, 16000, 15999, 4801])
+    wavs = 0.1 * torch.randn(4, 20123)
+    for index, count in enumerate(samples):
+        wavs[index, count:] = 0.3
+    together = model.encode_batch(wavs, samples / 20123)
+    assert together.shape == (4, 1, 8)
+    with torch.no_grad():
+        for index, count in enumerate(samples):
+            expected = encoder(wavs[index : index + 1, :count])[0]
+            alone = model.encode_batch(wavs[index, :count])[0]
+            torch.testing.assert_close(alone, expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(together[index], expected, atol=1e-5, rtol=0)
+    normalised = model.encode_batch(wavs, samples / 20123, normalize=True)
+    assert torch.equal(normalised, together)
+
+
+def test_verification_and_classification(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "exp")
+    run_export(experiment)
+    wavs = 0.1 * torch.randn(2, 16000)
+    files = [str(tmp_path / f"{index}.wav") for index in range(2)]
+    for file, wave in zip(files, wavs, strict=True):
+        soundfile.write(file, wave.numpy(), 16000)
+    folder = experiment / "export"
+    model = SpeakerRecognition.from_hparams(source=str(folder), savedir=str(folder))
+    score, same = model.verify_files(files[0], files[0])
+    assert score.item() == pytest.approx(1, abs=1e-5) and bool(same)
+    with torch.no_grad():
+        a, b = load_encoder(experiment)(wavs).squeeze(1)
+    score, _ = model.verify_batch(wavs[:1], wavs[1:])
+    assert score.item() == pytest.approx(torch.cosine_similarity(a, b, dim=0).item(), abs=1e-4)
+
+    # Elsewhere saved, and as the other class.
+    classifier = EncoderClassifier.from_hparams(source=str(folder), savedir=str(tmp_path / "cache"))
+    classifier.hparams.label_encoder.expect_len(len(SPEAKERS))
+    probabilities, _, index, names = classifier.classify_batch(wavs)
+    assert probabilities.shape == (2, len(SPEAKERS))
+    assert names == [SPEAKERS[i] for i in index]
+
+
+def test_weights_are_nothing_but_tensors(tmp_path: Path) -> None:
+    run_export(make_experiment(tmp_path / "exp"))
+    for name in ("embedding_model", "classifier"):
+        torch.load(tmp_path / "exp" / "export" / f"{name}.ckpt", weights_only=True)
+
+
+def test_readme_says_what_is_needed(tmp_path: Path) -> None:
+    run_export(make_experiment(tmp_path / "exp"))
+    readme = (tmp_path / "exp" / "export" / "README.md").read_text(encoding="utf-8")
+    for text in ("0.4321", "synthetic", "HyperPyYAML", "pip install", "from_hparams", "3 training"):
+        assert text in readme
+
+
+def test_a_network_without_classifier(tmp_path: Path) -> None:
+    run_export(make_experiment(tmp_path / "exp", classifier=False), "--out", tmp_path / "out")
+    model = EncoderClassifier.from_hparams(source=str(tmp_path / "out"))
+    assert model.encode_batch(0.1 * torch.randn(16000)).shape == (1, 1, 8)
+
+
+def test_run_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "exp")
+    run_export(experiment)
+    (experiment / "export" / "stale").touch()
+    run_export(experiment)
+    assert not (experiment / "export" / "stale").exists()
+    assert sorted(path.name for path in experiment.iterdir()) == [
+        "export",
+        "hyperparams.yaml",
+        "results",
+        "save",
+    ]
+
+
+def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = make_experiment(tmp_path / "exp")
+    for arguments, words in (
+        ([tmp_path / "nowhere"], "is not an experiment folder"),
+        ([experiment, "--out", tmp_path], "is there and no exported model"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run_export(*arguments)
+        assert stop.value.code == 1
+        assert words in capsys.readouterr().err
+    weights = experiment / "save" / "embedding_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(SystemExit):
+        run_export(experiment)
+    assert "does not fit" in capsys.readouterr().err and not (experiment / "export").exists()
