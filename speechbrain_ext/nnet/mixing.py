@@ -58,8 +58,8 @@ class GroupedLinear(nn.Module):
         """Map (B, T, in_channels) to (B, T, out_channels)."""
         weight = self.weight.view(self.groups, -1, self.weight.shape[1]).transpose(1, 2)
         grouped = x.flatten(0, 1).unflatten(-1, (self.groups, -1)).transpose(0, 1)
-        y = torch.bmm(grouped, weight).transpose(0, 1).flatten(1) + self.bias
-        return y.view(*x.shape[:-1], -1)
+        y = torch.baddbmm(self.bias.view(self.groups, 1, -1), grouped, weight)
+        return y.transpose(0, 1).reshape(*x.shape[:-1], -1)
 
 
 class IDConv(nn.Module):
