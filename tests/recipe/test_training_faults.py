@@ -133,6 +133,7 @@ def test_a_loss_that_is_not_finite_names_its_utterances(train: Train, tmp_path: 
 
 def test_mixed_precision_trains(train: Train, tmp_path: Path) -> None:
     train(TeacherBrain, "--precision", "bf16", "--reconstruction_weight", 0.1)
+    assert "precision: bf16" in (tmp_path / "exp" / "hyperparams.yaml").read_text()
     first, last = epochs(tmp_path)
     assert last["train"]["loss"] < first["train"]["loss"]
 

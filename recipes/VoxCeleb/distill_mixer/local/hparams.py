@@ -26,7 +26,9 @@ FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_che
 FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds"}
 
 
-def load_hparams(path: str | os.PathLike[str], overrides: str = "") -> tuple[dict[str, Any], str]:
+def load_hparams(
+    path: str | os.PathLike[str], overrides: str = "", run_options: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], str]:
     """Load a system's YAML with what it includes and the command line's overrides.
 
     Arguments
@@ -35,6 +37,9 @@ def load_hparams(path: str | os.PathLike[str], overrides: str = "") -> tuple[dic
         The YAML file.
     overrides : str
         YAML text of ``key: value`` lines, as ``speechbrain.parse_arguments`` gives.
+    run_options : mapping, optional
+        SpeechBrain's own options of the command line. Those that the file has a key for override
+        it as well, so that the resolved text says what was run.
 
     Returns
     -------
@@ -46,14 +51,16 @@ def load_hparams(path: str | os.PathLike[str], overrides: str = "") -> tuple[dic
     UserError
         For a missing file, an override of a key the file has not, or a value a class refuses.
     """
-    resolved = resolve_hparams(path, overrides)
+    resolved = resolve_hparams(path, overrides, run_options)
     try:
         return load_hyperpyyaml(resolved), resolved
     except (ValueError, ruamel.yaml.YAMLError) as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def resolve_hparams(path: str | os.PathLike[str], overrides: str = "") -> str:
+def resolve_hparams(
+    path: str | os.PathLike[str], overrides: str = "", run_options: Mapping[str, Any] | None = None
+) -> str:
     """The YAML text that :func:`load_hparams` loads, with nothing of it made yet."""
     tree = _read(Path(path))
     changes = _parse(overrides)
@@ -62,6 +69,7 @@ def resolve_hparams(path: str | os.PathLike[str], overrides: str = "") -> str:
             close = difflib.get_close_matches(key, tree, n=1)
             hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
             raise UserError(f"{path} has no key '{key}' to override: {hint}")
+    changes |= {key: value for key, value in (run_options or {}).items() if key in tree}
     text = io.StringIO()
     ruamel.yaml.YAML().dump(tree, text)
     try:

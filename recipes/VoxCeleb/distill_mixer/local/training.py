@@ -26,7 +26,8 @@ def run_training(
     """
     path, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
-    hparams, resolved = load_hparams(path, overrides)
+    given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
+    hparams, resolved = load_hparams(path, overrides, given)
     if if_main_process():
         claim_folder(hparams["output_folder"], resolved)
     ddp_barrier()
