@@ -18,7 +18,7 @@ from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from tqdm import tqdm
 
-from local.checkpoints import recover, save
+from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, read_manifest
 from local.meter import EpochMeter
 from speechbrain_ext.distill.objective import Objective
@@ -270,14 +270,19 @@ class SpeakerBrain(sb.Brain):
         valid_stats = self._score_valid()
         old_lr, new_lr = self.hparams.lr_annealing(epoch)
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
-        save(
-            self.checkpointer,
-            {"epoch": epoch, "eer": valid_stats["eer"]},
-            self.hparams.keep_checkpoints,
-        )
+        with whole_or_none(self.checkpointer):
+            self.checkpointer.save_and_keep_only(
+                meta={"epoch": epoch, "eer": valid_stats["eer"]},
+                min_keys=["eer"],
+                num_to_keep=self.hparams.keep_checkpoints,
+            )
         self.hparams.train_logger.log_stats(
             {"epoch": epoch, "lr": old_lr, **self.epoch_meta()}, self.train_stats, valid_stats
         )
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        with whole_or_none(self.checkpointer):
+            super()._save_intra_epoch_ckpt()
 
     # Their parts
 

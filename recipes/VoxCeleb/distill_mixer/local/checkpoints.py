@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from typing import Any
+from collections.abc import Iterator
 
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.logger import get_logger
@@ -13,26 +14,23 @@ from speechbrain_ext.errors import UserError
 logger = get_logger(__name__)
 
 
-def save(checkpointer: Checkpointer, meta: dict[str, Any], keep: int) -> None:
-    """Save a checkpoint; keep the best few by ``eer``, and the last.
+@contextlib.contextmanager
+def whole_or_none(checkpointer: Checkpointer) -> Iterator[None]:
+    """While a checkpoint is saved: when that fails, remove what was written of it.
 
     Arguments
     ---------
     checkpointer : Checkpointer
-        Saves.
-    meta : dict
-        Figures kept with the checkpoint, among them ``eer``.
-    keep : int
-        How many of the best to keep.
+        Saves inside the block.
 
     Raises
     ------
     UserError
-        When it cannot be written; what was written of it is removed, the ones before it stay.
+        When the checkpoint cannot be written; the ones before it stay.
     """
     before = {checkpoint.path for checkpoint in checkpointer.list_checkpoints()}
     try:
-        checkpointer.save_and_keep_only(meta=meta, min_keys=["eer"], num_to_keep=keep)
+        yield
     except (OSError, RuntimeError) as error:
         for checkpoint in checkpointer.list_checkpoints():
             if checkpoint.path not in before:
