@@ -46,12 +46,16 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "save" / "embedding_model.safetensors")
 
 
+# BatchNorm and softmax take back what these add: their gradients are rounding errors, to which Adam
+# gives the size of a step.
+SHIFTS = ("fc.bias", "fc_norm.running_mean", "pooling.attention.2.bias")
+
+
 def assert_same_weights(one: Path, other: Path, tolerance: float) -> None:
     first, second = weights_of(one), weights_of(other)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        # BatchNorm follows: the gradient of the bias is rounding error, which Adam magnifies.
-        if name in ("fc.bias", "fc_norm.running_mean"):
+        if name in SHIFTS and tolerance:
             continue
         assert torch.allclose(value.float(), second[name].float(), atol=tolerance, rtol=0), name
 
