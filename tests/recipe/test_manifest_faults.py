@@ -237,9 +237,10 @@ def test_trial_lists_that_cannot_be_used(
     assert "both called 'only'" in text
     text = refused("--train", train, "--trials", same, same, "--trials_root", root)
     assert "both called 'only'" in text
-    valid = write_list(tmp_path / "valid.txt", "1 spk90/s0/0 spk90/s0/1")
-    text = refused("--train", train, "--trials", valid, "--trials_root", root)
-    assert "rename the list" in text
+    for name in ("valid", "speed", "only_fusion"):
+        taken = write_list(tmp_path / f"{name}.txt", "1 spk90/s0/0 spk90/s0/1")
+        text = refused("--train", train, "--trials", taken, "--trials_root", root)
+        assert "rename the list" in text
     missing = tmp_path / "missing.txt"
     assert "missing.txt" in refused("--train", train, "--trials", missing, "--trials_root", root)
     assert "needs --trials_root" in refused("--train", train, "--trials", same)

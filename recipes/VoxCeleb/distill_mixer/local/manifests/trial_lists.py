@@ -52,7 +52,7 @@ def check_names(sources: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        When two files have the same stem, or one is called ``valid``.
+        When two files have the same stem, or one has a name that the recipe's own files have.
 
     Example
     -------
@@ -61,10 +61,11 @@ def check_names(sources: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for source in sources:
         stem = Path(source).stem
-        if stem == "valid":
+        # The trials between held-out speakers, the speeds, and the scores of a fusion.
+        if stem in ("valid", "speed") or stem.endswith("_fusion"):
             raise UserError(
-                f"{source}: the name 'valid' is that of the trials between held-out training "
-                "speakers; rename the list."
+                f"{source}: results of the recipe's own are filed under the name {stem!r}; rename "
+                "the list."
             )
         if seen.setdefault(stem, source) != source or list(sources).count(source) > 1:
             raise UserError(
