@@ -26,7 +26,7 @@ from speechbrain_ext.files import atomic_path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {"teacher": "#8a6d1d", "student": "#1d6d8a"}
-matplotlib.rcParams["svg.hashsalt"] = "readme"
+matplotlib.rcParams.update({"svg.hashsalt": "readme", "svg.fonttype": "none"})
 
 
 def read_log(experiment: Path) -> tuple[list[int], list[float]]:
@@ -44,7 +44,7 @@ def draw(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     axes.set(xlabel="epoch", ylabel="valid EER, %", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    axes.grid(axis="y", alpha=0.25)
     axes.legend(frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, metadata={"Date": None}, facecolor="white")
