@@ -16,6 +16,7 @@ from speechbrain.utils.distributed import ddp_init_group, if_main_process, infer
 from tqdm import tqdm
 
 from local.data import read_manifest
+from local.processes import leave_together
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
@@ -54,6 +55,7 @@ def main() -> None:
             path = args.experiment / "embeddings" / f"{name}.npz"
             save_embeddings(path, embeddings)
             print(f"{len(ids)} embeddings of {args.experiment} in {path}")
+    leave_together()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 
 from local.brain import SpeakerBrain
 from local.hparams import claim_folder, load_hparams
+from local.processes import leave_together
 
 
 def run_training(
@@ -24,6 +25,11 @@ def run_training(
     argv : list of str
         ``hparams/x.yaml --key value …`` and SpeechBrain's own options.
     """
+    _train(make_brain, argv)
+    leave_together()
+
+
+def _train(make_brain: Callable[[dict[str, Any], Any], SpeakerBrain], argv: list[str]) -> None:
     path, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
     given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
