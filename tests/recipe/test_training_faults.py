@@ -145,6 +145,9 @@ def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Pa
         train(TeacherBrain, "--lr", 0.01)
     with pytest.raises(UserError, match="made with other settings"):
         train(TeacherBrain, "--embedding_model", "{lstm_layers: 1}")
+    # A key does not pass because one that is free changes by the same values.
+    with pytest.raises(UserError, match=r"\(crops_per_utterance: 1 there, 2 now"):
+        train(TeacherBrain, "--number_of_epochs", 2, "--crops_per_utterance", 2)
     assert (tmp_path / "exp" / "hyperparams.yaml").read_text() == kept
     train(TeacherBrain, "--number_of_epochs", 2)  # longer is no other setting
     assert len(epochs(tmp_path)) == 2

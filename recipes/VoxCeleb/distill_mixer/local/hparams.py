@@ -99,7 +99,11 @@ def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
         old, new = yaml.load(path.read_text(encoding="utf-8")), yaml.load(resolved)
         # What a class was given changes with the key it comes from.
         explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
-        changed = [change for change in _changes(old, new) if change[1:] not in explained]
+        changed = [
+            (key, *values)
+            for key, *values in _changes(old, new)
+            if not (key in FREE_KEYS or (key not in new and tuple(values) in explained))
+        ]
         if changed:
             key, before, after = changed[0]
             raise UserError(
