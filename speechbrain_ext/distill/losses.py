@@ -9,6 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def _check_sizes(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"the student's embeddings have size {student.shape[-1]} and the teacher's "
+            f"{teacher.shape[-1]}: set lin_neurons to the teacher's size, or projection to a layer "
+            "from one to the other"
+        )
+
+
 def _check_temperature(temperature: float) -> float:
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
@@ -46,6 +55,7 @@ class MSEDistillation(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
+        _check_sizes(student, teacher)
         student, teacher = F.normalize(student.float()), F.normalize(teacher.float())
         return F.mse_loss(student / self.temperature, teacher / self.temperature)
 
@@ -62,6 +72,7 @@ class CosineDistillation(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
+        _check_sizes(student, teacher)
         return (1 - F.cosine_similarity(student.float(), teacher.float())).mean()
 
 
@@ -95,6 +106,7 @@ class KLDistillation(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
+        _check_sizes(student, teacher)
         log_student = F.log_softmax(student.float() / self.temperature, dim=-1)
         log_teacher = F.log_softmax(teacher.float() / self.temperature, dim=-1)
         divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)

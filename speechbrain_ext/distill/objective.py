@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from speechbrain_ext.distill.alpha import Alpha
+from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 
 
 class Objective(NamedTuple):
@@ -20,7 +24,7 @@ class Objective(NamedTuple):
     """
 
     terms: dict[str, Tensor]
-    weights: dict[str, float]
+    weights: dict[str, float | Tensor]
 
     @property
     def total(self) -> Tensor:
@@ -30,43 +34,106 @@ class Objective(NamedTuple):
 
 
 class DistillationObjective(nn.Module):
-    """``(1 - alpha) * classification + alpha * distillation``.
+    """``alpha * distillation``, further terms with their weights, classification with the rest.
+
+    The weights sum to 1: with alpha 0.4 and one further term of weight 0.3 the classification has
+    0.3. What the terms learn (projections, decoders) belongs to this module, not to the student.
 
     Arguments
     ---------
     distillation : Module
-        Maps the embeddings (B, D) of student and teacher to a scalar.
-    alpha : float
-        Weight of the distillation, in [0, 1].
+        Maps the embeddings (B, D) and (B, D') of student and teacher to a scalar.
+    alpha : Alpha
+        Rule for the weight of the distillation.
+    terms : mapping, optional
+        Further terms by name; each maps a StudentOutput and a TeacherOutput to a scalar, and has
+        ``uses_teacher``.
+    term_weights : mapping, optional
+        Their weights, positive.
+    projection : Module, optional
+        Takes the student's embeddings to the teacher's size, for the distillation alone.
 
     Raises
     ------
     ValueError
-        When alpha is outside [0, 1].
+        When the names of terms and weights differ, or the weights leave less than nothing to the
+        classification.
 
     Example
     -------
     >>> import torch
     >>> from speechbrain_ext.distill.losses import CosineDistillation
-    >>> objective = DistillationObjective(CosineDistillation(), alpha=0.7)
+    >>> objective = DistillationObjective(CosineDistillation(), Alpha(0.7))
     >>> x = torch.randn(4, 512)
-    >>> round(float(objective(torch.tensor(3.0), x, -x).total), 4)
+    >>> student, teacher = StudentOutput(x, {}, x), TeacherOutput(-x, {})
+    >>> round(float(objective(torch.tensor(3.0), student, teacher).total), 4)
     2.3
     """
 
-    def __init__(self, distillation: nn.Module, alpha: float) -> None:
+    def __init__(
+        self,
+        distillation: nn.Module,
+        alpha: Alpha,
+        terms: Mapping[str, nn.Module] | None = None,
+        term_weights: Mapping[str, float] | None = None,
+        projection: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
-        self.distillation = distillation
-        self.alpha = alpha
+        terms, term_weights = dict(terms or {}), dict(term_weights or {})
+        if terms.keys() != term_weights.keys():
+            raise ValueError(
+                f"term_weights has {sorted(term_weights)} and terms has {sorted(terms)}: give each "
+                "term its weight"
+            )
+        taken = {"classification", "distillation"} & terms.keys()
+        if taken:
+            raise ValueError(f"terms: {taken.pop()} is the name of a term that is always there")
+        if any(weight <= 0 for weight in term_weights.values()):
+            raise ValueError(f"term_weights must be positive, got {term_weights}")
+        if alpha.maximum + sum(term_weights.values()) > 1 + 1e-9:
+            raise ValueError(
+                f"alpha {alpha.maximum} and term_weights {term_weights} sum to more than 1, which "
+                "leaves nothing to the classification"
+            )
+        self.distillation, self.alpha, self.projection = distillation, alpha, projection
+        self.terms = nn.ModuleDict(terms)
+        self.term_weights = term_weights
 
-    def forward(self, classification: Tensor, student: Tensor, teacher: Tensor) -> Objective:
-        """Join the classification loss (a scalar) with the distillation of (B, D) and (B, D)."""
+    @property
+    def teacher_terms(self) -> list[str]:
+        """Names of the terms that listen to the teacher."""
+        further = [name for name, term in self.terms.items() if term.uses_teacher]
+        return ["distillation", *further]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether anything with a weight listens to the teacher."""
+        return self.alpha.maximum > 0 or len(self.teacher_terms) > 1
+
+    def forward(
+        self, classification: Tensor, student: StudentOutput, teacher: TeacherOutput | None
+    ) -> Objective:
+        """Join the classification loss (a scalar) with the terms of the networks' outputs.
+
+        Raises
+        ------
+        ValueError
+            When the sizes of what is compared differ.
+        """
+        values: dict[str, Tensor] = {}
+        weights: dict[str, float | Tensor] = {}
+        alpha: float | Tensor = 0.0
+        if teacher is not None:
+            projected = student.embedding
+            if self.projection is not None:
+                projected = self.projection(projected)
+            values["distillation"] = self.distillation(projected, teacher.embedding)
+            alpha = self.alpha(classification, values["distillation"], student.embedding)
+            weights["distillation"] = alpha
+        for name, term in self.terms.items():
+            values[name] = term(student, teacher)
+            weights[name] = self.term_weights[name]
+        rest = 1 - alpha - sum(self.term_weights.values())
         return Objective(
-            {
-                "classification": classification,
-                "distillation": self.distillation(student, teacher),
-            },
-            {"classification": 1 - self.alpha, "distillation": self.alpha},
+            {"classification": classification, **values}, {"classification": rest, **weights}
         )

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
-
-class TeacherOutput(NamedTuple):
-    """What a student may learn from: the embedding (B, D) and hidden outputs (B, T_i, C_i)."""
-
-    embedding: Tensor
-    hidden: list[Tensor]
+from speechbrain_ext.distill.outputs import TeacherOutput
 
 
 class FrozenTeacher(nn.Module):
@@ -24,30 +17,66 @@ class FrozenTeacher(nn.Module):
 
     Arguments
     ---------
-    encoder : Module
-        Maps ``(wavs, lengths, intermediates=True)`` to embeddings (B, 1, D) and hidden outputs.
+    encoder : SpeakerEncoder
+        Maps ``(wavs, lengths, intermediates=True)`` to embeddings (B, 1, D) and hidden outputs,
+        which its ``layers`` name.
 
     Example
     -------
-    >>> class Encoder(nn.Module):
-    ...     def forward(self, wavs, lengths=None, intermediates=False):
-    ...         return nn.functional.dropout(wavs, 0.5, self.training).unsqueeze(1), []
-    >>> teacher = FrozenTeacher(Encoder()).train()
-    >>> torch.equal(teacher(torch.ones(2, 4)).embedding, torch.ones(2, 4))
-    True
+    >>> from speechbrain_ext.lobes.encoders import SpeakerEncoder
+    >>> from speechbrain_ext.lobes.features import LogMel
+    >>> from speechbrain_ext.lobes.mixer import MLPMixer
+    >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
+    >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=2))
+    >>> teacher = FrozenTeacher(encoder).train()
+    >>> teacher.training, teacher.layers
+    (False, {'block1': 16, 'block2': 16})
+    >>> output = teacher(torch.randn(2, 16000))
+    >>> output.embedding.shape, output.hidden["block2"].shape
+    (torch.Size([2, 512]), torch.Size([2, 101, 16]))
     """
+
+    #: Whether the output follows from the crop it is given.
+    hears = True
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
+        self.layers: dict[str, int] = encoder.layers  # type: ignore[assignment]
+        self.embedding_size: int = encoder.embedding_size  # type: ignore[assignment]
         self.eval()
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the embedding model."""
+        return sum(p.numel() for p in self.encoder.embedding_model.parameters())  # type: ignore[union-attr]
+
+    def prepare(self, manifest: str) -> None:
+        """Get ready for the utterances of a training manifest: here, nothing."""
 
     def train(self, mode: bool = True) -> FrozenTeacher:
         """Stay in eval mode."""
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> TeacherOutput:
-        """Embed waveforms (B, samples); ``lengths`` (B,) are relative."""
+    def forward(
+        self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
+    ) -> TeacherOutput:
+        """Embed waveforms.
+
+        Arguments
+        ---------
+        wavs : Tensor
+            Waveforms (B, samples).
+        lengths : Tensor, optional
+            Relative lengths (B,).
+        ids : list of str, optional
+            The manifest's names of the utterances; for teachers that look them up.
+
+        Returns
+        -------
+        TeacherOutput
+            Embeddings (B, D) and hidden outputs by layer.
+        """
         embedding, hidden = self.encoder(wavs, lengths, intermediates=True)
-        return TeacherOutput(embedding.squeeze(1), hidden)
+        return TeacherOutput(embedding.squeeze(1), dict(zip(self.layers, hidden, strict=True)))

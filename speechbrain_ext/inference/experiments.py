@@ -58,6 +58,27 @@ def save_weights(
     return path
 
 
+def load_weights(
+    folder: str | os.PathLike[str], module: nn.Module, name: str = "embedding_model"
+) -> None:
+    """Load what :func:`save_weights` wrote into a module of the same shape.
+
+    Raises
+    ------
+    UserError
+        When the training has not finished, or the weights do not fit the module.
+    """
+    path = Path(folder) / WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist: the training of {folder} has not finished, run it first"
+        )
+    try:
+        module.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path} does not fit the {name} of the YAML: {error}") from None
+
+
 def encoder_yaml(folder: str | os.PathLike[str]) -> str:
     """The part of an experiment's ``hyperparams.yaml`` that describes its encoder.
 
@@ -107,16 +128,8 @@ def load_encoder(folder: str | os.PathLike[str]) -> SpeakerEncoder:
         When the folder holds no finished training, or its weights do not fit its YAML.
     """
     text = encoder_yaml(folder)
-    path = Path(folder) / WEIGHTS / "embedding_model.safetensors"
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: the training of {folder} has not finished, run it first"
-        )
     encoder = SpeakerEncoder(**load_hyperpyyaml(text))
-    try:
-        encoder.embedding_model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path} does not fit {folder}/hyperparams.yaml: {error}") from None
+    load_weights(folder, encoder.embedding_model)
     return encoder.eval()
 
 

@@ -37,6 +37,16 @@ class SpeakerEncoder(nn.Module):
         self.mean_var_norm = mean_var_norm
         self.embedding_model = embedding_model
 
+    @property
+    def layers(self) -> dict[str, int]:
+        """Names and channels of the hidden outputs, in their order."""
+        return self.embedding_model.layers  # type: ignore[return-value]
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding, D."""
+        return self.embedding_model.embedding_size  # type: ignore[return-value]
+
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:

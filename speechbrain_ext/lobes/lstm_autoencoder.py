@@ -77,6 +77,14 @@ class LSTMAutoencoder(nn.Module):
     train_decoder : bool
         Whether the decoder learns; without an auxiliary loss it must not ask for gradients.
 
+    Attributes
+    ----------
+    embedding_size : int
+        D.
+    layers : dict
+        Names and channels of the hidden outputs, in their order: ``bottleneck``, the encoder's
+        output, and ``lstm1`` and so on.
+
     Example
     -------
     >>> model = LSTMAutoencoder()
@@ -99,6 +107,10 @@ class LSTMAutoencoder(nn.Module):
         train_decoder: bool = False,
     ) -> None:
         super().__init__()
+        self.embedding_size = lin_neurons
+        self.layers = {"bottleneck": latent_size}
+        for layer in range(1, lstm_layers + 1):
+            self.layers[f"lstm{layer}"] = 2 * lstm_size
         inner = [conv_channels, conv_channels]
         self.encoder = ConvStack([input_size, *inner, latent_size], conv_dropout)
         self.decoder = ConvStack(

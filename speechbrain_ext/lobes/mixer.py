@@ -38,6 +38,20 @@ class MLPMixer(nn.Module):
         Dropout in the mixing MLPs.
     token_mixing : callable
         Class of the token mixing: made with ``channels, expansion, groups, dropout``.
+    block : callable
+        Class of the blocks: made with ``channels, token_mixing, channel_mixing``.
+    input_layer : callable, optional
+        Class of a layer that reads the features first: made with ``input_size``, it maps (B, T, F)
+        to (B, T, F'), F' being its ``output_size``. Frames may depend on none after them.
+    output_layer : callable
+        Class of a last layer, for embeddings (B, D): made with ``lin_neurons``.
+
+    Attributes
+    ----------
+    embedding_size : int
+        D.
+    layers : dict
+        Names and channels of the hidden outputs, in their order: ``block1`` and so on.
 
     Raises
     ------
@@ -64,12 +78,21 @@ class MLPMixer(nn.Module):
         lin_neurons: int = 512,
         dropout: float = 0.1,
         token_mixing: Callable[..., nn.Module] = PointwiseTokenMixing,
+        block: Callable[..., nn.Module] = MixerBlock,
+        input_layer: Callable[[int], nn.Module] | None = None,
+        output_layer: Callable[[int], nn.Module] = nn.Identity,
     ) -> None:
         super().__init__()
+        self.embedding_size = lin_neurons
+        self.layers = {f"block{index}": channels for index in range(1, num_blocks + 1)}
+        self.input_layer: nn.Module | None = None
+        if input_layer is not None:
+            self.input_layer = input_layer(input_size)
+            input_size = self.input_layer.output_size  # type: ignore[assignment]
         self.front_conv = nn.Conv1d(input_size, channels, kernel_size=3, padding=1, bias=False)
         self.front_norm = FrameBatchNorm(channels)
         self.blocks = nn.ModuleList(
-            MixerBlock(
+            block(
                 channels,
                 token_mixing=partial(
                     token_mixing, expansion=expansion, groups=groups, dropout=dropout
@@ -82,6 +105,7 @@ class MLPMixer(nn.Module):
         self.pooling = AttentiveStatisticsPooling(channels)
         self.fc = nn.Linear(2 * channels, lin_neurons)
         self.fc_norm = nn.BatchNorm1d(lin_neurons)
+        self.output_layer = output_layer(lin_neurons)
 
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
@@ -103,6 +127,8 @@ class MLPMixer(nn.Module):
             Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every block.
         """
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
+        if self.input_layer is not None:
+            feats = self.input_layer(feats)
         x = self.front_conv(zero_padding(feats, mask).transpose(1, 2)).transpose(1, 2)
         x = F.relu(self.front_norm(x))
         hidden: list[Tensor] = []
@@ -110,7 +136,7 @@ class MLPMixer(nn.Module):
             x = block(x, mask)
             hidden.append(x)
         pooled = self.pooling(self.norm(x), mask)
-        embedding = self.fc_norm(self.fc(pooled)).unsqueeze(1)
+        embedding = self.output_layer(self.fc_norm(self.fc(pooled))).unsqueeze(1)
         return (embedding, hidden) if intermediates else embedding
 
     def forward_intermediates(

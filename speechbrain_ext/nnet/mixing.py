@@ -167,7 +167,8 @@ class MixerBlock(nn.Module):
     channels : int
         Channels C.
     token_mixing, channel_mixing : callable
-        Given ``channels``, makes the layer that mixes (B, T, C).
+        Given ``channels``, makes the layer that mixes (B, T, C). To the token mixing, frames
+        outside the utterance are zeros.
 
     Example
     -------
@@ -196,5 +197,10 @@ class MixerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); ``mask`` (B, T, 1) is true inside the utterance."""
-        x = x + self.token_mixing(self.id_conv(zero_padding(self.norm1(x), mask)))
+        x = x + self.mix_tokens(self.norm1(x), mask)
         return x + self.channel_mixing(self.norm2(x))
+
+    def mix_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What is added to (B, T, C) after its first norm ``x``."""
+        # Masked twice: both read along time, and the ID-Conv's offset reaches padded frames too.
+        return self.token_mixing(zero_padding(self.id_conv(zero_padding(x, mask)), mask))

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
-from speechbrain_ext.distill.objective import DistillationObjective, Objective
 
 
 @pytest.mark.parametrize(("size", "temperature"), [(512, 4.0), (64, 1.0)])
@@ -39,18 +38,7 @@ def test_temperature_must_be_positive(loss: type) -> None:
         loss(0)
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
-def test_alpha_must_be_a_share(alpha: float) -> None:
-    with pytest.raises(ValueError, match=r"alpha must lie in \[0, 1\]"):
-        DistillationObjective(CosineDistillation(), alpha)
-
-
-def test_objective_weighs_its_terms() -> None:
-    student, teacher = torch.randn(2, 8, 16).unbind()
-    objective = DistillationObjective(CosineDistillation(), 0.7)(
-        torch.tensor(3.0), student, teacher
-    )
-    distillation = CosineDistillation()(student, teacher)
-    assert torch.allclose(objective.total, 0.3 * 3 + 0.7 * distillation)
-    assert torch.equal(objective.terms["distillation"], distillation)
-    assert Objective({"only": torch.tensor(2.0)}, {"only": 1.0}).total == 2
+@pytest.mark.parametrize("loss", [MSEDistillation(), CosineDistillation(), KLDistillation()])
+def test_embeddings_of_other_sizes_need_a_projection(loss: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match="size 512 and the teacher's 192.*projection"):
+        loss(torch.randn(4, 512), torch.randn(4, 192))

@@ -30,6 +30,10 @@ def test_no_gradient_and_no_drift_of_statistics() -> None:
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     output = teacher.train()(torch.randn(2, 8000))
     assert not output.embedding.requires_grad and output.embedding.shape == (2, 16)
-    assert [hidden.shape[-1] for hidden in output.hidden] == [8, 16, 16]
+    sizes = {name: hidden.shape[-1] for name, hidden in output.hidden.items()}
+    assert sizes == teacher.layers == {"bottleneck": 8, "lstm1": 16, "lstm2": 16}
+    assert teacher.embedding_size == 16
+    network = teacher.encoder.embedding_model
+    assert teacher.num_parameters == sum(p.numel() for p in network.parameters())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())

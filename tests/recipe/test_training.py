@@ -78,7 +78,8 @@ def test_student_logs_every_term_and_its_share(student: Path) -> None:
         assert train["share"] == pytest.approx(
             0.7 * train["distillation"] / train["loss"], rel=1e-5
         )
-        assert line["alpha"] == 0.7
+        assert line["alpha"] == pytest.approx(0.7)
+        assert train["share_classification"] == pytest.approx(1 - train["share"], rel=1e-5)
 
 
 def test_teacher_is_in_no_checkpoint_and_unchanged(student: Path, teacher: Path) -> None:

@@ -11,47 +11,147 @@ import sys
 from typing import Any
 
 import speechbrain as sb
+import torch
 from speechbrain.utils.logger import get_logger
 
-from local.brain import Forward, SpeakerBrain, share
-from local.data import CropBatch
+from local.brain import WEIGHT, WEIGHTED, Forward, SpeakerBrain, share
+from local.data import CropBatch, read_manifest, utterance_of
 from local.training import run_training
 from speechbrain_ext.distill.objective import Objective
-from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.distill.outputs import TeacherOutput
+from speechbrain_ext.errors import UserError, friendly_exit
 
 logger = get_logger(__name__)
 
+HEARS = ("clean", "corrupted")
+
 
 class DistillBrain(SpeakerBrain):
-    """Classification and distillation, weighted by alpha."""
+    """Classification, distillation and whatever other terms the YAML gives the loss.
+
+    Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone.
+    """
+
+    needs = {"teacher", "objective"}
+    reads = SpeakerBrain.reads | {
+        "teacher",
+        "teacher_hears",
+        "objective",
+        "classifier_start",
+        "freeze_classifier",
+        "min_distillation_share",
+    }
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
         super().__init__(hparams, run_opts)
+        self._check_settings()
         # Not among the modules: no optimiser, no checkpoint, no DDP.
-        self.teacher = self.hparams.teacher.to(self.device)
+        self.teacher = self.hparams.teacher
+        if self.teacher is not None:
+            self.teacher = self.teacher.to(self.device)
+        self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
+
+    @property
+    def wants_hidden(self) -> bool:  # type: ignore[override]
+        """Whether a term of the loss may read hidden outputs."""
+        return len(self.hparams.objective.terms) > 0
+
+    def _check_settings(self) -> None:
+        hparams = self.hparams
+        if hparams.teacher_hears not in HEARS:
+            raise UserError(
+                f"teacher_hears must be {' or '.join(HEARS)}, got {hparams.teacher_hears!r}"
+            )
+        if hparams.teacher is None:
+            if hparams.objective.needs_teacher:
+                raise UserError(
+                    "teacher is null, but the loss listens to one: set alpha to 0 and leave out "
+                    "terms that need it, or name a teacher"
+                )
+        elif not hparams.teacher.hears and (hparams.mixup or hparams.teacher_hears != "clean"):
+            raise UserError(
+                f"{type(hparams.teacher).__name__} gives the embeddings of whole utterances, so it "
+                f"cannot follow mixup {hparams.mixup} or teacher_hears {hparams.teacher_hears}: "
+                "use FrozenTeacher, or no mixup and a teacher that hears the clean crop"
+            )
+
+    def train(self) -> None:
+        """Prepare the teacher and the first classifier, try the loss once, then train."""
+        if self.teacher is not None:
+            self.teacher.prepare(self.hparams.train_csv)
+        if self.hparams.classifier_start is not None and not self.checkpointer.list_checkpoints():
+            self._start_classifier()
+        self._try_loss()
+        super().train()
+
+    def _start_classifier(self) -> None:
+        speakers = [self.label_encoder.ind2lab[i] for i in range(len(self.label_encoder))]
+        try:
+            weights = self.hparams.classifier_start.weights(self.hparams.train_csv, speakers)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        classifier = self.hparams.classifier
+        if weights.shape != classifier.weight.shape:
+            raise UserError(
+                f"classifier_start gives weights of shape {tuple(weights.shape)}, and the classifier "
+                f"has {tuple(classifier.weight.shape)}: set lin_neurons to the teacher's size"
+            )
+        with torch.no_grad():
+            classifier.weight.copy_(weights)
+
+    def _try_loss(self) -> None:
+        """Compute the loss of two crops of noise, so that what does not fit shows at once."""
+        rows = read_manifest(self.hparams.train_csv)[:2]
+        rows = [rows[0], rows[-1]]
+        noise = torch.randn(
+            2, self.hparams.crop_reader.samples, generator=torch.Generator().manual_seed(0)
+        )
+        wavs = noise.to(self.device)
+        self.modules.eval()
+        with torch.no_grad():
+            feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))
+            forward = self.embed(wavs, wavs, None, feats)
+            try:
+                self._objective(forward, [row["ID"] for row in rows], forward.logits.mean())
+            except ValueError as error:
+                raise UserError(str(error)) from None
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the student's loss."""
-        teacher = self.teacher(batch.sig.data)
-        return self.hparams.objective(
-            self.classification_loss(forward, batch), forward.embedding, teacher.embedding
-        )
+        utterances = [utterance_of(crop) for crop in batch.id]
+        return self._objective(forward, utterances, self.classification_loss(forward, batch))
 
-    def epoch_meta(self) -> dict[str, float]:
-        """The weight of the distillation."""
-        return {"alpha": self.hparams.objective.alpha}
+    def _objective(
+        self, forward: Forward, utterances: list[str], classification: torch.Tensor
+    ) -> Objective:
+        teacher: TeacherOutput | None = None
+        if self.teacher is not None:
+            wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.heard
+            teacher = self.teacher(wavs, ids=utterances)
+        return self.modules.objective(classification, forward.student, teacher)
 
     def epoch_figures(self, averages: dict[str, float]) -> dict[str, float]:
-        """The share of the distillation in the loss."""
-        alpha = self.hparams.objective.alpha
-        return {"share": share(alpha, averages["distillation"], averages["loss"])}
+        """The share of all that listens to the teacher in the loss, besides those of the terms."""
+        told = [WEIGHTED + name for name in self.hparams.objective.teacher_terms]
+        distilled = sum(averages.get(name, 0.0) for name in told)
+        return {"share": share(distilled, averages["loss"]), **super().epoch_figures(averages)}
+
+    def epoch_meta(self, averages: dict[str, float]) -> dict[str, float]:
+        """The weight of the distillation, averaged over the epoch."""
+        return {"alpha": averages.get(f"{WEIGHT}distillation", 0.0)}
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Tell the rule of alpha the epoch."""
+        super().on_stage_start(stage, epoch)
+        if stage == sb.Stage.TRAIN:
+            self.hparams.objective.alpha.start_epoch(self.epoch)
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Warn when the distillation hardly counts."""
         super().on_stage_end(stage, stage_loss, epoch)
-        if stage == sb.Stage.TRAIN:
+        if stage == sb.Stage.TRAIN and self.hparams.objective.needs_teacher:
             stats, least = self.train_stats, self.hparams.min_distillation_share
-            if 0 < self.hparams.objective.alpha and stats["share"] < least:
+            if stats["share"] < least:
                 logger.warning(
                     f"Distillation was {stats['share']:.1%} of the loss in epoch {epoch}, under "
                     f"{least:.0%} (distillation {stats['distillation']:.6f}, classification "

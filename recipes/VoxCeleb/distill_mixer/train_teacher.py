@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from torch import Tensor
 from torch.nn import functional as F
 
 from local.brain import Forward, SpeakerBrain
@@ -21,6 +22,8 @@ from speechbrain_ext.errors import friendly_exit
 class TeacherBrain(SpeakerBrain):
     """Classification, and reconstruction of the features where its weight is positive."""
 
+    reads = SpeakerBrain.reads | {"reconstruction_weight"}
+
     @property
     def wants_hidden(self) -> bool:  # type: ignore[override]
         """Whether the reconstruction, made from the first hidden output, is wanted."""
@@ -29,10 +32,11 @@ class TeacherBrain(SpeakerBrain):
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The classification loss and, where wanted, the error of the rebuilt features."""
         terms = {"classification": self.classification_loss(forward, batch)}
-        weights = {"classification": 1.0}
+        weights: dict[str, float | Tensor] = {"classification": 1.0}
         if self.wants_hidden:
-            rebuilt = self.hparams.embedding_model.decode(forward.hidden[0])
-            terms["reconstruction"] = F.mse_loss(rebuilt.float(), forward.feats)
+            latent = forward.student.hidden["bottleneck"]
+            rebuilt = self.hparams.embedding_model.decode(latent)
+            terms["reconstruction"] = F.mse_loss(rebuilt.float(), forward.student.feats)
             weights["reconstruction"] = self.hparams.reconstruction_weight
         return Objective(terms, weights)
 

@@ -15,15 +15,18 @@ from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
+from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor
 from tqdm import tqdm
 
+from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
-from local.data import CropBatch, crop_dataset, read_manifest
+from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
 from local.meter import EpochMeter
 from speechbrain_ext.distill.objective import Objective
+from speechbrain_ext.distill.outputs import StudentOutput
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import save_weights
+from speechbrain_ext.inference.experiments import load_weights, save_weights
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
@@ -35,13 +38,18 @@ from speechbrain_ext.verification.trials import read_trials
 logger = get_logger(__name__)
 
 
+# Before the name of a term in the meter: its weight, and the term times its weight.
+WEIGHT, WEIGHTED = "weight/", "weighted/"
+
+
 class Forward(NamedTuple):
     """What the networks made of a batch: embeddings (B, D), speaker logits (B, 1, S)."""
 
-    feats: Tensor
-    embedding: Tensor
+    clean: Tensor  # waveforms (B, samples), as recorded
+    heard: Tensor  # and as the student heard them
+    mixing: Mixing | None  # how crops were mixed, in both
+    student: StudentOutput
     logits: Tensor
-    hidden: list[Tensor]
 
 
 class SpeakerBrain(sb.Brain):
@@ -53,6 +61,42 @@ class SpeakerBrain(sb.Brain):
 
     #: Whether the embedding model's hidden outputs are wanted in training.
     wants_hidden = False
+    #: Keys that a YAML must have.
+    needs: set[str] = set()
+    #: Keys of a YAML that this class reads, besides those that other keys refer to.
+    reads = set(RunOptions().as_dict()) | {
+        "seed",
+        "system",
+        "output_folder",
+        "save_folder",
+        "modules",
+        "opt_class",
+        "checkpointer",
+        "compute_features",
+        "mean_var_norm",
+        "embedding_model",
+        "classifier",
+        "compute_cost",
+        "augmentation",
+        "train_csv",
+        "valid_csv",
+        "valid_trials",
+        "speeds",
+        "crop_reader",
+        "crops_per_utterance",
+        "batch_size",
+        "drop_last",
+        "num_workers",
+        "max_batch_seconds",
+        "max_unreadable",
+        "start_from",
+        "num_speakers",
+        "epoch_counter",
+        "lr_annealing",
+        "keep_checkpoints",
+        "average_checkpoints",
+        "train_logger",
+    }
     checkpointer: sb.utils.checkpoints.Checkpointer
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
@@ -75,6 +119,7 @@ class SpeakerBrain(sb.Brain):
             self.hparams.crop_reader,
             self.label_encoder,
             self.hparams.crops_per_utterance,
+            self.hparams.speeds,
         )
         self.sampler = ReproducibleRandomSampler(self.train_data, seed=self.hparams.seed)
         self.trials = read_trials(self.hparams.valid_trials)
@@ -82,17 +127,23 @@ class SpeakerBrain(sb.Brain):
         self.batch_ids: list[str] = []
         self.unreadable = 0
         self.bar: tqdm | None = None
+        if self.hparams.start_from is not None:
+            self._start_from(Path(self.hparams.start_from))
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the loss of a batch, and their weights."""
         raise NotImplementedError
 
     def epoch_figures(self, averages: dict[str, float]) -> dict[str, float]:
-        """Figures of an epoch that follow from its averages."""
-        return {}
+        """Figures of an epoch that follow from its averages: each term's share of the loss."""
+        return {
+            f"share_{name.removeprefix(WEIGHTED)}": share(value, averages["loss"])
+            for name, value in averages.items()
+            if name.startswith(WEIGHTED)
+        }
 
-    def epoch_meta(self) -> dict[str, float]:
-        """Settings in force during an epoch."""
+    def epoch_meta(self, averages: dict[str, float]) -> dict[str, float]:
+        """Settings in force during an epoch, of which the averages tell those that move."""
         return {}
 
     # Data
@@ -100,14 +151,25 @@ class SpeakerBrain(sb.Brain):
     def _encode_speakers(self) -> CategoricalEncoder:
         path = Path(self.hparams.save_folder) / "label_encoder.txt"
         encoder = CategoricalEncoder()
-        encoder.update_from_iterable(
-            sorted({row["spk_id"] for row in read_manifest(self.hparams.train_csv)})
-        )
+        encoder.update_from_iterable(speakers_of(self.hparams.train_csv, self.hparams.speeds))
         encoder.expect_len(self.hparams.num_speakers)
         if if_main_process():
             path.parent.mkdir(parents=True, exist_ok=True)
             encoder.save(path)
         return encoder
+
+    def _start_from(self, folder: Path) -> None:
+        """Take the weights of a finished training; a checkpoint of this one comes over them."""
+        known = CategoricalEncoder()
+        if not known.load_if_possible(folder / "save" / "label_encoder.txt"):
+            raise UserError(f"start_from: {folder} has no finished training: run it first")
+        if known.lab2ind != self.label_encoder.lab2ind:
+            raise UserError(
+                f"start_from: {folder} was trained on other speakers than {self.hparams.train_csv} "
+                f"has at speeds {self.hparams.speeds}: start from a training of the same"
+            )
+        for name in ("embedding_model", "classifier"):
+            load_weights(folder, getattr(self.hparams, name), name)
 
     def train(self) -> None:
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
@@ -148,31 +210,57 @@ class SpeakerBrain(sb.Brain):
     # Computation
 
     def compute_forward(self, batch: CropBatch, stage: sb.Stage) -> Forward:
-        """Embed and classify the crops of a batch; they are all of one length."""
-        wavs = batch.to(self.device).sig.data
-        feats = self.modules.mean_var_norm(self.modules.compute_features(wavs))
-        hidden: list[Tensor] = []
+        """Augment, embed and classify the crops of a batch; they are all of one length."""
+        clean = batch.to(self.device).sig.data
+        augmentation = self.hparams.augmentation
+        heard = augmentation.waveforms(clean)
+        mixing = augmentation.mixing(len(clean), self.device)
+        if mixing is not None:
+            clean, heard = mixing(clean), mixing(heard)
+        feats = self.modules.mean_var_norm(self.modules.compute_features(heard))
+        return self.embed(clean, heard, mixing, augmentation.features(feats))
+
+    def embed(self, clean: Tensor, heard: Tensor, mixing: Mixing | None, feats: Tensor) -> Forward:
+        """Embed and classify features (B, T, F)."""
+        hidden: dict[str, Tensor] = {}
         if self.wants_hidden:
-            embedding, hidden = self.modules.embedding_model(feats, intermediates=True)
+            embedding, layers = self.modules.embedding_model(feats, intermediates=True)
+            hidden = dict(zip(self.hparams.embedding_model.layers, layers, strict=True))
         else:
             embedding = self.modules.embedding_model(feats)
+        embedding = embedding.squeeze(1)
         # Under AMP a cosine would have some three digits: too few for a margin.
         with torch.autocast(self.device_type, enabled=False):
-            logits = self.modules.classifier(embedding.float())
-        return Forward(feats, embedding.squeeze(1), logits, hidden)
+            logits = self.modules.classifier(embedding.float().unsqueeze(1))
+        return Forward(clean, heard, mixing, StudentOutput(embedding, hidden, feats), logits)
 
     def compute_objectives(self, predictions: Forward, batch: CropBatch, stage: sb.Stage) -> Tensor:
-        """The loss of a batch; its terms and the accuracy go to the meter."""
+        """The loss of a batch; its terms, their weights and the accuracy go to the meter."""
         objective = self.objective(predictions, batch)
         labels = batch.spk_id_encoded.data.squeeze(1)
         correct = (predictions.logits.squeeze(1).argmax(-1) == labels).float().mean()
-        self.meter.add(len(batch.id), loss=objective.total, **objective.terms, accuracy=correct)
+        weighted = {
+            WEIGHTED + name: objective.weights[name] * term
+            for name, term in objective.terms.items()
+        }
+        self.meter.add(
+            len(batch.id),
+            loss=objective.total,
+            **objective.terms,
+            **{WEIGHT + name: weight for name, weight in objective.weights.items()},
+            **weighted,
+            accuracy=correct,
+        )
         return objective.total
 
     def classification_loss(self, forward: Forward, batch: CropBatch) -> Tensor:
         """Additive angular margin softmax against the speakers, in float32."""
         labels = batch.spk_id_encoded.data  # (B, 1)
-        return self.hparams.compute_cost(forward.logits, labels)
+        loss = self.hparams.compute_cost(forward.logits, labels)
+        if forward.mixing is None:
+            return loss
+        other = self.hparams.compute_cost(forward.logits, labels[forward.mixing.order])
+        return forward.mixing.share * loss + (1 - forward.mixing.share) * other
 
     def fit_batch(self, batch: CropBatch) -> Tensor:
         """Learn from what could be read of a batch."""
@@ -239,9 +327,8 @@ class SpeakerBrain(sb.Brain):
         self.batch_end = now
         if self.bar is not None and not self.bar.disable:
             averages = self.meter.averages()
-            shown = {key: averages[key] for key in ("loss", "accuracy")} | self.epoch_figures(
-                averages
-            )
+            shown = {key: averages[key] for key in ("loss", "accuracy")}
+            shown |= self.epoch_figures(averages)
             self.bar.set_postfix(
                 {name: f"{value:.3f}" for name, value in shown.items()}, refresh=False
             )
@@ -277,7 +364,7 @@ class SpeakerBrain(sb.Brain):
                 num_to_keep=self.hparams.keep_checkpoints,
             )
         self.hparams.train_logger.log_stats(
-            {"epoch": epoch, "lr": old_lr, **self.epoch_meta()}, self.train_stats, valid_stats
+            {"epoch": epoch, "lr": old_lr, **self.train_meta}, self.train_stats, valid_stats
         )
 
     def _save_intra_epoch_ckpt(self) -> None:
@@ -308,8 +395,10 @@ class SpeakerBrain(sb.Brain):
         if self.distributed_launch:
             everywhere = [0] * self._world_size()
             torch.distributed.all_gather_object(everywhere, self.unreadable)
+        self.train_meta = self.epoch_meta(averages)
+        plain = {name: value for name, value in averages.items() if "/" not in name}
         return {
-            **averages,
+            **plain,
             **self.epoch_figures(averages),
             "data_wait": waited / seconds,
             "seconds": seconds / self._world_size(),
@@ -351,6 +440,6 @@ class SpeakerBrain(sb.Brain):
         logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")
 
 
-def share(objective_weight: float, term: float, total: float) -> float:
-    """The share of a weighted term in the total loss; 0 when the total is 0 or not a number."""
-    return objective_weight * term / total if total and math.isfinite(total) else 0.0
+def share(part: float, total: float) -> float:
+    """The share of a part in the total; 0 when the total is 0 or not a number."""
+    return part / total if total and math.isfinite(total) else 0.0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import functools
+import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from speechbrain.augment.time_domain import Resample
 from speechbrain.dataio import audio_io
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -41,20 +45,32 @@ class CropReader:
         self.seed = seed
         self.epoch = 0
 
-    def __call__(self, id: str, wav: str, start: str, stop: str) -> Tensor | None:
-        """A crop (samples,), or None when the file cannot be read."""
+    def __call__(
+        self, id: str, wav: str, start: str, stop: str, speed: float = 1.0
+    ) -> Tensor | None:
+        """A crop (samples,) of the utterance played at a speed; None when it cannot be read."""
+        percent = round(100 * speed)
+        wanted = math.ceil(self.samples * percent / 100)
         first, length = int(start), int(stop) - int(start)
-        if length > self.samples:
+        if length > wanted:
             draw = np.random.default_rng([self.seed, self.epoch, zlib.crc32(id.encode())])
-            first += int(draw.integers(length - self.samples + 1))
-            length = self.samples
+            first += int(draw.integers(length - wanted + 1))
+            length = wanted
         try:
             signal, _ = audio_io.load(wav, frame_offset=first, num_frames=length)
         except Exception:  # libsndfile's wrapper raises several kinds
             return None
         if signal.shape[1] != length or not bool(torch.isfinite(signal).all()):
             return None
-        return signal[0].repeat(-(-self.samples // length))[: self.samples]
+        played = _player(percent)(signal[:1])[0]
+        return played.repeat(-(-self.samples // len(played)))[: self.samples]
+
+
+@functools.cache
+def _player(percent: int) -> Resample:
+    # What SpeechBrain's SpeedPerturb is made of; that draws a speed itself, by a state that a
+    # training which is run again does not have.
+    return Resample(orig_freq=percent, new_freq=100)
 
 
 class CropBatch(PaddedBatch):
@@ -62,7 +78,7 @@ class CropBatch(PaddedBatch):
 
     def __init__(self, examples: list[dict[str, Any]]) -> None:
         readable = [example for example in examples if example["sig"] is not None]
-        self.unreadable = [e["id"].split("@")[0] for e in examples if e["sig"] is None]
+        self.unreadable = [utterance_of(e["id"]) for e in examples if e["sig"] is None]
         self.id: list[str] = []
         if readable:
             super().__init__(readable)
@@ -73,8 +89,12 @@ def crop_dataset(
     reader: CropReader,
     label_encoder: CategoricalEncoder,
     crops_per_utterance: int = 1,
+    speeds: Sequence[float] = (1.0,),
 ) -> DynamicItemDataset:
     """The training set of a manifest; its items have ``id``, ``sig`` and ``spk_id_encoded``.
+
+    At a speed other than 1 the voice is another one, so each utterance comes up again as another
+    speaker's: ``id001/a`` of ``id001`` at 1.1 is ``id001/a@sp1.1`` of ``id001@sp1.1``.
 
     Arguments
     ---------
@@ -83,24 +103,72 @@ def crop_dataset(
     reader : CropReader
         Draws and reads the crops.
     label_encoder : CategoricalEncoder
-        Speaker indices; knows every speaker of the manifest.
+        Speaker indices; knows every speaker of ``speakers_of(manifest, speeds)``.
     crops_per_utterance : int
-        How often each utterance comes up in an epoch.
+        How often each utterance comes up in an epoch, at each speed.
+    speeds : sequence of float
+        Speeds to play the utterances at, 1 among them.
 
     Returns
     -------
     DynamicItemDataset
-        Of ``crops_per_utterance`` times the utterances of the manifest.
+        Of ``crops_per_utterance * len(speeds)`` times the utterances of the manifest. A crop's id
+        is its utterance's and its number: ``id001/a@0``, ``id001/a@sp1.1@0``.
+
+    Raises
+    ------
+    ValueError
+        When the speeds are no such list.
     """
     rows = read_manifest(manifest)
-    data = {f"{row['ID']}@{n}": row for n in range(crops_per_utterance) for row in rows}
-    dataset = DynamicItemDataset({key: dict(row) for key, row in data.items()})
-    dataset.add_dynamic_item(reader, takes=["id", "wav", "start", "stop"], provides="sig")
+    dataset = DynamicItemDataset(
+        {
+            f"{_at(row['ID'], speed)}@{number}": {
+                **row,
+                "spk_id": _at(row["spk_id"], speed),
+                "speed": speed,
+            }
+            for number in range(crops_per_utterance)
+            for speed in _original_first(speeds)
+            for row in rows
+        }
+    )
+    dataset.add_dynamic_item(reader, takes=["id", "wav", "start", "stop", "speed"], provides="sig")
     dataset.add_dynamic_item(
         label_encoder.encode_label_torch, takes="spk_id", provides="spk_id_encoded"
     )
     dataset.set_output_keys(["id", "sig", "spk_id_encoded"])
     return dataset
+
+
+def utterance_of(crop: str) -> str:
+    """The utterance of a crop's id: the manifest's ID, and its speed if that is not 1.
+
+    Example
+    -------
+    >>> utterance_of("id001/a@3"), utterance_of("id001/a@sp1.1@3")
+    ('id001/a', 'id001/a@sp1.1')
+    """
+    return crop.rpartition("@")[0]
+
+
+def _at(name: str, speed: float) -> str:
+    return name if speed == 1 else f"{name}@sp{speed:g}"
+
+
+def _original_first(speeds: Sequence[float]) -> list[float]:
+    # Two decimals, because the filter of a resampler grows with the terms of its ratio.
+    if (
+        not isinstance(speeds, Sequence)
+        or not all(isinstance(s, (int, float)) and 0 < round(s, 2) == s < 100 for s in speeds)
+        or len(set(speeds)) < len(speeds)
+        or 1 not in speeds
+    ):
+        raise ValueError(
+            "speeds must be a list of different positive numbers, of two decimals at most and 1.0 "
+            f"among them, such as [0.9, 1.0, 1.1], got {speeds}"
+        )
+    return sorted(speeds, key=lambda speed: speed != 1)
 
 
 def read_manifest(path: str | Path) -> list[dict[str, str]]:
@@ -121,6 +189,20 @@ def read_manifest(path: str | Path) -> list[dict[str, str]]:
     return rows
 
 
-def count_speakers(path: str | Path) -> int:
-    """The number of different speakers in a manifest."""
-    return len({row["spk_id"] for row in read_manifest(path)})
+def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]:
+    """The speakers of a manifest in order, then those that each other speed makes of them.
+
+    So the label of a speaker is the same whatever the speeds.
+
+    Raises
+    ------
+    ValueError
+        When the speeds are no list of different positive numbers with 1 among them.
+    """
+    speakers = sorted({row["spk_id"] for row in read_manifest(path)})
+    return [_at(speaker, speed) for speed in _original_first(speeds) for speaker in speakers]
+
+
+def count_speakers(path: str | Path, speeds: Sequence[float] = (1.0,)) -> int:
+    """The number of different speakers in a manifest whose utterances are played at the speeds."""
+    return len(speakers_of(path, speeds))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,46 @@ def load_hparams(
     resolved = resolve_hparams(path, overrides, run_options)
     try:
         return load_hyperpyyaml(resolved), resolved
-    except (ValueError, ruamel.yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except (ValueError, TypeError, ImportError, ruamel.yaml.YAMLError) as error:
+        reason = " ".join(str(part).strip() for part in error.args)
+        raise UserError(f"{path}: {reason}") from None
+
+
+def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -> None:
+    """Refuse a file without a key that is needed, or with one that nothing reads: a misspelt one.
+
+    Arguments
+    ---------
+    path : str or path
+        The YAML file.
+    reads : set of str
+        Keys that the program reads; those that the file, or one it includes, refers to are read
+        as well.
+    needs : set of str
+        Keys that it must have.
+
+    Raises
+    ------
+    UserError
+        Naming the key.
+    """
+    tree, known, file = _read(Path(path)), set(reads), Path(path)
+    for key in sorted(needs - tree.keys()):
+        raise UserError(
+            f"{path} has no key '{key}': train_distill.py trains a student with a teacher and an "
+            "objective, train_teacher.py any network with labels alone"
+        )
+    while True:
+        text = file.read_text(encoding="utf-8")
+        known |= set(re.findall(r"<(\w+)", text))
+        if not (included := re.search(f"^{INCLUDE}(\\S+)", text, re.MULTILINE)):
+            break
+        file = file.parent / included[1]
+    for key, value in tree.items():
+        if key not in known and not key.startswith("__"):
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f": did you mean {close[0]}?" if close else ": remove it"
+            raise UserError(f"{path} has the key '{key}' ({value}), which nothing reads{hint}")
 
 
 def resolve_hparams(

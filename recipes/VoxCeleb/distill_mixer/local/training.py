@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
 
 from local.brain import SpeakerBrain
-from local.hparams import claim_folder, load_hparams
+from local.hparams import check_keys, claim_folder, load_hparams
 from local.processes import leave_together
 
 
-def run_training(
-    make_brain: Callable[[dict[str, Any], Any], SpeakerBrain], argv: list[str]
-) -> None:
+def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     """Parse the command line, make the experiment folder, train.
 
     Arguments
     ---------
-    make_brain : callable
-        Given the hyperparameters and SpeechBrain's run options, makes the Brain.
+    brain_class : class
+        Of the Brain; its ``reads`` and ``needs`` say which keys it knows.
     argv : list of str
         ``hparams/x.yaml --key value …`` and SpeechBrain's own options.
     """
-    _train(make_brain, argv)
+    _train(brain_class, argv)
     leave_together()
 
 
-def _train(make_brain: Callable[[dict[str, Any], Any], SpeakerBrain], argv: list[str]) -> None:
+def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     path, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
+    check_keys(path, brain_class.reads, brain_class.needs)
     given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
     hparams, resolved = load_hparams(path, overrides, given)
     if if_main_process():
         claim_folder(hparams["output_folder"], resolved)
     ddp_barrier()
     sb.create_experiment_directory(hparams["output_folder"])
-    make_brain(hparams, run_opts).train()
+    brain_class(hparams, run_opts).train()

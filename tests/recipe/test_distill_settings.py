@@ -1,0 +1,163 @@
+"""What a YAML and a command line may ask of a training, and what is refused before it starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from local.hparams import check_keys
+from local.training import run_training
+from speechbrain_ext.errors import UserError
+from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
+
+
+@pytest.fixture(autouse=True)
+def in_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exp") / "teacher"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(RECIPE)
+        arguments = [*TEACHER, "--corpus_dir", corpus, "--output_folder", folder]
+        run_training(TeacherBrain, [*map(str, arguments), "--number_of_epochs", "1"])
+    return folder
+
+
+@pytest.fixture
+def distil(corpus: Path, teacher: Path, tmp_path: Path) -> Any:
+    """Train the tiny student of a YAML text that builds on v2; give its folder."""
+
+    def train(text: str = "", *arguments: Any, folder: str = "student") -> Path:
+        yaml = tmp_path / "mine.yaml"
+        yaml.write_text(f"!include:{RECIPE}/hparams/v2.yaml\nsystem: mine\n{text}")
+        options = [*STUDENT[1:], "--corpus_dir", corpus, "--teacher_folder", teacher]
+        options += ["--number_of_epochs", "1", "--output_folder", tmp_path / folder, *arguments]
+        run_training(DistillBrain, [str(yaml), *map(str, options)])
+        return tmp_path / folder
+
+    return train
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def test_alpha_of_each_epoch_is_logged(distil: Any) -> None:
+    rule = """
+alpha: !new:speechbrain_ext.distill.alpha.Curriculum
+    alphas: [0.25, 0.75]
+    starts: [1, 2]
+"""
+    lines = log_of(distil(rule, "--number_of_epochs", 2))
+    assert [line["alpha"] for line in lines] == [pytest.approx(0.25), pytest.approx(0.75)]
+    for line in lines:
+        train, alpha = line["train"], line["alpha"]
+        expected = (1 - alpha) * train["classification"] + alpha * train["distillation"]
+        assert train["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_balanced_alpha_is_logged_and_learns_nothing_itself(distil: Any) -> None:
+    folder = distil("alpha: !new:speechbrain_ext.distill.alpha.GradientBalance")
+    (line,) = log_of(folder)
+    assert 0.05 <= line["alpha"] <= 0.95
+    checkpoint = next((folder / "save").glob("CKPT*"))
+    state = torch.load(checkpoint / "objective.ckpt", weights_only=True)
+    assert (state["alpha.average"] > 0).all() and list(state) == ["alpha.average"]
+
+
+@pytest.mark.parametrize("rule", ["auto", "logarithmic"])
+def test_alpha_by_rule_from_the_command_line(distil: Any, rule: str) -> None:
+    (line,) = log_of(distil("", "--alpha", rule))
+    assert line["alpha"] == pytest.approx(0.9)  # the tiny student has 0.36 of its teacher's size
+
+
+def test_without_a_teacher(distil: Any) -> None:
+    (line,) = log_of(distil("alpha: 0.0\nteacher: null"))
+    train = line["train"]
+    assert train["loss"] == pytest.approx(train["classification"]) and train["share"] == 0
+    assert "distillation" not in train and line["alpha"] == 0
+
+
+def test_a_projection_joins_sizes_and_is_not_exported(distil: Any, teacher: Path) -> None:
+    text = """
+lin_neurons: 24
+projection: !new:torch.nn.Linear
+    in_features: !ref <lin_neurons>
+    out_features: 16
+"""
+    folder = distil(text, "--lin_neurons", 24)
+    weights = load_file(folder / "save" / "embedding_model.safetensors")
+    assert weights["fc.weight"].shape[0] == 24
+    assert not [name for name in weights if "projection" in name]
+    checkpoint = next((folder / "save").glob("CKPT*"))
+    state = torch.load(checkpoint / "objective.ckpt", weights_only=True)
+    assert state["projection.weight"].shape == (16, 24)
+
+
+def test_start_from_a_finished_training(distil: Any, tmp_path: Path) -> None:
+    first = distil(folder="first")
+    second = distil("", "--start_from", first, "--lr", 1e-12, folder="second")
+    one, two = (
+        load_file(folder / "save" / f"{name}.safetensors")
+        for name in ("classifier",)
+        for folder in (first, second)
+    )
+    assert torch.allclose(one["weight"], two["weight"], atol=1e-6)
+    with pytest.raises(UserError, match="start_from: .*nowhere has no finished training"):
+        distil("", "--start_from", tmp_path / "nowhere", folder="third")
+    with pytest.raises(UserError, match="trained on other speakers"):
+        distil("", "--start_from", first, "--speeds", "[1.0, 1.1]", folder="fourth")
+
+
+def test_speeds_make_speakers_and_mixup_mixes_labels(distil: Any, teacher: Path) -> None:
+    folder = distil("", "--speeds", "[1.0, 0.9]", "--mixup", 0.5, "--spec_augment", True)
+    weights = load_file(folder / "save" / "classifier.safetensors")
+    assert weights["weight"].shape == (12, 16)
+    (line,) = log_of(folder)
+    assert line["train"]["utterances"] == 48
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "sentence"),
+    [
+        ("", ["--alpha", 1.5], r"alpha must lie in \[0, 1\], got 1.5"),
+        ("", ["--alpha", "automatic"], "alpha must be a number .* got 'automatic'"),
+        ("teacher: null", [], "teacher is null, but the loss listens to one"),
+        ("", ["--lin_neurons", 24], "size 24 and the teacher's 16.*projection"),
+        ("", ["--teacher_hears", "noise"], "teacher_hears must be clean or corrupted, got 'noise'"),
+        ("term_weights: {hints: 0.1}", [], "give each term its weight"),
+        ("", ["--speeds", "[0.9]"], "speeds"),
+        ("", ["--noise_folder", "/no/such/folder"], "noise_folder: /no/such/folder is not a folder"),
+        ("channel: 3", [], "has the key 'channel' .3., which nothing reads: did you mean channels"),
+        ("", ["--dropuot", 0.2], "did you mean --dropout"),
+        ("distillation: !new:no.such.Loss", [], "no.such"),
+    ],
+)  # fmt: skip
+def test_refused_in_a_sentence_before_anything_is_trained(
+    distil: Any, tmp_path: Path, text: str, arguments: list[Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        distil(text, *arguments)
+    assert not (tmp_path / "student" / "train_log.jsonl").exists()
+
+
+def test_a_script_says_which_systems_it_trains() -> None:
+    with pytest.raises(UserError, match="has no key 'objective': train_distill.py trains"):
+        check_keys(RECIPE / "hparams" / "teacher.yaml", DistillBrain.reads, DistillBrain.needs)
+    with pytest.raises(UserError, match="which nothing reads"):
+        check_keys(RECIPE / "hparams" / "v2.yaml", TeacherBrain.reads, TeacherBrain.needs)
