@@ -57,7 +57,8 @@ class Curriculum(Alpha):
     alphas : list of float
         In [0, 1] each.
     starts : list of int
-        The epoch from which each holds; the first is 1, and they rise.
+        The epoch from which each holds, in order; the first is 1. Of several for one epoch the last
+        holds, so that a curriculum also fits a training too short for all of it.
 
     Raises
     ------
@@ -74,9 +75,9 @@ class Curriculum(Alpha):
 
     def __init__(self, alphas: Sequence[float], starts: Sequence[int]) -> None:
         starts = [int(start) for start in starts]
-        if len(alphas) != len(starts) or starts[:1] != [1] or sorted(set(starts)) != starts:
+        if len(alphas) != len(starts) or starts[:1] != [1] or sorted(starts) != starts:
             raise ValueError(
-                f"a curriculum needs one start for each of alphas={list(alphas)}, rising from "
+                f"a curriculum needs one start for each of alphas={list(alphas)}, in order from "
                 f"epoch 1; got starts={starts}"
             )
         self.alphas = [_checked(value) for value in alphas]

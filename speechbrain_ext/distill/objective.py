@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.distill.alpha import Alpha
@@ -126,7 +127,9 @@ class DistillationObjective(nn.Module):
         if teacher is not None:
             projected = student.embedding
             if self.projection is not None:
-                projected = self.projection(projected)
+                # Under AMP the cosine of what it gives would have some three digits.
+                with torch.autocast(projected.device.type, enabled=False):
+                    projected = self.projection(projected.float())
             values["distillation"] = self.distillation(projected, teacher.embedding)
             alpha = self.alpha(classification, values["distillation"], student.embedding)
             weights["distillation"] = alpha

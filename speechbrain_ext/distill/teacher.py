@@ -49,7 +49,7 @@ class FrozenTeacher(nn.Module):
     @property
     def num_parameters(self) -> int:
         """Parameters of the embedding model."""
-        return sum(p.numel() for p in self.encoder.embedding_model.parameters())  # type: ignore[union-attr]
+        return sum(p.numel() for p in self.encoder.embedding_model.parameters())  # type: ignore[union-attr, misc]
 
     def prepare(self, manifest: str) -> None:
         """Get ready for the utterances of a training manifest: here, nothing."""

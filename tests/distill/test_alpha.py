@@ -70,8 +70,11 @@ def test_curriculum_of_the_documents() -> None:
         found[epoch] = rule.value
     assert found == {1: 0.5, 40: 0.5, 41: 0.7, 80: 0.7, 81: 0.5, 100: 0.5, 20: 0.5}
     assert rule.maximum == 0.7
-    for starts in ([1], [2, 41, 81], [1, 81, 41], [1, 1, 41]):
-        with pytest.raises(ValueError, match="rising from epoch 1"):
+    short = Curriculum([0.5, 0.7, 0.5], [1, 1, 2])
+    short.start_epoch(1)
+    assert short.value == 0.7
+    for starts in ([1], [2, 41, 81], [1, 81, 41]):
+        with pytest.raises(ValueError, match="in order from epoch 1"):
             Curriculum([0.5, 0.7, 0.5], starts)
 
 

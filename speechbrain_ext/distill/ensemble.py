@@ -1,0 +1,126 @@
+"""Several teachers as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechbrain_ext.distill.outputs import TeacherOutput
+
+
+class EnsembleTeacher(nn.Module):
+    """Teachers whose cosine scores are averaged by weights, as one teacher.
+
+    The embeddings, each of unit length times the root of its teacher's weight, are joined: the
+    cosine of two such vectors is the weighted mean of the teachers' cosines. As the teachers
+    themselves, it has no gradient and is always in eval mode.
+
+    Arguments
+    ---------
+    teachers : mapping of str to FrozenTeacher
+        The teachers by name.
+    weights : mapping of str to float
+        A weight for each, positive; only their proportions count.
+
+    Raises
+    ------
+    ValueError
+        When there is no teacher, the names of teachers and weights differ, or a weight is not
+        positive.
+
+    Example
+    -------
+    >>> from speechbrain_ext.distill.teacher import FrozenTeacher
+    >>> from speechbrain_ext.lobes.encoders import SpeakerEncoder
+    >>> from speechbrain_ext.lobes.features import LogMel
+    >>> from speechbrain_ext.lobes.mixer import MLPMixer
+    >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
+    >>> small, large = (MLPMixer(channels=c, num_blocks=1, lin_neurons=c) for c in (8, 16))
+    >>> teachers = {
+    ...     "small": FrozenTeacher(SpeakerEncoder(LogMel(), UtteranceNorm(), small)),
+    ...     "large": FrozenTeacher(SpeakerEncoder(LogMel(), UtteranceNorm(), large)),
+    ... }
+    >>> teacher = EnsembleTeacher(teachers, {"small": 1, "large": 3})
+    >>> teacher.layers, teacher.weights
+    ({'small.block1': 8, 'large.block1': 16}, {'small': 0.25, 'large': 0.75})
+    >>> teacher(torch.randn(2, 16000)).embedding.shape
+    torch.Size([2, 24])
+    """
+
+    def __init__(self, teachers: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if not teachers:
+            raise ValueError("teachers must name at least one teacher, got none")
+        if teachers.keys() != weights.keys():
+            raise ValueError(
+                f"weights has {sorted(weights)} and teachers has {sorted(teachers)}: give each "
+                "teacher its weight"
+            )
+        if not all(weight > 0 and math.isfinite(weight) for weight in weights.values()):
+            raise ValueError(f"weights must be positive, got {dict(weights)}")
+        total = sum(weights.values())
+        self.weights = {name: weights[name] / total for name in teachers}
+        self.teachers = nn.ModuleList(teachers.values())
+        self.layers = {
+            f"{name}.{layer}": channels
+            for name, teacher in teachers.items()
+            for layer, channels in teacher.layers.items()  # type: ignore[operator, union-attr]
+        }
+        self.eval()
+
+    @property
+    def hears(self) -> bool:
+        """Whether the output of every teacher follows from the crop it is given."""
+        return all(teacher.hears for teacher in self.teachers)
+
+    @property
+    def embedding_size(self) -> int:
+        """The teachers' embedding sizes together."""
+        return sum(teacher.embedding_size for teacher in self.teachers)  # type: ignore[misc]
+
+    @property
+    def num_parameters(self) -> int:
+        """The teachers' parameters together."""
+        return sum(teacher.num_parameters for teacher in self.teachers)  # type: ignore[misc]
+
+    def prepare(self, manifest: str) -> None:
+        """Have every teacher get ready for the utterances of a training manifest."""
+        for teacher in self.teachers:
+            teacher.prepare(manifest)  # type: ignore[operator]
+
+    def train(self, mode: bool = True) -> EnsembleTeacher:
+        """Stay in eval mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(
+        self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
+    ) -> TeacherOutput:
+        """Embed waveforms.
+
+        Arguments
+        ---------
+        wavs : Tensor
+            Waveforms (B, samples).
+        lengths : Tensor, optional
+            Relative lengths (B,).
+        ids : list of str, optional
+            The manifest's names of the utterances; for teachers that look them up.
+
+        Returns
+        -------
+        TeacherOutput
+            Embeddings (B, sum of the teachers' D), float32 and of unit length, and hidden outputs
+            by ``teacher.layer``.
+        """
+        embeddings = []
+        hidden: dict[str, Tensor] = {}
+        for (name, weight), teacher in zip(self.weights.items(), self.teachers, strict=True):
+            output = teacher(wavs, lengths, ids)
+            embeddings.append(math.sqrt(weight) * F.normalize(output.embedding.float(), dim=-1))
+            hidden |= {f"{name}.{layer}": value for layer, value in output.hidden.items()}
+        return TeacherOutput(torch.cat(embeddings, dim=-1), hidden)

@@ -1,0 +1,87 @@
+"""Every YAML of hparams/ loads, trains two steps at its full size, and exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from speechbrain.inference.speaker import EncoderClassifier
+
+from local.training import run_training
+from speechbrain_ext.inference.experiments import load_encoder
+from speechbrain_ext.inference.model_folder import write_model_folder
+from tests.recipe.tiny import RECIPE, make_corpus
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
+
+HPARAMS = RECIPE / "hparams"
+SYSTEMS = sorted(path.stem for path in HPARAMS.glob("*.yaml") if path.stem != "manifests")
+# Systems that others learn or start from come first.
+FIRST = ["teacher", "ecapa_tdnn", "resnetse34l", "v2"]
+PARAMETERS = {
+    "teacher": 3_873_745,
+    "v1": 2_664_576,
+    "v2_no_kd": 2_664_576,
+    "v2": 2_664_576,
+    "v2_kl": 2_664_576,
+    "v2_large": 7_844_864,
+    "v2_large_low_alpha": 7_844_864,
+    "ecapa_tdnn": 6_194_048,
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny corpus, where experiments go to exp/tiny/<system>/seed_1."""
+    place = tmp_path_factory.mktemp("workplace")
+    make_corpus(place / "tiny")
+    return place
+
+
+def train(system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two steps of four crops; a system that has been trained stays as it is."""
+    monkeypatch.chdir(workplace)
+    folder = workplace / "exp" / "tiny" / system / "seed_1"
+    if not (folder / "save" / "embedding_model.safetensors").is_file():
+        yaml = HPARAMS / f"{system}.yaml"
+        arguments = [str(yaml), "--corpus_dir", "tiny", "--number_of_epochs", "1", "--noprogressbar"]
+        arguments += ["--batch_size", "12", "--crop_seconds", "0.5", "--num_workers", "0"]
+        arguments += ["--device", "cpu", "--grad_accumulation_factor", "1"]
+        distils = "teacher:" in "".join(_chain(yaml))
+        run_training(DistillBrain if distils else TeacherBrain, arguments)
+    return folder
+
+
+def _chain(yaml: Path) -> list[str]:
+    text = yaml.read_text()
+    first = text.splitlines()[0]
+    if not first.startswith("!include:"):
+        return [text]
+    return [text, *_chain(yaml.parent / first.removeprefix("!include:"))]
+
+
+@pytest.mark.parametrize("system", FIRST + [name for name in SYSTEMS if name not in FIRST])
+def test_trains_and_exports(
+    system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for needed in FIRST[: FIRST.index(system)] if system in FIRST else FIRST:
+        train(needed, workplace, monkeypatch)
+    folder = train(system, workplace, monkeypatch)
+    (line,) = [json.loads(text) for text in (folder / "train_log.jsonl").read_text().splitlines()]
+    assert line["train"]["loss"] > 0 and line["train"]["utterances"] in (24, 72)
+    write_model_folder(folder, folder / "export")
+    wavs = 0.1 * torch.randn(2, 16000)
+    model = EncoderClassifier.from_hparams(
+        source=str(folder / "export"), savedir=str(folder / "export")
+    )
+    with torch.no_grad():
+        expected = load_encoder(folder)(wavs)
+    torch.testing.assert_close(model.encode_batch(wavs), expected, atol=1e-4, rtol=1e-4)
+    weights = load_file(folder / "save" / "embedding_model.safetensors")
+    encoder = load_encoder(folder).embedding_model
+    assert weights.keys() == encoder.state_dict().keys()
+    if system in PARAMETERS:
+        assert sum(p.numel() for p in encoder.parameters()) == PARAMETERS[system]

@@ -1,0 +1,115 @@
+"""The systems whose loss has more terms, other relations or other teachers than V2's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from local.hparams import load_hparams
+from speechbrain_ext.distill.outputs import StudentOutput
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import save_weights
+from tests.recipe.tiny import RECIPE, make_corpus
+
+# Weight of the classification and of what is learned beside it.
+WEIGHTS = {
+    "v2_multi_stage": {"classification": 0.3, "distillation": 0.4, "intermediate": 0.3},
+    "v2_multi_stage_rising": {
+        "classification": 0.3,
+        "distillation": 0.7 * 2 / 8,
+        "intermediate": 0.7 * 6 / 8,
+    },
+    "v2_large_multi_stage": {"classification": 0.3, "distillation": 0.4, "intermediate": 0.3},
+    "v2_attention_transfer": {"classification": 0.3, "distillation": 0.4, "attention": 0.3},
+    "v2_relational": {"classification": 0.3, "distillation": 0.7},
+    "v2_reconstruction": {"classification": 0.2, "distillation": 0.6, "reconstruction": 0.2},
+    "v2_multi_teacher": {"classification": 0.3, "distillation": 0.7},
+}
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SpeechBrain's checkpointer makes its folder when it is made."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with a teacher of LSTMs and another one of a smaller embedding beside it."""
+    folder = make_corpus(tmp_path_factory.mktemp("corpora") / "little")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, size in (("teacher", 512), ("other", 24)):
+            overrides = f"corpus_dir: {folder}\noutput_folder: {folder}/{name}\nlin_neurons: {size}"
+            hparams, text = load_hparams(RECIPE / "hparams" / "teacher.yaml", overrides)
+            save_weights(folder / name, hparams["embedding_model"], {})
+            (folder / name / "hyperparams.yaml").write_text(text)
+    return folder
+
+
+def load(system: str, corpus: Path, overrides: str = "") -> dict[str, Any]:
+    folders = f"corpus_dir: {corpus}\nteacher_folder: {corpus}/teacher\n"
+    if system == "v2_multi_teacher":
+        folders += f"ecapa_folder: {corpus}/other\nresnet_folder: {corpus}/other\n"
+    return load_hparams(RECIPE / "hparams" / f"{system}.yaml", folders + overrides)[0]
+
+
+@pytest.mark.parametrize("system", WEIGHTS)
+def test_a_step_of_each_system(system: str, corpus: Path) -> None:
+    hparams = load(system, corpus)
+    assert hparams["system"] == system
+    wavs = torch.randn(4, 8000)
+    feats = hparams["mean_var_norm"](hparams["compute_features"](wavs))
+    model = hparams["embedding_model"]
+    embedding, layers = model(feats, intermediates=True)
+    student = StudentOutput(
+        embedding.squeeze(1), dict(zip(model.layers, layers, strict=True)), feats
+    )
+    logits = hparams["classifier"](student.embedding.unsqueeze(1))
+    classification = hparams["compute_cost"](logits, torch.arange(4).unsqueeze(1))
+    objective = hparams["objective"](classification, student, hparams["teacher"](wavs))
+    assert objective.weights == pytest.approx(WEIGHTS[system])
+    assert all(term.isfinite() for term in objective.terms.values())
+    objective.total.backward()
+    for module in (model, hparams["objective"]):
+        assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+    assert all(p.grad is None for p in hparams["teacher"].parameters())
+
+
+def test_rising_weights_are_the_documents(corpus: Path) -> None:
+    objective = load("v2_multi_stage_rising", corpus)["objective"]
+    hints = objective.terms["intermediate"]
+    share = [objective.term_weights["intermediate"] * weight for weight in hints.weights]
+    share.append(objective.alpha.maximum)
+    expected = [0.5, 0.5, 1, 1, 1.5, 1.5, 2]
+    assert [x / sum(share) * 8 for x in share] == pytest.approx(expected)
+    assert [pair[0] for pair in hints.pairs] == [f"block{i}" for i in range(1, 7)]
+
+
+def test_teachers_are_weighted_from_the_command_line(corpus: Path) -> None:
+    overrides = "teacher_weights: {lstm: 2}"  # those that are not given stay
+    hparams = load("v2_multi_teacher", corpus, overrides)
+    assert hparams["teacher"].weights == {"lstm": 0.5, "ecapa": 0.25, "resnet": 0.25}
+    assert hparams["projection"].weight.shape == (512 + 24 + 24, 512)
+
+
+@pytest.mark.parametrize(
+    ("system", "overrides", "sentence"),
+    [
+        ("v2_multi_stage", "num_blocks: 4", "pairs: the student has no layer 'block6'"),
+        (
+            "v2_multi_teacher",
+            "teacher_weights: {lstm: 0}",
+            "weights must be positive, got {'lstm': 0",
+        ),
+        ("v2_multi_stage", "alpha: 0.8", "sum to more than 1"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    system: str, overrides: str, sentence: str, corpus: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load(system, corpus, overrides)
