@@ -127,9 +127,7 @@ class GradientBalance(Alpha):
 
     average: Tensor
 
-    def __init__(
-        self, minimum: float = 0.05, maximum: float = 0.95, momentum: float = 0.9
-    ) -> None:
+    def __init__(self, minimum: float = 0.05, maximum: float = 0.95, momentum: float = 0.9) -> None:
         if not 0 <= minimum <= maximum <= 1:
             raise ValueError(f"alpha must lie in [0, 1], got bounds {minimum} and {maximum}")
         if not 0 <= momentum < 1:
@@ -223,7 +221,9 @@ def alpha_rule(alpha: Any, student: nn.Module, teacher: Any) -> Alpha:
             f"alpha must be a number in [0, 1], {' or '.join(RULES)} or a rule, got {alpha!r}"
         )
     if teacher is None:
-        raise ValueError(f"alpha: {alpha} compares the student with its teacher, and teacher is null")
+        raise ValueError(
+            f"alpha: {alpha} compares the student with its teacher, and teacher is null"
+        )
     ratio = sum(p.numel() for p in student.parameters()) / teacher.num_parameters
     return Alpha(RULES[alpha](ratio))
 

@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
 
 from local.hparams import check_keys
 from local.training import run_training
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +144,7 @@ def test_speeds_make_speakers_and_mixup_mixes_labels(distil: Any, teacher: Path)
         ("", ["--teacher_hears", "noise"], "teacher_hears must be clean or corrupted, got 'noise'"),
         ("term_weights: {hints: 0.1}", [], "give each term its weight"),
         ("", ["--speeds", "[0.9]"], "speeds"),
-        ("", ["--noise_folder", "/no/such/folder"], "noise_folder: /no/such/folder is not a folder"),
+        ("", ["--noise_folder", "/no/such/folder"], "noise_folder: /no/such/folder is not"),
         ("channel: 3", [], "has the key 'channel' .3., which nothing reads: did you mean channels"),
         ("", ["--dropuot", 0.2], "did you mean --dropout"),
         ("distillation: !new:no.such.Loss", [], "no.such"),
@@ -161,3 +163,23 @@ def test_a_script_says_which_systems_it_trains() -> None:
         check_keys(RECIPE / "hparams" / "teacher.yaml", DistillBrain.reads, DistillBrain.needs)
     with pytest.raises(UserError, match="which nothing reads"):
         check_keys(RECIPE / "hparams" / "v2.yaml", TeacherBrain.reads, TeacherBrain.needs)
+
+
+def test_stopped_and_run_again_with_every_switch_on(distil: Any, tmp_path: Path) -> None:
+    """Bit for bit: what is drawn for noise, speeds, masks, mixtures and alpha has no memory."""
+    for name in ("noise", "rooms"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            sound = np.random.default_rng(index).standard_normal(4000) * np.geomspace(1, 0.01, 4000)
+            soundfile.write(tmp_path / name / f"{index}.wav", 0.1 * sound, 16000)
+    text = "alpha: !new:speechbrain_ext.distill.alpha.GradientBalance"
+    switches = ["--noise_folder", tmp_path / "noise", "--rir_folder", tmp_path / "rooms"]
+    switches += ["--speeds", "[1.0, 1.1]", "--spec_augment", True, "--mixup", 0.5]
+    whole = distil(text, *switches, "--number_of_epochs", 2, folder="whole")
+    distil(text, *switches, "--number_of_epochs", 1, folder="parts")
+    parts = distil(text, *switches, "--number_of_epochs", 2, folder="parts")
+    one, other = (
+        load_file(folder / "save" / "embedding_model.safetensors") for folder in (whole, parts)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert log_of(whole)[1]["train"]["loss"] == pytest.approx(log_of(parts)[1]["train"]["loss"])

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from speechbrain.inference.speaker import EncoderClassifier
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
 
 from local.training import run_training
 from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.inference.model_folder import write_model_folder
 from tests.recipe.tiny import RECIPE, make_corpus
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 HPARAMS = RECIPE / "hparams"
 SYSTEMS = sorted(path.stem for path in HPARAMS.glob("*.yaml") if path.stem != "manifests")
@@ -47,8 +47,16 @@ def train(system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     folder = workplace / "exp" / "tiny" / system / "seed_1"
     if not (folder / "save" / "embedding_model.safetensors").is_file():
         yaml = HPARAMS / f"{system}.yaml"
-        arguments = [str(yaml), "--corpus_dir", "tiny", "--number_of_epochs", "1", "--noprogressbar"]
-        arguments += ["--batch_size", "12", "--crop_seconds", "0.5", "--num_workers", "0"]
+        arguments = [str(yaml), "--corpus_dir", "tiny", "--number_of_epochs", "1"]
+        arguments += [
+            "--noprogressbar",
+            "--batch_size",
+            "12",
+            "--crop_seconds",
+            "0.5",
+            "--num_workers",
+            "0",
+        ]
         arguments += ["--device", "cpu", "--grad_accumulation_factor", "1"]
         distils = "teacher:" in "".join(_chain(yaml))
         run_training(DistillBrain if distils else TeacherBrain, arguments)
@@ -64,9 +72,7 @@ def _chain(yaml: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("system", FIRST + [name for name in SYSTEMS if name not in FIRST])
-def test_trains_and_exports(
-    system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trains_and_exports(system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for needed in FIRST[: FIRST.index(system)] if system in FIRST else FIRST:
         train(needed, workplace, monkeypatch)
     folder = train(system, workplace, monkeypatch)

@@ -87,7 +87,9 @@ class DistillBrain(SpeakerBrain):
     def _start_classifier(self) -> None:
         speakers = [self.label_encoder.ind2lab[i] for i in range(len(self.label_encoder))]
         try:
-            weights = self.hparams.classifier_start.weights(self.hparams.train_csv, speakers)
+            weights = self.hparams.classifier_start.weights(
+                self.hparams.train_csv, speakers, self.device
+            )
         except ValueError as error:
             raise UserError(str(error)) from None
         classifier = self.hparams.classifier

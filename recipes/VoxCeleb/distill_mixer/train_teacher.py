@@ -27,7 +27,12 @@ class TeacherBrain(SpeakerBrain):
     @property
     def wants_hidden(self) -> bool:  # type: ignore[override]
         """Whether the reconstruction, made from the first hidden output, is wanted."""
-        return self.hparams.reconstruction_weight > 0
+        return self.reconstruction_weight > 0
+
+    @property
+    def reconstruction_weight(self) -> float:
+        """Of a network with a decoder; others have no such key."""
+        return getattr(self.hparams, "reconstruction_weight", 0.0)
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The classification loss and, where wanted, the error of the rebuilt features."""
@@ -37,7 +42,7 @@ class TeacherBrain(SpeakerBrain):
             latent = forward.student.hidden["bottleneck"]
             rebuilt = self.hparams.embedding_model.decode(latent)
             terms["reconstruction"] = F.mse_loss(rebuilt.float(), forward.student.feats)
-            weights["reconstruction"] = self.hparams.reconstruction_weight
+            weights["reconstruction"] = self.reconstruction_weight
         return Objective(terms, weights)
 
 
