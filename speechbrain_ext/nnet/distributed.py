@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 
 class CPUSyncBatchNorm(nn.Module):
-    """What ``torch.nn.SyncBatchNorm`` does on GPUs, on CPUs; takes over a BatchNorm1d.
+    """What ``torch.nn.SyncBatchNorm`` does on GPUs, on CPUs; takes over a BatchNorm1d or 2d.
 
     Parameters and buffers are the original's own and keep its names in a state dict.
 
     Arguments
     ---------
-    norm : BatchNorm1d
+    norm : BatchNorm1d or BatchNorm2d
         The layer to take over.
 
     Example
@@ -29,7 +29,7 @@ class CPUSyncBatchNorm(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, norm: nn.BatchNorm1d) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
         assert norm.momentum is not None
         self.eps, self.momentum = norm.eps, norm.momentum
@@ -38,23 +38,27 @@ class CPUSyncBatchNorm(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C) by the statistics of all processes' inputs together."""
+        """Normalise (N, C, ...) by the statistics of all processes' inputs together."""
         if not self.training:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-        count = all_reduce(torch.tensor([float(len(x))]))
-        mean = all_reduce(x.sum(dim=0)) / count
-        variance = all_reduce((x - mean).square().sum(dim=0)) / count
+        others = [dim for dim in range(x.dim()) if dim != 1]
+        shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
+        count = all_reduce(torch.tensor([float(x.numel() / x.shape[1])]))
+        mean = all_reduce(x.sum(dim=others)) / count
+        centred = x - mean.view(shape)
+        variance = all_reduce(centred.square().sum(dim=others)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
             self.num_batches_tracked.add_(1)
-        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale.view(shape) + self.bias.view(shape)
 
 
 def sync_batch_norm_on_cpu(module: nn.Module) -> None:
-    """Replace every BatchNorm1d inside ``module`` in place.
+    """Replace every BatchNorm1d and BatchNorm2d inside ``module`` in place.
 
     Example
     -------
@@ -64,7 +68,7 @@ def sync_batch_norm_on_cpu(module: nn.Module) -> None:
     'CPUSyncBatchNorm'
     """
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d):
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
             setattr(module, name, CPUSyncBatchNorm(child))
         else:
             sync_batch_norm_on_cpu(child)

@@ -30,6 +30,18 @@ PARAMETERS = {
     "v2_large": 7_844_864,
     "v2_large_low_alpha": 7_844_864,
     "ecapa_tdnn": 6_194_048,
+    "resnet34_se": 7_660_704,
+    "resnetse34l": 1_499_576,
+    "xvector": 4_354_964,
+    "v2_4x384": 7_008_000,
+    "v2_6x256": 4_617_216,
+    "v2_8x256": 6_003_712,
+    "v2_12x128": 2_291_968,
+    "v2_bottleneck": 2_796_288,
+    "v2_hybrid_lstm": 4_443_264,
+    "v2_lstm_front": 2_799_744,
+    "v2_sincnet": 2_664_736,
+    "v2_token_mlp": 2_491_404,
 }
 
 

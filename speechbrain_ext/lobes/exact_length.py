@@ -1,0 +1,205 @@
+"""SpeechBrain's speaker networks under the contract of the lobes here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from speechbrain.nnet.pooling import StatisticsPooling
+from torch import Tensor, nn
+
+
+class NoiselessStatisticsPooling(StatisticsPooling):
+    """SpeechBrain's mean and standard deviation over time without the noise it adds to the mean.
+
+    Example
+    -------
+    >>> x = torch.randn(2, 50, 8)
+    >>> torch.equal(NoiselessStatisticsPooling()(x)[:, 0, :8], x.mean(dim=1))
+    True
+    """
+
+    def _get_gauss_noise(self, shape_of_tensor: torch.Size, device: str = "cpu") -> Tensor:
+        return torch.zeros(shape_of_tensor, device=device)
+
+
+class ExactLength(nn.Module):
+    """A network that does not know of padding, made exact: each utterance is cut to its length.
+
+    SpeechBrain's ECAPA-TDNN, ResNet and x-vector let padding into an embedding. Here utterances of
+    one length go through the network together, and those of another in a pass of their own. Crops
+    of a training are all of one length; a padded batch of N lengths costs N passes. Noise that the
+    pooling of the x-vector adds, in eval mode too, is left out.
+
+    Arguments
+    ---------
+    network : Module
+        Maps features (B, T, F), all whole, to embeddings (B, D) or (B, 1, D).
+    input_size : int
+        Bands F of the features.
+    layers : sequence of str
+        Submodules of the network, as ``get_submodule`` names them, whose outputs (B, C, T) are the
+        hidden outputs.
+    min_frames : int
+        Fewest frames that the network takes; a shorter utterance is repeated up to them. The
+        dilated convolutions of ECAPA-TDNN, which reflect 4 frames at both ends, need 5.
+
+    Attributes
+    ----------
+    embedding_size : int
+        D.
+    layers : dict
+        Names and channels of the hidden outputs, in their order.
+
+    Raises
+    ------
+    ValueError
+        When the network does not take features of that size, has no such submodule, or the output
+        of one is not (B, C, T).
+
+    Example
+    -------
+    >>> from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+    >>> model = ExactLength(ECAPA_TDNN(80), 80, layers=["blocks.1", "mfa"]).eval()
+    >>> model(torch.randn(2, 201, 80), torch.tensor([1.0, 0.6])).shape
+    torch.Size([2, 1, 192])
+    >>> model.layers
+    {'blocks.1': 512, 'mfa': 1536}
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        input_size: int,
+        layers: Sequence[str] = (),
+        min_frames: int = 5,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.min_frames = min_frames
+        self.layers = dict.fromkeys(layers, 0)
+        _remove_noise(network)
+        for name in layers:
+            try:
+                network.get_submodule(name)
+            except AttributeError:
+                raise ValueError(
+                    f"layers has {name!r}, which {type(network).__name__} lacks"
+                ) from None
+        # The shortest input tells every size, and whether it is long enough.
+        self.eval()
+        try:
+            with torch.no_grad():
+                embedding, hidden = self._embed(torch.zeros(1, min_frames, input_size))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(network).__name__} does not take input_size={input_size} features of "
+                f"min_frames={min_frames} frames: {error}"
+            ) from None
+        self.train()
+        self.embedding_size: int = embedding.shape[-1]
+        self.layers = {name: x.shape[2] for name, x in zip(layers, hidden, strict=True)}
+
+    def forward(
+        self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Embed.
+
+        Arguments
+        ---------
+        feats : Tensor
+            Features (B, T, F).
+        lengths : Tensor, optional
+            Relative lengths (B,), in (0, 1].
+        intermediates : bool
+            Whether the outputs of ``layers`` are wanted too.
+
+        Returns
+        -------
+        Tensor, or (Tensor, list of Tensor)
+            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every layer,
+            zero after an utterance's end.
+
+        Raises
+        ------
+        ValueError
+            In training mode, for utterances of several lengths: batch normalisation would take
+            the statistics of each length for themselves.
+        """
+        if lengths is None:
+            embedding, hidden = self._embed(feats)
+            return (embedding, hidden) if intermediates else embedding
+        frames = torch.round(lengths.float() * feats.shape[1]).long().clamp(min=1)
+        counts = frames.unique().tolist()
+        if self.training and len(counts) > 1:
+            raise ValueError(f"lengths of {counts} frames in a batch: train on crops of one length")
+        groups = [(count, (frames == count).nonzero().squeeze(1)) for count in counts]
+        parts = [self._embed(feats[rows, :count]) for count, rows in groups]
+        # Back from groups to the order of the batch.
+        order = torch.cat([rows for _, rows in groups]).argsort()
+        embedding = torch.cat([part for part, _ in parts])[order]
+        if not intermediates:
+            return embedding
+        hidden = [
+            torch.cat(
+                [
+                    nn.functional.pad(layers[index], (0, 0, 0, feats.shape[1] - count))
+                    for count, (_, layers) in zip(counts, parts, strict=True)
+                ]
+            )[order]
+            for index in range(len(self.layers))
+        ]
+        return embedding, hidden
+
+    def forward_intermediates(
+        self, feats: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every layer."""
+        embedding, hidden = self.forward(feats, lengths, intermediates=True)
+        return embedding, hidden  # type: ignore[return-value]
+
+    def _embed(self, feats: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Embeddings (B, 1, D) of whole utterances (B, T, F), and the layers' outputs (B, T, C)."""
+        frames = feats.shape[1]
+        if frames < self.min_frames:
+            feats = feats[:, torch.arange(self.min_frames, device=feats.device) % frames]
+        with _outputs(self.network, self.layers) as kept:
+            embedding = self.network(feats).reshape(len(feats), 1, -1)
+        for name in self.layers:
+            output = kept.get(name)
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            if len(shape) != 3 or shape[2] != feats.shape[1]:
+                raise ValueError(
+                    f"layers has {name!r}, which gives {shape or type(output).__name__} for "
+                    f"{feats.shape[1]} frames, not (B, C, T)"
+                )
+        return embedding, [kept[name].transpose(1, 2)[:, :frames] for name in self.layers]
+
+
+@contextmanager
+def _outputs(network: nn.Module, names: dict[str, int]) -> Iterator[dict[str, Tensor]]:
+    """Keep what submodules give inside the block, by their names."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+        kept[name] = output
+
+    hooks = [
+        network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names
+    ]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _remove_noise(network: nn.Module) -> None:
+    """Replace SpeechBrain's noisy pooling, which has no weights, in this network alone."""
+    for parent in network.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, StatisticsPooling):
+                pooling = NoiselessStatisticsPooling(child.return_mean, child.return_std)
+                setattr(parent, name, pooling)
