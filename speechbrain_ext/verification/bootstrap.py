@@ -1,6 +1,8 @@
-"""How far an error rate would move with other speakers."""
+"""How far an error rate, or the difference of two, would move with other speakers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,15 +19,7 @@ def eer_interval(
 ) -> tuple[float, float]:
     """95 % interval of the equal error rate by bootstrap over speakers.
 
-    Trials that share a speaker are not independent, so it is speakers that are drawn anew, with
-    replacement, as many as there are. A trial between two speakers counts as often as both were
-    drawn, multiplied; a trial of one speaker with itself as often as that speaker was drawn: its
-    copies are one person each, and no copy is paired with another. Draws that leave no target or
-    no non-target are drawn again. The bounds are the 2.5 % and 97.5 % quantiles of the draws' EER.
-
-    Resampling whole persons is the "subsets bootstrap" of Bolle, Ratha and Pankanti, "Error
-    analysis of pattern recognition systems" (CVIU 93, 2004); product weights for data with two
-    crossed factors are Owen's "pigeonhole bootstrap" (Annals of Applied Statistics 1, 2007).
+    The bounds are the 2.5 % and 97.5 % quantiles of the EERs of :func:`eer_draws`.
 
     Arguments
     ---------
@@ -58,28 +52,92 @@ def eer_interval(
     >>> 0.0 <= low < high <= 1.0
     True
     """
-    scores, labels = checked_scores(scores, labels)
+    low, high = np.quantile(
+        eer_draws([scores], labels, enrol_speakers, test_speakers, samples, seed)[:, 0],
+        (0.025, 0.975),
+    )
+    return float(low), float(high)
+
+
+def eer_draws(
+    scores: Sequence[np.ndarray],
+    labels: np.ndarray,
+    enrol_speakers: np.ndarray,
+    test_speakers: np.ndarray,
+    samples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Equal error rates of several systems, each on the same draws of speakers.
+
+    Trials that share a speaker are not independent, so it is speakers that are drawn anew, with
+    replacement, as many as there are. A trial between two speakers counts as often as both were
+    drawn, multiplied; a trial of one speaker with itself as often as that speaker was drawn: its
+    copies are one person each, and no copy is paired with another. Draws that leave no target or
+    no non-target are drawn again.
+
+    As a row belongs to one draw, the difference of two columns is a paired one: what is hard for
+    both systems, because of the speakers drawn, is not in it.
+
+    Resampling whole persons is the "subsets bootstrap" of Bolle, Ratha and Pankanti, "Error
+    analysis of pattern recognition systems" (CVIU 93, 2004); product weights for data with two
+    crossed factors are Owen's "pigeonhole bootstrap" (Annals of Applied Statistics 1, 2007).
+
+    Arguments
+    ---------
+    scores : sequence of np.ndarray
+        The scores (N,) of each of K systems on the same trials, higher for "the same speaker".
+    labels : np.ndarray
+        (N,) bool, True for a target.
+    enrol_speakers, test_speakers : np.ndarray
+        (N,) each, the speaker on each side: any values that compare equal for one person; integers
+        are quickest.
+    samples : int
+        Number of draws.
+    seed : int
+        The same seed gives the same draws, whatever the systems.
+
+    Returns
+    -------
+    np.ndarray
+        (samples, K) float64, in 0..1.
+
+    Raises
+    ------
+    ValueError
+        As :func:`eer_interval`, and when there is no system.
+
+    Example
+    -------
+    >>> speakers = np.arange(8)
+    >>> enrol, test = (side.ravel() for side in np.meshgrid(speakers, speakers))
+    >>> good, bad = np.sin(enrol + 3.0 * test) + (enrol == test), np.cos(enrol * test)
+    >>> draws = eer_draws([good, bad], enrol == test, enrol, test, samples=50)
+    >>> low, high = np.quantile(draws[:, 0] - draws[:, 1], (0.025, 0.975))  # of the difference
+    >>> bool(low < high <= 0.0)
+    True
+    """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
+    if not len(scores):
+        raise ValueError("a bootstrap needs the scores of at least one system")
+    checked = [checked_scores(each, labels) for each in scores]
+    labels, trials = checked[0][1], len(checked[0][1])
     speakers, codes = np.unique(
         np.concatenate((enrol_speakers, test_speakers)), return_inverse=True
     )
-    if len(codes) != 2 * len(scores):
-        raise ValueError(f"{len(scores)} trials need a speaker on each side, not {len(codes)}")
+    if len(codes) != 2 * trials:
+        raise ValueError(f"{trials} trials need a speaker on each side, not {len(codes)}")
     if len(speakers) < 2:
         raise ValueError("a bootstrap over speakers needs at least two of them")
 
-    order = np.argsort(scores)
-    ranked, is_target = scores[order], labels[order].astype(np.int64)
-    # No threshold divides a run of equal scores: where each begins, and the run of each trial.
-    new_run = np.concatenate(([True], ranked[1:] != ranked[:-1]))
-    begins, run_of = np.append(np.flatnonzero(new_run), len(ranked)), np.cumsum(new_run) - 1
-    first, second = codes[: len(scores)][order], codes[len(scores) :][order]
+    systems = [_Ranked(each, labels) for each, _ in checked]
+    is_target = labels.astype(np.int64)
+    first, second = codes[:trials], codes[trials:]
     # A speaker beyond the last one, always drawn once, stands in where both sides are one person.
     second = np.where(first == second, len(speakers), second)
 
     generator = np.random.default_rng(seed)
-    rates: list[float] = []
+    rates: list[list[float]] = []
     counts = np.ones(len(speakers) + 1, dtype=np.int64)
     while len(rates) < samples:
         drawn = generator.integers(len(speakers), size=len(speakers))
@@ -89,15 +147,32 @@ def eer_interval(
         nontargets = int(weights.sum()) - targets
         if targets == 0 or nontargets == 0:
             continue
+        rates.append([system.eer(weights, targets, nontargets) for system in systems])
+    return np.array(rates)
+
+
+class _Ranked:
+    """The trials of one system in the order of their scores."""
+
+    def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
+        self.order = np.argsort(scores)
+        ranked = scores[self.order]
+        self.is_target = labels[self.order].astype(np.int64)
+        # No threshold divides a run of equal scores: where each begins, and the run of each trial.
+        new_run = np.concatenate(([True], ranked[1:] != ranked[:-1]))
+        self.begins = np.append(np.flatnonzero(new_run), len(ranked))
+        self.run_of = np.cumsum(new_run) - 1
+
+    def eer(self, weights: np.ndarray, targets: int, nontargets: int) -> float:
+        """The rate when each trial counts so many times."""
+        weights = weights.take(self.order)
         # miss = false alarm where  targets below / targets + non-targets below / nontargets = 1;
         # multiplied out, all of it is whole numbers.
-        below = np.cumsum(weights * np.array([targets, nontargets]).take(is_target))
-        run = run_of[np.searchsorted(below, targets * nontargets)]
-        begin, end = begins[run], begins[run + 1]
+        below = np.cumsum(weights * np.array([targets, nontargets]).take(self.is_target))
+        run = self.run_of[np.searchsorted(below, targets * nontargets)]
+        begin, end = self.begins[run], self.begins[run + 1]
         before = int(below[begin - 1]) if begin else 0
         share = (targets * nontargets - before) / (int(below[end - 1]) - before)
-        missed = weights[:begin] @ is_target[:begin]
-        missed_in_run = weights[begin:end] @ is_target[begin:end]
-        rates.append(float((missed + share * missed_in_run) / targets))
-    low, high = np.quantile(rates, (0.025, 0.975))
-    return float(low), float(high)
+        missed = weights[:begin] @ self.is_target[:begin]
+        missed_in_run = weights[begin:end] @ self.is_target[begin:end]
+        return float((missed + share * missed_in_run) / targets)

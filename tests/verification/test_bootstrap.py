@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.bootstrap import eer_draws, eer_interval
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 
@@ -83,3 +83,38 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         eer_interval(scores, labels, enrol[1:], test)
     with pytest.raises(ValueError, match="samples"):
         eer_interval(scores, labels, enrol, test, samples=0)
+
+
+def test_one_system_is_never_different_from_itself() -> None:
+    """Every draw is the same for all systems: what is common to two of them leaves no trace."""
+    scores, labels, enrol, test = _case(12, 5)
+    other = -scores
+    draws = eer_draws([scores, other, scores, 2.0 * scores + 1.0], labels, enrol, test, samples=60)
+    assert draws.shape == (60, 4)
+    assert np.ptp(draws[:, 0]) > 0
+    np.testing.assert_array_equal(draws[:, 0], draws[:, 2])
+    np.testing.assert_array_equal(draws[:, 0], draws[:, 3])  # only the order of scores counts
+    np.testing.assert_allclose(draws[:, 0] + draws[:, 1], 1.0, rtol=1e-12)  # all turned about
+
+
+def test_pairing_finds_a_small_difference() -> None:
+    """A system that is worse for every speaker alike is told apart though the EERs overlap."""
+    better, labels, enrol, test = _case(20, 6)
+    worse = better - 0.3 * labels
+    draws = eer_draws([better, worse], labels, enrol, test, samples=300)
+    low, high = np.quantile(draws[:, 1] - draws[:, 0], [0.025, 0.975])
+    assert 0 < low < high
+    intervals = np.quantile(draws, [0.025, 0.975], axis=0)
+    assert intervals[1, 0] > intervals[0, 1]  # of the two EERs
+    point = equal_error_rate(worse, labels)[0] - equal_error_rate(better, labels)[0]
+    assert low < point < high
+
+
+def test_draws_are_those_of_the_interval() -> None:
+    """One system's column gives the interval that is had of it alone."""
+    scores, labels, enrol, test = _case(9, 7, decimals=1)
+    draws = eer_draws([-scores, scores], labels, enrol, test, samples=80, seed=2)
+    expected = tuple(np.quantile(draws[:, 1], [0.025, 0.975]))
+    assert eer_interval(scores, labels, enrol, test, samples=80, seed=2) == expected
+    with pytest.raises(ValueError, match="at least one system"):
+        eer_draws([], labels, enrol, test)

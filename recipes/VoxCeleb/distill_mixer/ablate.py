@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Compare many systems over several seeds on one corpus.
+
+    python ablate.py hparams/ablations/documents.yaml --seeds 3 --corpus_dir data/libri_mini
+
+trains, embeds and scores what is missing, then writes ``RESULTS.md``, ``results.csv`` and plots,
+all in ``exp/<corpus>/<ablation>``, a run in ``<system>/seed_<n>`` there. Stopped at any moment and
+called again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from score import Corpus
+
+from local.ablation.claims import read_claims
+from local.ablation.commands import Place
+from local.ablation.machine import gpus
+from local.ablation.plan import read_ablation
+from local.ablation.results import write_results
+from local.ablation.runner import Runner
+from speechbrain_ext.errors import UserError, friendly_exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing, write the results; the exit status says whether every run is there."""
+    options = parse(arguments)
+    ablation = read_ablation(options.ablation)
+    claims = read_claims(ablation)
+    place = Place(ablation, options.corpus_dir)
+    Corpus.read(place.manifests)  # says what is missing before anything is trained
+    runs = ablation.runs(options.seeds, options.only)
+    for run in ablation.runs(options.seeds) if options.only else ():
+        if run not in runs:
+            print(f"{run}: left out (--only)")
+    failed = 0
+    with lock(place.folder) as free:
+        if not options.report_only:
+            if not free:
+                raise UserError(f"another ablate.py is at work in {place.folder}: wait for its end")
+            failed = Runner(place, runs, options.jobs or max(1, len(gpus()))).run()
+        given = sys.argv[1:] if arguments is None else arguments
+        command = shlex.join(["python", "ablate.py", *given])
+        path = write_results(place, ablation.runs(options.seeds), claims, command, free)
+        print(f"Results: {path}")
+    if failed:
+        print(f"{failed} of {len(runs)} runs are missing: see the table", file=sys.stderr)
+    return int(failed > 0)
+
+
+class lock:
+    """Hold the ablation's folder; ``as`` says whether nobody else does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log" / "lock"
+
+    def __enter__(self) -> bool:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file: IO[str] = open(self.path, "w")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("ablation", type=Path, help="a file of hparams/ablations/")
+    parser.add_argument("--seeds", type=_positive, default=1, help="seeds 1 to this number")
+    parser.add_argument("--corpus_dir", type=Path, required=True, help="has manifests/")
+    parser.add_argument(
+        "--jobs", type=_positive, help="trainings side by side; default: the number of GPUs, or 1"
+    )
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="these and what they need")
+    parser.add_argument("--report_only", action="store_true", help="train nothing")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    with friendly_exit():
+        try:
+            sys.exit(main())
+        except KeyboardInterrupt:
+            print("Stopped; the same command goes on from here.", file=sys.stderr)
+            sys.exit(130)

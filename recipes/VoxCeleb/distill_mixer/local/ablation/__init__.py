@@ -1,0 +1,1 @@
+"""Many systems, several seeds, one table: what ablate.py is made of."""

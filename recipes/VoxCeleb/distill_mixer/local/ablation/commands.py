@@ -1,0 +1,176 @@
+"""The commands of a run, and whether it has been done."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ruamel.yaml
+import speechbrain as sb
+
+from local.ablation.plan import Ablation, Run
+from local.ablation.records import Record
+from local.hparams import claim_folder, resolve_hparams
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import WEIGHTS
+
+RECIPE = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an ablation on a corpus lies, and the scripts that do its work.
+
+    Arguments
+    ---------
+    ablation : Ablation
+        What is asked for.
+    corpus_dir : Path
+        Holds ``manifests``.
+    scripts : Path
+        Folder of ``train_teacher.py``, ``train_distill.py``, ``extract.py`` and ``score.py``.
+    """
+
+    ablation: Ablation
+    corpus_dir: Path
+    scripts: Path = RECIPE
+
+    @property
+    def manifests(self) -> Path:
+        """The folder that stage 1 made."""
+        return self.corpus_dir / "manifests"
+
+    @property
+    def folder(self) -> Path:
+        """Everything that is written lies below."""
+        corpus = os.path.basename(os.path.normpath(self.corpus_dir))
+        return Path("exp") / corpus / self.ablation.name
+
+    def experiment(self, name: str, seed: int) -> Path:
+        """The experiment folder of a run."""
+        return self.folder / name / f"seed_{seed}"
+
+    def log(self, run: Run) -> Path:
+        """Where the output of a run's commands goes."""
+        return self.folder / "log" / f"{run.system.name}_seed_{run.seed}.log"
+
+    def record(self, run: Run) -> Path:
+        """What is known of a run."""
+        return self.log(run).with_suffix(".json")
+
+
+def training_arguments(place: Place, run: Run) -> list[str]:
+    """The arguments of a run's training script."""
+    yaml = Path(os.path.relpath(RECIPE / "hparams")) / run.system.yaml
+    settings = {**place.ablation.common, **run.system.overrides}
+    for key, name in run.system.experiments.items():
+        settings[key] = str(place.experiment(name, run.seed))
+    settings |= {
+        "system": run.system.name,
+        "corpus_dir": str(place.corpus_dir),
+        "seed": run.seed,
+        "output_folder": str(place.experiment(run.system.name, run.seed)),
+    }
+    arguments = [str(yaml), "--noprogressbar"]
+    for key, value in settings.items():
+        # JSON is YAML on one line.
+        arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return arguments
+
+
+def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]:
+    """What is still to be done of a run: (name, command) in order, empty when it is finished.
+
+    Sets ``epochs`` and ``inputs`` of the record to what the training is going to have.
+
+    Raises
+    ------
+    UserError
+        When the run cannot be made, or its folder was made with other settings or inputs.
+    """
+    arguments = training_arguments(place, run)
+    text, tree = resolved_settings(arguments)
+    epochs = int(tree["number_of_epochs"])
+    folder = place.experiment(run.system.name, run.seed)
+    inputs = {
+        name: weights_digest(place.experiment(name, seed)) or "none" for name, seed in run.needs
+    }
+    if (folder / "hyperparams.yaml").is_file():
+        claim_folder(folder, text)
+        _same_inputs(record, inputs, folder)
+        if record.epochs > epochs:
+            raise UserError(
+                f"{folder} was trained for {record.epochs} epochs, {epochs} are wanted: remove it"
+            )
+    weights = weights_digest(folder)
+    trained = weights is not None and (record.weights, record.epochs) == (weights, epochs)
+    manifests = _manifests_digest(place.manifests)
+    if trained and record.scored == manifests:
+        return []
+    script = "train_distill.py" if "teacher" in tree else "train_teacher.py"
+    train = [("training", _python(place.scripts / script, *arguments))]
+    sets = ["valid"] + (["test"] if (place.manifests / "test.csv").is_file() else [])
+    device = tree.get("device") or place.ablation.common.get("device")
+    common = ["--manifests", str(place.manifests)]
+    extract = ["--sets", *sets, *(["--device", str(device)] if device else [])]
+    score = [
+        ("embedding", _python(place.scripts / "extract.py", str(folder), *common, *extract)),
+        ("scoring", _python(place.scripts / "score.py", str(folder), *common)),
+    ]
+    record.inputs = inputs
+    if not trained:
+        record.epochs, record.weights = epochs, None
+    return score if trained else [*train, *score]
+
+
+def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
+    """Note in the record that a step has ended well."""
+    folder = place.experiment(run.system.name, run.seed)
+    if step == "training":
+        record.weights = weights_digest(folder)
+        if record.weights is None:
+            raise UserError(f"the training ended without {folder / WEIGHTS}/*.safetensors")
+    elif step == "scoring":
+        record.scored = _manifests_digest(place.manifests)
+
+
+def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
+    """The YAML text that a training script would load with these arguments, and its tree."""
+    path, options, overrides = sb.parse_arguments(arguments)
+    given = {name: options[name] for name in sorted(options.overridden_args)}
+    text = resolve_hparams(path, overrides, given)
+    return text, ruamel.yaml.YAML().load(io.StringIO(text))
+
+
+def weights_digest(folder: Path) -> str | None:
+    """SHA-256 of the file with a run's weights; None where there is none."""
+    path = folder / WEIGHTS / "embedding_model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _manifests_digest(manifests: Path) -> str:
+    path = manifests / "manifest.json"
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)"
+        ) from None
+
+
+def _same_inputs(record: Record, inputs: dict[str, str], folder: Path) -> None:
+    for name, digest in inputs.items():
+        if record.inputs.get(name, digest) != digest:
+            raise UserError(
+                f"{folder} was trained with weights of {name} that have changed since: remove it"
+            )
+
+
+def _python(script: Path, *arguments: str) -> list[str]:
+    return [sys.executable, os.path.relpath(script), *arguments]

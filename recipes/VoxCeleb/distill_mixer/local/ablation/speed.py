@@ -1,0 +1,70 @@
+"""Speed and size of all finished systems, measured side by side once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from local.ablation.claims import Speed
+from local.ablation.collect import Trained
+from local.ablation.commands import Place
+from local.ablation.machine import describe
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.inference.benchmark import benchmark_encoders
+from speechbrain_ext.inference.experiments import load_encoder
+
+
+def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dict[str, Any]:
+    """The figures of :func:`benchmark_encoders` for the first seed of every system, on the CPU.
+
+    They are kept in ``speed.json`` and measured again when the systems or their weights are others.
+
+    Arguments
+    ---------
+    place : Place
+        The ablation.
+    trained : sequence of Trained
+        The finished runs.
+    may_measure : bool
+        False while trainings would disturb: then what is known is given, which may be nothing.
+    """
+    path = place.folder / "speed.json"
+    first: dict[str, Trained] = {}
+    for each in sorted(trained, key=lambda each: each.run.seed):
+        first.setdefault(each.run.system.name, each)
+    baseline = place.ablation.baseline
+    names = sorted(first, key=lambda name: name != baseline)  # compared with the first
+    weights = {name: first[name].record.weights for name in names}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get("weights") == weights or not may_measure or not first:
+        return known
+    encoders, failed = {}, {}
+    for name in names:
+        try:
+            encoders[name] = load_encoder(first[name].folder)
+        except (UserError, ValueError, TypeError, AttributeError, ImportError) as error:
+            failed[name] = str(error).split("\n")[0]
+    Console(stderr=True).print(f"Measuring the speed of {len(encoders)} systems side by side")
+    figures = benchmark_encoders(encoders) if encoders else {"systems": []}
+    known = {
+        "weights": weights,
+        "failed": failed,
+        "machine": describe({"OMP_NUM_THREADS": str(figures.get("threads"))}, "cpu"),
+        **figures,
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    return known
+
+
+def speeds(figures: dict[str, Any]) -> dict[str, Speed]:
+    """Utterances per second of every system, the front end included."""
+    found = {}
+    for system in figures.get("systems", []):
+        whole = system["from_waveform"]
+        found[system["name"]] = Speed(whole["utterances_per_second"], *whole["spread"])
+    return found

@@ -1,0 +1,257 @@
+"""Runs that fail, are killed, need others or have been made before; scripts that do nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from local.ablation import machine, runner
+from local.ablation.commands import Place, resolved_settings, training_arguments
+from local.ablation.plan import Ablation, Run, read_ablation
+from local.ablation.records import BLOCKED, FAILED, FINISHED, RUNNING, Record
+from local.ablation.runner import Runner
+from tests.recipe.tiny import RECIPE, environment
+
+SYSTEMS = """
+common: {number_of_epochs: 2}
+systems:
+    teacher: {yaml: teacher.yaml, seeds: all}
+    v2: {yaml: v2.yaml, teacher: teacher, seeds: all}
+    alone: {yaml: teacher.yaml}
+"""
+# Notes that it was called, then does what the file "orders" says of its system.
+SCRIPT = """
+import os, pathlib, sys, time
+arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+system, folder = arguments["--system"], pathlib.Path(arguments["--output_folder"])
+with open("calls", "a") as calls:
+    print(pathlib.Path(sys.argv[0]).stem, system, arguments["--seed"], file=calls)
+orders = pathlib.Path("orders")
+if orders.exists() and system in orders.read_text():
+    if "slow" in orders.read_text():
+        pathlib.Path("pid").write_text(str(os.getpid()))
+        time.sleep(60)
+    print("error: the disk is full")
+    sys.exit(1)
+(folder / "save").mkdir(parents=True, exist_ok=True)
+weights = folder / "save" / "embedding_model.safetensors"
+weights.write_text(f"{system} {arguments} {orders.exists()}")
+"""
+LATER = """
+import pathlib, sys
+with open("calls", "a") as calls:
+    print(pathlib.Path(sys.argv[0]).stem, *pathlib.Path(sys.argv[1]).parts[-2:], file=calls)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.chdir(tmp_path)
+    for name in ("train_teacher", "train_distill"):
+        (tmp_path / f"{name}.py").write_text(SCRIPT)
+    for name in ("extract", "score"):
+        (tmp_path / f"{name}.py").write_text(LATER)
+    manifests = tmp_path / "corpus" / "manifests"
+    manifests.mkdir(parents=True)
+    (manifests / "manifest.json").write_text("{}")
+    return Place(ablation(), Path("corpus"), scripts=tmp_path)
+
+
+def ablation(text: str = SYSTEMS) -> Ablation:
+    path = Path("some.yaml")
+    path.write_text(text)
+    return read_ablation(path)
+
+
+def states(place: Place, runs: list[Run]) -> dict[str, str]:
+    return {str(run): Record.read(place.record(run)).status for run in runs}
+
+
+def calls() -> list[str]:
+    path = Path("calls")
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def test_every_step_once_and_in_order(place: Place) -> None:
+    """The teacher before its student; called again, nothing is done again."""
+    runs = place.ablation.runs(1)
+    assert Runner(place, runs, 1).run() == 0
+    expected = []
+    for system, script in (("teacher", "teacher"), ("v2", "distill"), ("alone", "teacher")):
+        expected += [
+            f"train_{script} {system} 1",
+            f"extract {system} seed_1",
+            f"score {system} seed_1",
+        ]
+    assert calls() == expected
+    assert set(states(place, runs).values()) == {FINISHED}
+    assert Runner(place, runs, 1).run() == 0
+    assert calls() == []
+
+
+def test_what_is_gone_or_new_is_made(place: Place) -> None:
+    """Other trials: scored again. Weights removed: trained again. A further seed: it alone."""
+    Runner(place, place.ablation.runs(1), 1).run()
+    calls()
+    (place.manifests / "manifest.json").write_text('{"more": 1}')
+    Runner(place, place.ablation.runs(1, ["alone"]), 1).run()
+    assert calls() == ["extract alone seed_1", "score alone seed_1"]
+    (place.experiment("alone", 1) / "save" / "embedding_model.safetensors").unlink()
+    Runner(place, place.ablation.runs(1, ["alone"]), 1).run()
+    assert calls()[0] == "train_teacher alone 1"
+    Runner(place, place.ablation.runs(2, ["v2"]), 1).run()
+    assert [line for line in calls() if line.startswith("train")] == [
+        "train_teacher teacher 2",
+        "train_distill v2 2",
+    ]
+
+
+def test_a_failure_stops_only_what_needs_it(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last error is kept; the rest is made; mended, it goes on."""
+    Path("orders").write_text("teacher")
+    runs = place.ablation.runs(1)
+    assert Runner(place, runs, 1).run() == 2
+    assert states(place, runs) == {
+        "teacher seed_1": FAILED,
+        "v2 seed_1": BLOCKED,
+        "alone seed_1": FINISHED,
+    }
+    record = Record.read(place.record(runs[0]))
+    assert record.error == "training: the disk is full"
+    assert str(place.log(runs[0])) in capsys.readouterr().out
+    assert "the disk is full" in place.log(runs[0]).read_text()
+    assert "teacher seed_1 failed" in Record.read(place.record(runs[1])).error
+    Path("orders").unlink()
+    calls()
+    assert Runner(place, runs, 1).run() == 0
+    assert [line for line in calls() if line.startswith("train")] == [
+        "train_teacher teacher 1",
+        "train_distill v2 1",
+    ]
+
+
+def test_settings_that_cannot_be_fail_alone(place: Place) -> None:
+    """A key that the YAML lacks, a file that is not there."""
+    text = SYSTEMS.replace("alone: {", "alone: {overrides: {chanels: 3}, ")
+    text += "    gone: {yaml: gone.yaml}\n"
+    other = Place(ablation(text), place.corpus_dir, place.scripts)
+    runs = other.ablation.runs(1)
+    assert Runner(other, runs, 2).run() == 2
+    errors = {run.system.name: Record.read(other.record(run)).error for run in runs}
+    assert "no key 'chanels'" in errors["alone"] and "gone.yaml does not exist" in errors["gone"]
+    assert errors["v2"] == ""
+
+
+def test_other_settings_or_another_teacher_are_refused(place: Place) -> None:
+    """A finished run is kept only if it is what would be trained now."""
+    runs = place.ablation.runs(1)
+    Runner(place, runs, 1).run()
+    for run in runs:
+        text = resolved_settings(training_arguments(place, run))[0]
+        folder = place.experiment(run.system.name, 1)
+        (folder / "hyperparams.yaml").write_text(text)
+    assert Runner(place, runs, 1).run() == 0
+    changed = SYSTEMS.replace("alone: {", "alone: {overrides: {lr: 0.5}, ")
+    other = Place(ablation(changed), place.corpus_dir, place.scripts)
+    assert Runner(other, other.ablation.runs(1), 1).run() == 1
+    assert "made with other settings (lr: " in Record.read(other.record(runs[2])).error
+    shorter = SYSTEMS.replace("number_of_epochs: 2", "number_of_epochs: 1")
+    other = Place(ablation(shorter), place.corpus_dir, place.scripts)
+    assert Runner(other, other.ablation.runs(1, ["alone"]), 1).run() == 1
+    assert "trained for 2 epochs, 1 are wanted" in Record.read(other.record(runs[2])).error
+    assert states(place, runs[2:]) == {"alone seed_1": FAILED}
+    # A teacher trained anew to the same weights changes nothing; to others, it does.
+    folder = place.experiment("teacher", 1)
+    (folder / "save" / "embedding_model.safetensors").unlink()
+    assert Runner(place, runs, 1).run() == 0
+    (folder / "save" / "embedding_model.safetensors").unlink()
+    Path("orders").touch()
+    assert Runner(place, runs, 1).run() == 1
+    error = Record.read(place.record(runs[1])).error
+    assert "trained with weights of teacher that have changed since: remove it" in error
+
+
+def test_each_job_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU of its own where there are some, else a part of the cores; what a user set stays."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(machine, "gpus", lambda: [])
+    assert machine.environment(1, 3)["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setattr(machine, "gpus", lambda: ["4", "6"])
+    devices = [machine.environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert devices == ["4", "6", "4"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert machine.environment(0, 3)["OMP_NUM_THREADS"] == "5"
+
+
+def test_jobs_run_side_by_side(place: Place) -> None:
+    """Two at a time: what needs nothing does not wait."""
+    Path("orders").write_text("teacher slow")
+    runs = place.ablation.runs(1)
+    work = Runner(place, runs, 2)
+
+    def stop_when_alone_is_done(_: float) -> None:
+        time.sleep(0.05)
+        if work.status.get(("alone", 1)) == FINISHED:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "time", _Clock(stop_when_alone_is_done))
+        with pytest.raises(KeyboardInterrupt):
+            work.run()
+    assert states(place, runs[:1]) == {"teacher seed_1": RUNNING}
+    assert not _alive(int(Path("pid").read_text()))  # interrupted, it ended its children
+
+
+class _Clock:
+    """The time module, with another sleep."""
+
+    def __init__(self, sleep: object) -> None:
+        self.sleep = sleep
+        self.monotonic = time.monotonic
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_killed_outright_it_leaves_nothing_running(place: Place) -> None:
+    """SIGKILL cannot be handled: the child dies with its parent all the same."""
+    Path("orders").write_text("teacher slow")
+    code = (
+        "from pathlib import Path; from local.ablation.commands import Place;"
+        "from local.ablation.plan import read_ablation; from local.ablation.runner import Runner;"
+        "place = Place(read_ablation(Path('some.yaml')), Path('corpus'), scripts=Path('.'));"
+        "Runner(place, place.ablation.runs(1), 1).run()"
+    )
+    env = environment()
+    env["PYTHONPATH"] += f":{RECIPE}"
+    process = subprocess.Popen([sys.executable, "-c", code], env=env)
+    _wait_for(lambda: Path("pid").exists() and Path("pid").read_text() != "")
+    child = int(Path("pid").read_text())
+    assert _alive(child)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _wait_for(lambda: not _alive(child))
+    assert states(place, place.ablation.runs(1)[:1]) == {"teacher seed_1": RUNNING}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def _wait_for(condition: object, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.1)
