@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Put the results of experiments into README.md, from the files that the recipe wrote.
 
-    python tools/update_readme.py mini=EXP libri_mini=EXP
+    python tools/update_readme.py mini=EXP libri_mini=EXP documents=ABLATION
 
-Each NAME=EXP replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->`` by the
-table of EXP/RESULTS.md and the valid EER of teacher and student by epoch, which it also draws into
-docs/NAME_curve.svg.
+Each NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``. From
+an experiment come the table of its RESULTS.md and the valid EER of teacher and student by epoch,
+also drawn into docs/NAME_curve.svg. From a folder of ablate.py come the systems with several seeds
+and the claims that are decided; its RESULTS.md, results.csv and plots are copied into the recipe's
+results/CORPUS/NAME.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 from speechbrain_ext.files import atomic_path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path("recipes/VoxCeleb/distill_mixer/results")
 COLOURS = {"teacher": "#8a6d1d", "student": "#1d6d8a"}
 matplotlib.rcParams.update({"svg.hashsalt": "readme", "svg.fonttype": "none"})
 
@@ -68,9 +73,45 @@ def block(name: str, experiment: Path) -> str:
         eers = dict(zip(*curve, strict=True))
         rows.append([role] + [f"{eers[n]:.1f}" if n in eers else "–" for n in shown])
     header = ["valid EER %, epoch", *map(str, shown)]
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    lines = _markdown([header, ["---"] * len(header), *rows])
     picture = f"![Valid EER by epoch](docs/{name}_curve.svg)"
-    return "\n\n".join([title, table, notes, "\n".join(lines), picture])
+    return "\n\n".join([title, table, notes, lines, picture])
+
+
+def ablation_block(folder: Path) -> str:
+    """What a folder of ablate.py decides, as Markdown; its page, CSV and plots are copied."""
+    here = RESULTS / folder.resolve().parent.name / folder.name
+    shutil.rmtree(ROOT / here, ignore_errors=True)
+    (ROOT / here).mkdir(parents=True)
+    for path in [folder / "RESULTS.md", *folder.glob("*.csv"), *folder.glob("*.png")]:
+        shutil.copy(path, ROOT / here)
+    tables = _tables((folder / "RESULTS.md").read_text(encoding="utf-8"))
+    head, rule, *rows = next(table for table in tables if table[0][:2] == ["System", "Seeds"])
+    several = [row for row in rows if int(row[1]) > 1]
+    of_claims = [table for table in tables if table[0][0] == "Claim"]
+    claims = [row for table in of_claims for row in table[2:]]
+    decided = [row for row in claims if "not decided" not in row[-1]]
+    page = f"[RESULTS.md]({here}/RESULTS.md)"
+    return "\n\n".join(
+        [
+            "Systems that were trained with several seeds:",
+            _markdown([head, rule, *several]),
+            f"Of {len(claims)} claims {len(decided)} are decided:",
+            _markdown([*of_claims[0][:2], *decided]),
+            f"{page} has the others, every system, and how it was measured.",
+            *(f"![{path.stem}]({here}/{path.name})" for path in sorted(folder.glob("*.png"))),
+        ]
+    )
+
+
+def _tables(text: str) -> list[list[list[str]]]:
+    """The cells of every table of a Markdown text."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    return [[re.split(r" (?<!\\\\)\| ", line[2:-2]) for line in block] for block in blocks]
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:
@@ -78,13 +119,15 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     for argument in sys.argv[1:]:
-        name, _, experiment = argument.partition("=")
+        name, _, given = argument.partition("=")
+        folder = Path(given)
+        made = ablation_block(folder) if (folder / "results.csv").is_file() else block(name, folder)
         mark = f"<!-- results: {name} -->\n"
         before, found, after = text.partition(mark)
         if not found:
             raise UserError(f"{readme} has no block '{mark.strip()}': add it first")
         end = after[after.index("<!-- end -->") :]
-        text = f"{before}{mark}\n{block(name, Path(experiment))}\n\n{end}"
+        text = f"{before}{mark}\n{made}\n\n{end}"
     with atomic_path(readme) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

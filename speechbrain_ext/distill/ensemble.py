@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.distill.outputs import TeacherOutput
+from speechbrain_ext.distill.outputs import Layers, TeacherOutput
 
 
 class EnsembleTeacher(nn.Module):
@@ -118,9 +118,9 @@ class EnsembleTeacher(nn.Module):
             by ``teacher.layer``.
         """
         embeddings = []
-        hidden: dict[str, Tensor] = {}
+        hidden = Layers()
         for (name, weight), teacher in zip(self.weights.items(), self.teachers, strict=True):
             output = teacher(wavs, lengths, ids)
             embeddings.append(math.sqrt(weight) * F.normalize(output.embedding.float(), dim=-1))
-            hidden |= {f"{name}.{layer}": value for layer, value in output.hidden.items()}
+            hidden.update({f"{name}.{layer}": value for layer, value in output.hidden.items()})
         return TeacherOutput(torch.cat(embeddings, dim=-1), hidden)

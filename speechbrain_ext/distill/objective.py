@@ -89,6 +89,12 @@ class DistillationObjective(nn.Module):
         taken = {"classification", "distillation"} & terms.keys()
         if taken:
             raise ValueError(f"terms: {taken.pop()} is the name of a term that is always there")
+        for name, term in terms.items():
+            if not isinstance(getattr(term, "uses_teacher", None), bool):
+                raise ValueError(
+                    f"terms: {name} ({type(term).__name__}) has no class attribute uses_teacher: "
+                    "set it to True, or to False for a term that does not listen to the teacher"
+                )
         if any(weight <= 0 for weight in term_weights.values()):
             raise ValueError(f"term_weights must be positive, got {term_weights}")
         if alpha.maximum + sum(term_weights.values()) > 1 + 1e-9:

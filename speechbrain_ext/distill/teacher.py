@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.distill.outputs import TeacherOutput
+from speechbrain_ext.distill.outputs import Layers, TeacherOutput
 
 
 class FrozenTeacher(nn.Module):
@@ -79,4 +79,4 @@ class FrozenTeacher(nn.Module):
             Embeddings (B, D) and hidden outputs by layer.
         """
         embedding, hidden = self.encoder(wavs, lengths, intermediates=True)
-        return TeacherOutput(embedding.squeeze(1), dict(zip(self.layers, hidden, strict=True)))
+        return TeacherOutput(embedding.squeeze(1), Layers(zip(self.layers, hidden, strict=True)))

@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
+from speechbrain_ext.lobes.pass_through import PassThrough
+from speechbrain_ext.lobes.sinc import SincFeatures, Waveforms
+from speechbrain_ext.nnet.bottleneck import Bottleneck
+from speechbrain_ext.nnet.hybrid import ForwardLSTM, LSTMMixerBlock
 from speechbrain_ext.nnet.normalization import UtteranceNorm
+from speechbrain_ext.nnet.token_mlp import TokenMLP
 from tests.lobes.published_networks import randomise_norms
 
-LOBES = ["mixer", "lstm_autoencoder"]
+_mixer = partial(MLPMixer, channels=16, num_blocks=2, lin_neurons=8)
+
+# Our own lobes that read features (B, T, 80); embeddings have 8 numbers.
+OWN_LOBES: dict[str, Callable[[], nn.Module]] = {
+    "mixer": _mixer,
+    "token_mlp": partial(_mixer, token_mixing=partial(TokenMLP, num_tokens=20)),
+    "hybrid_lstm": partial(_mixer, block=LSTMMixerBlock),
+    "lstm_front": partial(_mixer, input_layer=partial(ForwardLSTM, hidden_size=12)),
+    "bottleneck": partial(_mixer, output_layer=partial(Bottleneck, bottleneck_size=3)),
+    "lstm_autoencoder": partial(
+        LSTMAutoencoder, conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8
+    ),
+}
+# With those whose layers are SpeechBrain's, which need not leave PyTorch.
+LOBES: dict[str, Callable[[], nn.Module]] = {**OWN_LOBES}
+# Lobes that read waveforms.
+WAVEFORM_LOBES: dict[str, Callable[[], nn.Module]] = {
+    "sincnet": lambda: SpeakerEncoder(SincFeatures(), UtteranceNorm(), _mixer()),
+}
+ENCODERS = [*LOBES, *WAVEFORM_LOBES]
+OWN_ENCODERS = [*OWN_LOBES, *WAVEFORM_LOBES]
 
 
 def make_lobe(name: str) -> Any:
     """A small lobe in eval mode."""
     torch.manual_seed(0)
-    if name == "mixer":
-        return randomise_norms(MLPMixer(channels=16, num_blocks=2, lin_neurons=8))
-    return randomise_norms(
-        LSTMAutoencoder(conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8)
-    )
+    return randomise_norms((LOBES | WAVEFORM_LOBES)[name]())
+
+
+def make_input(name: str, batch: int, time: int) -> Tensor:
+    """What a lobe reads: noise of so many frames."""
+    if name in WAVEFORM_LOBES:
+        return 0.1 * torch.randn(batch, 160 * time)
+    return torch.randn(batch, time, 80)
 
 
 def make_encoder(name: str) -> SpeakerEncoder:
-    """The same behind the mel front end."""
+    """A lobe from waveforms on, with the front end that stands before it in an experiment."""
+    if name in WAVEFORM_LOBES:
+        return SpeakerEncoder(Waveforms(), PassThrough(), make_lobe(name)).eval()
     return SpeakerEncoder(LogMel(), UtteranceNorm(), make_lobe(name)).eval()

@@ -13,12 +13,14 @@ from torch import nn
 
 from speechbrain_ext.lobes.mixer import MLPMixer
 from tests.lobes.published_networks import randomise_norms
-from tests.lobes.systems import LOBES, make_encoder, make_lobe
+from tests.lobes.systems import ENCODERS, OWN_ENCODERS, make_encoder, make_input, make_lobe
 
 
-def export(lobe: nn.Module, path: Path, dynamo: bool) -> None:
+def export(name: str, path: Path, dynamo: bool) -> nn.Module:
     """Export with lengths, batch and time free; traced at 2 utterances of 60 frames."""
-    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    lobe = make_lobe(name)
+    shortest = make_input(name, 1, 2).shape[1]
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time", min=shortest)
     free: dict[str, Any]
     if dynamo:
         free = {"dynamic_shapes": ({0: batch, 1: time}, {0: batch})}
@@ -26,7 +28,7 @@ def export(lobe: nn.Module, path: Path, dynamo: bool) -> None:
         free = {"dynamic_axes": {"feats": {0: "batch", 1: "time"}, "lengths": {0: "batch"}}}
     torch.onnx.export(
         lobe,
-        (torch.randn(2, 60, 80), torch.tensor([1.0, 0.5])),
+        (make_input(name, 2, 60), torch.tensor([1.0, 0.5])),
         path,
         input_names=["feats", "lengths"],
         output_names=["embedding"],
@@ -34,20 +36,24 @@ def export(lobe: nn.Module, path: Path, dynamo: bool) -> None:
         verbose=False,
         **free,
     )
+    return lobe
 
 
 # The newer exporter unrolls an LSTM over the frames of its example.
+DYNAMO = ["mixer", "token_mlp", "sincnet"]
+
+
 @pytest.mark.parametrize(
-    ("name", "dynamo"), [("mixer", True), ("mixer", False), ("lstm_autoencoder", False)]
+    ("name", "dynamo"),
+    [(name, False) for name in OWN_ENCODERS] + [(name, True) for name in DYNAMO],
 )
 def test_onnx_with_dynamic_batch_and_time(name: str, dynamo: bool, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
-    lobe = make_lobe(name)
-    export(lobe, tmp_path / "lobe.onnx", dynamo)
+    lobe = export(name, tmp_path / "lobe.onnx", dynamo)
     session = onnxruntime.InferenceSession(tmp_path / "lobe.onnx")
     for batch, time in ((2, 60), (1, 37), (5, 211)):
-        feats = torch.randn(batch, time, 80)
+        feats = make_input(name, batch, time)
         lengths = torch.linspace(0.3, 1, batch) if batch > 1 else torch.ones(1)
         with torch.no_grad():
             expected = lobe(feats, lengths)
@@ -68,7 +74,7 @@ def test_compiled_student(padded: bool) -> None:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", LOBES)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_the_graph_has_no_branch_on_data(name: str) -> None:
     encoder = make_encoder(name)
     wavs, lengths = 0.1 * torch.randn(2, 16000), torch.tensor([1.0, 0.6])

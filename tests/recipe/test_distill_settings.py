@@ -158,6 +158,53 @@ def test_refused_in_a_sentence_before_anything_is_trained(
     assert not (tmp_path / "student" / "train_log.jsonl").exists()
 
 
+TERM = """
+import torch
+class Term(torch.nn.Module):
+    uses_teacher = True
+    def forward(self, student, teacher):
+        return {value}
+class Deaf(torch.nn.Module):
+    def forward(self, student, teacher):
+        return student.feats.mean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("Term", "student.hidden['block9'].mean()", "no layer 'block9', the layers are: block1"),
+        ("Term", "teacher.hidden['lstm9'].mean()", "no layer 'lstm9', .* bottleneck, lstm1, lstm2"),
+        ("Term", "student.embedding.mean(1)", "the term mine of the loss gives .* not a finite"),
+        ("Term", "student.embedding.mean() / 0", "the term mine of the loss gives .* not a finite"),
+        ("Deaf", "0", r"terms: mine \(Deaf\) has no class attribute uses_teacher"),
+    ],
+)
+def test_a_term_of_ones_own_that_cannot_be_used(
+    distil: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    sentence: str,
+) -> None:
+    module = f"own_term_{abs(hash((name, value)))}"
+    (tmp_path / f"{module}.py").write_text(TERM.format(value=value))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = f"alpha: 0.5\nterms:\n    mine: !new:{module}.{name}\nterm_weights: {{mine: 0.2}}\n"
+    with pytest.raises(UserError, match=sentence):
+        distil(text)
+    # Nothing was trained, so what is mended may go into the same folder.
+    distil()
+
+
+def test_another_class_without_arguments_is_another_setting(distil: Any) -> None:
+    distil()
+    text = "distillation: !new:speechbrain_ext.distill.relational.RelationalDistillation"
+    with pytest.raises(UserError, match="other settings .*distillation: .*Cosine.*Relational"):
+        distil(text, "--number_of_epochs", 2)
+
+
 def test_a_script_says_which_systems_it_trains() -> None:
     with pytest.raises(UserError, match="has no key 'objective': train_distill.py trains"):
         check_keys(RECIPE / "hparams" / "teacher.yaml", DistillBrain.reads, DistillBrain.needs)

@@ -50,6 +50,8 @@ class DistillBrain(SpeakerBrain):
         if self.teacher is not None:
             self.teacher = self.teacher.to(self.device)
         self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
+        if not self.hparams.objective.state_dict():
+            del self.checkpointer.recoverables["objective"]  # SpeechBrain would warn of it
 
     @property
     def wants_hidden(self) -> bool:  # type: ignore[override]
@@ -75,48 +77,40 @@ class DistillBrain(SpeakerBrain):
                 "use FrozenTeacher, or no mixup and a teacher that hears the clean crop"
             )
 
-    def train(self) -> None:
-        """Prepare the teacher and the first classifier, try the loss once, then train."""
+    def check(self) -> None:
+        """Prepare the teacher and the first classifier; try the loss on noise."""
+        super().check()
         if self.teacher is not None:
             self.teacher.prepare(self.hparams.train_csv)
         if self.hparams.classifier_start is not None and not self.checkpointer.list_checkpoints():
             self._start_classifier()
         self._try_loss()
-        super().train()
 
     def _start_classifier(self) -> None:
         speakers = [self.label_encoder.ind2lab[i] for i in range(len(self.label_encoder))]
-        try:
-            weights = self.hparams.classifier_start.weights(
-                self.hparams.train_csv, speakers, self.device
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        weights = self.hparams.classifier_start.weights(
+            self.hparams.train_csv, speakers, self.device
+        )
         classifier = self.hparams.classifier
         if weights.shape != classifier.weight.shape:
-            raise UserError(
-                f"classifier_start gives weights of shape {tuple(weights.shape)}, and the classifier "
-                f"has {tuple(classifier.weight.shape)}: set lin_neurons to the teacher's size"
+            raise ValueError(
+                f"classifier_start gives weights of shape {tuple(weights.shape)}, and the "
+                f"classifier has {tuple(classifier.weight.shape)}: set lin_neurons to the teacher's size"
             )
         with torch.no_grad():
             classifier.weight.copy_(weights)
 
     def _try_loss(self) -> None:
-        """Compute the loss of two crops of noise, so that what does not fit shows at once."""
-        rows = read_manifest(self.hparams.train_csv)[:2]
-        rows = [rows[0], rows[-1]]
-        noise = torch.randn(
-            2, self.hparams.crop_reader.samples, generator=torch.Generator().manual_seed(0)
-        )
-        wavs = noise.to(self.device)
+        rows = read_manifest(self.hparams.train_csv)
+        utterances, wavs = [rows[0]["ID"], rows[-1]["ID"]], self.noise()
         self.modules.eval()
         with torch.no_grad():
             feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))
             forward = self.embed(wavs, wavs, None, feats)
-            try:
-                self._objective(forward, [row["ID"] for row in rows], forward.logits.mean())
-            except ValueError as error:
-                raise UserError(str(error)) from None
+            terms = self._objective(forward, utterances, forward.logits.mean()).terms
+        for name, value in terms.items():
+            if not isinstance(value, torch.Tensor) or value.dim() or not value.isfinite():
+                raise ValueError(f"the term {name} of the loss gives {value}, not a finite scalar")
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the student's loss."""

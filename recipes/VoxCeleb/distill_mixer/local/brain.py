@@ -24,10 +24,11 @@ from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
 from local.meter import EpochMeter
 from speechbrain_ext.distill.objective import Objective
-from speechbrain_ext.distill.outputs import StudentOutput
+from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import load_weights, save_weights
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.verification.embeddings import Embeddings
@@ -171,8 +172,21 @@ class SpeakerBrain(sb.Brain):
         for name in ("embedding_model", "classifier"):
             load_weights(folder, getattr(self.hparams, name), name)
 
+    def noise(self) -> Tensor:
+        """Two crops of noise, to try networks and losses on."""
+        samples = (2, self.hparams.crop_reader.samples)
+        return torch.randn(samples, generator=torch.Generator().manual_seed(0)).to(self.device)
+
+    def check(self) -> None:
+        """Refuse what would fail or mislead later; nothing has been trained yet."""
+        check_encoder(self.encoder, self.noise())
+
     def train(self) -> None:
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
+        try:
+            self.check()
+        except ValueError as error:
+            raise UserError(str(error)) from None
         batch_size = self.hparams.batch_size
         if len(self.train_data) < batch_size * self._world_size():
             raise UserError(
@@ -222,10 +236,10 @@ class SpeakerBrain(sb.Brain):
 
     def embed(self, clean: Tensor, heard: Tensor, mixing: Mixing | None, feats: Tensor) -> Forward:
         """Embed and classify features (B, T, F)."""
-        hidden: dict[str, Tensor] = {}
+        hidden = Layers()
         if self.wants_hidden:
             embedding, layers = self.modules.embedding_model(feats, intermediates=True)
-            hidden = dict(zip(self.hparams.embedding_model.layers, layers, strict=True))
+            hidden = Layers(zip(self.hparams.embedding_model.layers, layers, strict=True))
         else:
             embedding = self.modules.embedding_model(feats)
         embedding = embedding.squeeze(1)

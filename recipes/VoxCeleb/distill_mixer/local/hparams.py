@@ -16,7 +16,6 @@ from typing import Any
 
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
-from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
@@ -118,7 +117,7 @@ def resolve_hparams(
 
 
 def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
-    """Write ``hyperparams.yaml``, unless the folder was made with other settings.
+    """Write ``hyperparams.yaml``, unless a training with other settings has begun in the folder.
 
     Arguments
     ---------
@@ -133,7 +132,10 @@ def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
         When the folder's ``hyperparams.yaml`` says something else.
     """
     path = Path(folder) / "hyperparams.yaml"
-    if path.is_file():
+    # A mistake that was found before training leaves nothing to protect.
+    save = Path(folder) / "save"
+    begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
+    if path.is_file() and begun:
         yaml = ruamel.yaml.YAML()
         old, new = yaml.load(path.read_text(encoding="utf-8")), yaml.load(resolved)
         # What a class was given changes with the key it comes from.
@@ -195,10 +197,10 @@ def _parse(overrides: str) -> dict[str, Any]:
 
 def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two trees differ: key, old value, new value."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        tags = [node.tag.value for node in (old, new) if isinstance(node, CommentedMap)]
-        if len(set(tags)) > 1:
-            yield key, tags[0], tags[1]
+    before, after = _tag(old), _tag(new)
+    if before != after:
+        yield key, before or old, after or new
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
             yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -206,3 +208,8 @@ def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]
             yield from _changes(before, after, f"{key}[{index}]")
     elif str(old) != str(new):
         yield key, old, new
+
+
+def _tag(node: Any) -> str | None:
+    """What ``!new:``, ``!name:`` or the like a node carries."""
+    return getattr(getattr(node, "tag", None), "value", None)
