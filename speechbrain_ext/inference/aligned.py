@@ -1,0 +1,189 @@
+"""First weights of a student's classifier: the teacher's view of the speakers.
+
+A student that distils and classifies is pulled two ways for as long as its classifier has not found
+the places where the teacher's embeddings put the speakers. Here it begins with them. Both classes
+give ``weights(manifest, speakers, device)``: a row (D,) of unit length for each speaker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from speechbrain.dataio.encoder import CategoricalEncoder
+from torch import Tensor
+from torch.nn import functional as F
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.embedding_cache import cached_embeddings, read_utterances
+from speechbrain_ext.inference.experiments import WEIGHTS
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+
+
+class TeacherClassifier:
+    """The weights of the classifier that the teacher was trained with.
+
+    Arguments
+    ---------
+    folder : str or path
+        The teacher's experiment folder.
+
+    Example
+    -------
+    >>> from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+    >>> from speechbrain_ext.inference.experiments import save_weights
+    >>> folder, speakers = getfixture("tmp_path"), CategoricalEncoder()
+    >>> _ = save_weights(folder, Classifier(16, out_neurons=2), {}, "classifier")
+    >>> speakers.update_from_iterable(["ann", "bob"])
+    >>> speakers.save(folder / "save" / "label_encoder.txt")
+    >>> TeacherClassifier(folder).weights("train.csv", ["bob"]).shape
+    torch.Size([1, 16])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def weights(
+        self,
+        manifest: str | os.PathLike[str],
+        speakers: Sequence[str],
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """The rows (S, D) of the speakers.
+
+        Arguments
+        ---------
+        manifest : str or path
+            Not used.
+        speakers : sequence of str
+            The S speakers, in the order of the student's labels.
+        device : str or device
+            Not used.
+
+        Returns
+        -------
+        Tensor
+            (S, D) float32, on the CPU.
+
+        Raises
+        ------
+        UserError
+            When the folder has no classifier that was trained on speakers by name.
+        ValueError
+            When the teacher was not trained on one of the speakers.
+        """
+        labels, path = CategoricalEncoder(), self.folder / WEIGHTS / "classifier.safetensors"
+        try:
+            weight = load_file(path)["weight"]
+            labels.load(self.folder / WEIGHTS / "label_encoder.txt")
+        except (OSError, KeyError, SafetensorError) as error:
+            raise UserError(
+                f"{path} and the label_encoder.txt beside it are not the classifier of a trained "
+                f"teacher ({error}): start from SpeakerMeans, or name another folder"
+            ) from None
+        unknown = [speaker for speaker in speakers if speaker not in labels.lab2ind]
+        if unknown:
+            raise ValueError(
+                f"the teacher of {self.folder} was not trained on {unknown[0]} ({len(unknown)} of "
+                f"{len(speakers)} speakers are new to it), so its classifier cannot be the "
+                "student's first one: train it on the same speakers and speeds, or start from "
+                "SpeakerMeans"
+            )
+        return F.normalize(weight[[labels.lab2ind[speaker] for speaker in speakers]].float())
+
+
+class SpeakerMeans:
+    """The mean of the teacher's embeddings of each training speaker.
+
+    The embeddings, of whole utterances, have unit length in the mean. They are kept in a file that
+    :class:`~speechbrain_ext.inference.cached_teacher.CachedTeacher` can share.
+
+    Arguments
+    ---------
+    encoder : SpeakerEncoder
+        The teacher's network.
+    path : str or path
+        The cache, an ``.npz``; one that was made from anything else is refused.
+    max_batch_seconds : float
+        Speech in a batch of whole utterances, padding included.
+    num_workers : int
+        Processes that read audio while the cache is made.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from speechbrain_ext.lobes.features import LogMel
+    >>> from speechbrain_ext.lobes.mixer import MLPMixer
+    >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "a.wav", torch.randn(16000).numpy(), 16000)
+    >>> text = f"ID,duration,wav,spk_id\\na,1.0,{folder}/a.wav,ann\\n"
+    >>> _ = (folder / "train.csv").write_text(text)
+    >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=1))
+    >>> means = SpeakerMeans(encoder, folder / "cache.npz")
+    >>> means.weights(folder / "train.csv", ["ann"]).norm()
+    tensor(1.)
+    """
+
+    def __init__(
+        self,
+        encoder: SpeakerEncoder,
+        path: str | os.PathLike[str],
+        max_batch_seconds: float = 60.0,
+        num_workers: int = 0,
+    ) -> None:
+        self.encoder = encoder.eval()
+        self.path = path
+        self.max_batch_seconds = max_batch_seconds
+        self.num_workers = num_workers
+
+    def weights(
+        self,
+        manifest: str | os.PathLike[str],
+        speakers: Sequence[str],
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """The means (S, D) of the speakers.
+
+        Arguments
+        ---------
+        manifest : str or path
+            The training manifest, CSV with ``ID``, ``wav``, ``duration`` and ``spk_id``.
+        speakers : sequence of str
+            The S speakers, in the order of the student's labels.
+        device : str or device
+            Where to embed when there is no cache yet.
+
+        Returns
+        -------
+        Tensor
+            (S, D) float32, on the CPU.
+
+        Raises
+        ------
+        UserError
+            When the cache was made from other weights, another manifest or other features.
+        ValueError
+            When a speaker has no utterance in the manifest.
+        """
+        utterances: dict[str, list[int]] = defaultdict(list)
+        for row, utterance in enumerate(read_utterances(manifest)):
+            utterances[utterance["spk_id"]].append(row)
+        unknown = [speaker for speaker in speakers if speaker not in utterances]
+        if unknown:
+            raise ValueError(
+                f"{manifest} has no utterance of {unknown[0]}, whose mean the classifier would "
+                "start from: set speeds to [1.0], or start from the TeacherClassifier of a teacher "
+                "that was trained at the same speeds"
+            )
+        vectors = cached_embeddings(
+            self.encoder.to(device), manifest, self.path, self.max_batch_seconds, self.num_workers
+        ).vectors
+        self.encoder.cpu()
+        unit = F.normalize(torch.from_numpy(vectors))
+        return F.normalize(torch.stack([unit[utterances[name]].mean(0) for name in speakers]))
