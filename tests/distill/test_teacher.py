@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -33,7 +35,7 @@ def test_no_gradient_and_no_drift_of_statistics() -> None:
     sizes = {name: hidden.shape[-1] for name, hidden in output.hidden.items()}
     assert sizes == teacher.layers == {"bottleneck": 8, "lstm1": 16, "lstm2": 16}
     assert teacher.embedding_size == 16
-    network = teacher.encoder.embedding_model
+    network: Any = teacher.encoder.embedding_model
     assert teacher.num_parameters == sum(p.numel() for p in network.parameters())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())

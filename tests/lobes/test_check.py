@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +108,15 @@ def test_each_fault_is_a_sentence(network: type[nn.Module], sentence: str) -> No
     check(Mean())
     with pytest.raises(ValueError, match=sentence):
         check(network())
+
+
+def test_the_readmes_example_passes() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"One file in `speechbrain_ext/lobes/`:\n\n```python\n(.*?)```", text, re.S)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    check(names["Mine"]())
 
 
 def test_speechbrains_own_network_needs_its_wrapper() -> None:

@@ -55,7 +55,8 @@ def test_each_system_is_what_the_documents_tabulate(
     assert hparams["output_folder"] == f"exp/little/{system}/seed_1"
     assert sum(p.numel() for p in hparams["embedding_model"].parameters()) == MIXER[system]
     loss, alpha = LOSSES[system]
-    assert type(hparams["objective"].distillation) is loss and hparams["objective"].alpha.value == alpha
+    objective = hparams["objective"]
+    assert type(objective.distillation) is loss and objective.alpha.value == alpha
     assert getattr(hparams["distillation"], "temperature", 4.0) == 4.0
     assert hparams["num_speakers"] == 6 and hparams["classifier"].weight.shape == (6, 512)
     assert hparams["embedding_model"] is hparams["modules"]["embedding_model"]

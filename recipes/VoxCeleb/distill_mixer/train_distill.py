@@ -95,7 +95,7 @@ class DistillBrain(SpeakerBrain):
         if weights.shape != classifier.weight.shape:
             raise ValueError(
                 f"classifier_start gives weights of shape {tuple(weights.shape)}, and the "
-                f"classifier has {tuple(classifier.weight.shape)}: set lin_neurons to the teacher's size"
+                f"classifier has {tuple(classifier.weight.shape)}: set lin_neurons to the teacher's"
             )
         with torch.no_grad():
             classifier.weight.copy_(weights)
