@@ -34,5 +34,7 @@ class Dropout(nn.Dropout):
         if not (fast and self.training and self.p > 0):
             return F.dropout(x, self.p, self.training)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[: x.numel()] >= round(65536 * self.p) - 32768
-        return x * kept.view(x.shape).to(x.dtype).mul_(1 / (1 - self.p))
+        kept = torch.empty(x.numel(), dtype=x.dtype)
+        # Compared into numbers at once: a mask of booleans would have to be converted.
+        torch.ge(words.view(torch.int16)[: x.numel()], round(65536 * self.p) - 32768, out=kept)
+        return x * kept.mul_(1 / (1 - self.p)).view(x.shape)
