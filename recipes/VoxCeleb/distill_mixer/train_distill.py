@@ -70,12 +70,15 @@ class DistillBrain(SpeakerBrain):
                     "teacher is null, but the loss listens to one: set alpha to 0 and leave out "
                     "terms that need it, or name a teacher"
                 )
-        elif not hparams.teacher.hears and (hparams.mixup or hparams.teacher_hears != "clean"):
-            raise UserError(
-                f"{type(hparams.teacher).__name__} gives the embeddings of whole utterances, so it "
-                f"cannot follow mixup {hparams.mixup} or teacher_hears {hparams.teacher_hears}: "
-                "use FrozenTeacher, or no mixup and a teacher that hears the clean crop"
-            )
+        elif not hparams.teacher.hears:
+            whole = {"mixup": 0, "teacher_hears": "clean", "speeds": [1.0]}
+            for key, value in whole.items():
+                if getattr(hparams, key) != value:
+                    raise UserError(
+                        f"{type(hparams.teacher).__name__} gives embeddings of whole utterances "
+                        f"as they are, so it cannot follow {key} {getattr(hparams, key)}: use "
+                        f"FrozenTeacher, or {key} {value}"
+                    )
 
     def check(self) -> None:
         """Prepare the teacher and the first classifier; try the loss on noise."""
