@@ -7,9 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.ResNet import ResNet
+from speechbrain.lobes.models.Xvector import Xvector
 from torch import Tensor, nn
 
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.exact_length import ExactLength
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
@@ -34,8 +38,25 @@ OWN_LOBES: dict[str, Callable[[], nn.Module]] = {
         LSTMAutoencoder, conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8
     ),
 }
-# With those whose layers are SpeechBrain's, which need not leave PyTorch.
-LOBES: dict[str, Callable[[], nn.Module]] = {**OWN_LOBES}
+# SpeechBrain's networks, which need not leave PyTorch, and the hidden outputs asked of them.
+SPEECHBRAINS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
+    "ecapa_tdnn": (
+        partial(ECAPA_TDNN, 80, lin_neurons=8, channels=[16, 16, 16, 16, 48]),
+        ["blocks.1", "mfa"],
+    ),
+    "resnet": (partial(ResNet, 80, channels=[4, 4, 8, 8], lin_neurons=8), []),
+    "xvector": (
+        partial(Xvector, in_channels=80, tdnn_channels=[16, 16, 16, 16, 32], lin_neurons=8),
+        [],
+    ),
+}
+LOBES: dict[str, Callable[[], nn.Module]] = {
+    **OWN_LOBES,
+    **{
+        name: lambda network=network, layers=layers: ExactLength(network(), 80, layers)
+        for name, (network, layers) in SPEECHBRAINS.items()
+    },
+}
 # Lobes that read waveforms.
 WAVEFORM_LOBES: dict[str, Callable[[], nn.Module]] = {
     "sincnet": lambda: SpeakerEncoder(SincFeatures(), UtteranceNorm(), _mixer()),

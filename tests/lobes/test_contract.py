@@ -18,7 +18,7 @@ from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet.bottleneck import Bottleneck
 from speechbrain_ext.nnet.hybrid import ForwardLSTM, LSTMMixerBlock
 from speechbrain_ext.nnet.token_mlp import TokenMLP
-from tests.lobes.systems import ENCODERS, LOBES, make_encoder, make_lobe
+from tests.lobes.systems import ENCODERS, LOBES, OWN_ENCODERS, make_encoder, make_lobe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -151,7 +151,8 @@ def test_intermediates_come_with_the_same_embedding(name: str, padded: bool) -> 
         embedding, hidden = encoder(wavs, lengths, intermediates=True)
         assert torch.equal(embedding, encoder(wavs, lengths))
     assert embedding.shape == (2, 1, encoder.embedding_size)
-    assert len(hidden) >= 2 and [layer.shape[2] for layer in hidden] == [*encoder.layers.values()]
+    assert len(hidden) >= (2 if name in OWN_ENCODERS else 0)
+    assert [layer.shape[2] for layer in hidden] == [*encoder.layers.values()]
     assert all(len(layer) == 2 and layer.shape[1] <= 41 for layer in hidden)
 
 
@@ -192,8 +193,10 @@ def test_bfloat16_is_near_float32(name: str) -> None:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_training_step_reaches_every_weight(name: str) -> None:
     encoder = make_encoder(name).train()
+    # SpeechBrain's networks learn from utterances of one length only.
+    lengths = torch.tensor([1.0, 0.5, 0.9, 0.3]) if name in OWN_ENCODERS else None
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        embedding = encoder(0.1 * torch.randn(4, 8000), torch.tensor([1.0, 0.5, 0.9, 0.3]))
+        embedding = encoder(0.1 * torch.randn(4, 8000), lengths)
     # The last batch norm hides a plain sum.
     (embedding.float() * torch.randn(4, 1, 8)).sum().backward()
     for key, parameter in encoder.named_parameters():

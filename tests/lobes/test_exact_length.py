@@ -11,9 +11,6 @@ import export
 import pytest
 import torch
 from speechbrain.inference.classifiers import EncoderClassifier
-from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-from speechbrain.lobes.models.ResNet import ResNet
-from speechbrain.lobes.models.Xvector import Xvector
 from torch import nn
 
 from local.hparams import load_hparams
@@ -23,6 +20,7 @@ from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.exact_length import ExactLength
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.nnet.normalization import UtteranceNorm
+from tests.lobes.systems import SPEECHBRAINS
 from tests.recipe.tiny import COMMON, RECIPE, make_corpus, run
 
 ECAPA_LAYERS = {"blocks.1": 512, "blocks.2": 512, "blocks.3": 512, "mfa": 1536}
@@ -32,23 +30,18 @@ SYSTEMS: dict[str, tuple[int, int, dict[str, int]]] = {
     "resnetse34l": (1_499_576, 512, {}),
     "xvector": (4_354_964, 512, {}),
 }
-NETWORKS = ["ecapa_tdnn", "resnet", "xvector"]
+NETWORKS = list(SPEECHBRAINS)
 
 
 def make_network(name: str) -> nn.Module:
     """One of SpeechBrain's, small."""
-    if name == "ecapa_tdnn":
-        return ECAPA_TDNN(80, lin_neurons=8, channels=[16, 16, 16, 16, 48])
-    if name == "resnet":
-        return ResNet(80, channels=[4, 4, 8, 8], lin_neurons=8)
-    return Xvector(in_channels=80, tdnn_channels=[16, 16, 16, 16, 32], lin_neurons=8)
+    return SPEECHBRAINS[name][0]()
 
 
 def make_lobe(name: str) -> ExactLength:
     """A small lobe in eval mode, its norms moved."""
     torch.manual_seed(0)
-    layers = ["blocks.1", "mfa"] if name == "ecapa_tdnn" else []
-    lobe = ExactLength(make_network(name), input_size=80, layers=layers)
+    lobe = ExactLength(make_network(name), input_size=80, layers=SPEECHBRAINS[name][1])
     for _ in range(5):
         lobe(torch.randn(4, 40, 80))
     return lobe.eval()

@@ -26,6 +26,7 @@ PARAMETERS = {
     "v1": 2_664_576,
     "v2_no_kd": 2_664_576,
     "v2": 2_664_576,
+    "v3": 2_664_576,
     "v2_kl": 2_664_576,
     "v2_large": 7_844_864,
     "v2_large_low_alpha": 7_844_864,
@@ -54,7 +55,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two steps of four crops; a system that has been trained stays as it is."""
+    """Two steps of twelve crops; a system that has been trained stays as it is."""
     monkeypatch.chdir(workplace)
     folder = workplace / "exp" / "tiny" / system / "seed_1"
     if not (folder / "save" / "embedding_model.safetensors").is_file():
