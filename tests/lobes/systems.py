@@ -34,6 +34,28 @@ _mixer = partial(MLPMixer, channels=16, num_blocks=2, lin_neurons=8)
 
 # Our own lobes that read features (B, T, 80); embeddings have 8 numbers.
 OWN_LOBES: dict[str, Callable[[], nn.Module]] = {
+    "mixer": _mixer,
+    "token_mlp": partial(_mixer, token_mixing=partial(TokenMLP, num_tokens=20)),
+    "hybrid_lstm": partial(_mixer, block=LSTMMixerBlock),
+    "lstm_front": partial(_mixer, input_layer=partial(ForwardLSTM, hidden_size=12)),
+    "bottleneck": partial(_mixer, output_layer=partial(Bottleneck, bottleneck_size=3)),
+    "lstm_autoencoder": partial(
+        LSTMAutoencoder, conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8
+    ),
+}
+# SpeechBrain's networks, which need not leave PyTorch, and the hidden outputs asked of them.
+SPEECHBRAINS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
+    "ecapa_tdnn": (
+        partial(ECAPA_TDNN, 80, lin_neurons=8, channels=[16, 16, 16, 16, 48]),
+        ["blocks.1", "mfa"],
+    ),
+    "resnet": (partial(ResNet, 80, channels=[4, 4, 8, 8], lin_neurons=8), []),
+    "xvector": (
+        partial(Xvector, in_channels=80, tdnn_channels=[16, 16, 16, 16, 32], lin_neurons=8),
+        [],
+    ),
+}
+LOBES: dict[str, Callable[[], nn.Module]] = {
     **OWN_LOBES,
     **{name: partial(_exact, *made) for name, made in SPEECHBRAINS.items()},
 }
