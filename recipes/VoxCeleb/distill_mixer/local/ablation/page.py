@@ -122,10 +122,11 @@ def _speed_note(figures: dict[str, Any]) -> str:
         return "Speeds have not been measured yet."
     machine = figures["machine"]
     text = (
-        f"Speeds: all systems in one run, in turns, on {machine['device']}, {figures['threads']} "
+        f"Speeds: all networks in one run, in turns, on {machine['device']}, {figures['threads']} "
         f"threads, PyTorch {machine['torch']}, FP32, batches of {figures['batch']} utterances of "
         f"{figures['seconds_of_speech']:g} s, front end included, median of {figures['rounds']} "
-        "rounds. Parameters and multiply-accumulates are those of the network, an utterance."
+        "rounds; systems that differ in their training alone share one measurement. Parameters and "
+        "multiply-accumulates are those of the network, an utterance."
     )
     for name, reason in figures["failed"].items():
         text += f" {name} could not be measured: {reason}."

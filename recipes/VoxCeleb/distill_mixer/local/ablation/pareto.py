@@ -54,7 +54,7 @@ def frontier(points: Sequence[Point], more_is_better: bool) -> list[Point]:
 def pareto_figure(
     points: Sequence[Point], more_is_better: bool, x_label: str, title: str, subtitle: str
 ) -> Figure:
-    """Draw the systems and the frontier; every point has its name beside it.
+    """Draw the systems and the frontier, with their names in a column.
 
     Arguments
     ---------
@@ -113,7 +113,7 @@ def _draw_frontier(axes: Axes, front: Sequence[Point], more_is_better: bool) -> 
         linestyle="--",
         label="frontier",
     )
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="lower left", frameon=False)
 
 
 def _plain_ticks(axes: Axes, values: Sequence[float]) -> None:

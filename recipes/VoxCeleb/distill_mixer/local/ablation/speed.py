@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +16,15 @@ from local.ablation.machine import describe
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.benchmark import benchmark_encoders
-from speechbrain_ext.inference.experiments import load_encoder
+from speechbrain_ext.inference.experiments import encoder_yaml, load_encoder
 
 
 def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dict[str, Any]:
     """The figures of :func:`benchmark_encoders` for the first seed of every system, on the CPU.
 
     They are kept in ``speed.json`` and measured again when the systems or their weights are others.
+    Systems whose encoders are the same part of a YAML differ in their training alone: one of them
+    is measured for all.
 
     Arguments
     ---------
@@ -43,13 +46,24 @@ def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dic
     if known.get("weights") == weights or not may_measure or not first:
         return known
     encoders, failed = {}, {}
+    same: dict[str, list[str]] = {}
     for name in names:
         try:
-            encoders[name] = load_encoder(first[name].folder)
+            # Anchors are numbered by what else the file holds.
+            own = re.sub(r"([&*]id)\d+", r"\1", encoder_yaml(first[name].folder))
+            if own not in same:
+                encoders[name] = load_encoder(first[name].folder)
+            same.setdefault(own, []).append(name)
         except (UserError, ValueError, TypeError, AttributeError, ImportError) as error:
             failed[name] = str(error).split("\n")[0]
-    Console(stderr=True).print(f"Measuring the speed of {len(encoders)} systems side by side")
+    Console(stderr=True).print(f"Measuring the speed of {len(encoders)} networks side by side")
     figures = benchmark_encoders(encoders) if encoders else {"systems": []}
+    sharing = {group[0]: group for group in same.values()}
+    figures["systems"] = [
+        {**system, "name": name}
+        for system in figures["systems"]
+        for name in sharing[system["name"]]
+    ]
     known = {
         "weights": weights,
         "failed": failed,
