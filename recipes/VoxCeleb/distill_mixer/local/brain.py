@@ -12,7 +12,6 @@ import speechbrain as sb
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
-from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
@@ -23,10 +22,10 @@ from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
 from local.meter import EpochMeter
+from local.weights import keep_best, start_from
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import load_weights, save_weights
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -129,7 +128,7 @@ class SpeakerBrain(sb.Brain):
         self.unreadable = 0
         self.bar: tqdm | None = None
         if self.hparams.start_from is not None:
-            self._start_from(Path(self.hparams.start_from))
+            start_from(self.hparams, self.label_encoder)
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the loss of a batch, and their weights."""
@@ -158,19 +157,6 @@ class SpeakerBrain(sb.Brain):
             path.parent.mkdir(parents=True, exist_ok=True)
             encoder.save(path)
         return encoder
-
-    def _start_from(self, folder: Path) -> None:
-        """Take the weights of a finished training; a checkpoint of this one comes over them."""
-        known = CategoricalEncoder()
-        if not known.load_if_possible(folder / "save" / "label_encoder.txt"):
-            raise UserError(f"start_from: {folder} has no finished training: run it first")
-        if known.lab2ind != self.label_encoder.lab2ind:
-            raise UserError(
-                f"start_from: {folder} was trained on other speakers than {self.hparams.train_csv} "
-                f"has at speeds {self.hparams.speeds}: start from a training of the same"
-            )
-        for name in ("embedding_model", "classifier"):
-            load_weights(folder, getattr(self.hparams, name), name)
 
     def noise(self) -> Tensor:
         """Two crops of noise, to try networks and losses on."""
@@ -213,7 +199,7 @@ class SpeakerBrain(sb.Brain):
             world_size=self._world_size(),
         )
         self.fit(self.hparams.epoch_counter, loader, valid, progressbar=False)
-        self._keep_best()
+        keep_best(self.checkpointer, self.hparams)
 
     def _rank(self) -> int:
         return torch.distributed.get_rank() if self.distributed_launch else 0
@@ -436,22 +422,6 @@ class SpeakerBrain(sb.Brain):
             "min_dcf_0.05": min_dcf(scores, labels, 0.05)[0],
             "seconds": time.perf_counter() - self.stage_start,
         }
-
-    def _keep_best(self) -> None:
-        """Write the weights that later stages read."""
-        best: list[Checkpoint] = self.checkpointer.find_checkpoints(
-            min_key="eer", max_num_checkpoints=self.hparams.average_checkpoints
-        )
-        if not if_main_process():
-            return
-        epochs = [checkpoint.meta["epoch"] for checkpoint in best]
-        self.hparams.embedding_model.load_state_dict(average_checkpoints(best, "embedding_model"))
-        self.hparams.classifier.load_state_dict(average_checkpoints(best, "classifier"))
-        about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
-        folder = self.hparams.output_folder
-        save_weights(folder, self.hparams.embedding_model, about)
-        save_weights(folder, self.hparams.classifier, about, name="classifier")
-        logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")
 
 
 def share(part: float, total: float) -> float:
