@@ -22,17 +22,15 @@ from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
 from local.meter import EpochMeter
+from local.validation import valid_figures
 from local.weights import keep_best, start_from
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
-from speechbrain_ext.verification.embeddings import Embeddings
-from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
-from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import read_trials
 
 logger = get_logger(__name__)
@@ -354,7 +352,13 @@ class SpeakerBrain(sb.Brain):
             self.bar.close()
             self.train_stats = self._train_figures()
             return
-        valid_stats = self._score_valid()
+        valid_stats = valid_figures(self.trials, self.valid_embeddings)
+        if valid_stats is None:
+            raise UserError(
+                f"the embeddings of {self.hparams.valid_csv} are not finite after epoch "
+                f"{self.epoch}: the training has diverged, lower --lr"
+            )
+        valid_stats["seconds"] = time.perf_counter() - self.stage_start
         old_lr, new_lr = self.hparams.lr_annealing(epoch)
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
         with whole_or_none(self.checkpointer):
@@ -404,23 +408,6 @@ class SpeakerBrain(sb.Brain):
             "seconds": seconds / self._world_size(),
             "utterances": int(utterances),
             "skipped": sum(everywhere),
-        }
-
-    def _score_valid(self) -> dict[str, float]:
-        vectors = gather_embeddings(self.valid_embeddings)
-        embeddings = Embeddings(list(vectors), np.stack(list(vectors.values())), "")
-        if not np.isfinite(embeddings.vectors).all():
-            raise UserError(
-                f"the embeddings of {self.hparams.valid_csv} are not finite after epoch "
-                f"{self.epoch}: the training has diverged, lower --lr"
-            )
-        scores = cosine_scores(self.trials, embeddings)
-        labels = self.trials.labels
-        return {
-            "eer": 100 * equal_error_rate(scores, labels)[0],
-            "min_dcf_0.01": min_dcf(scores, labels, 0.01)[0],
-            "min_dcf_0.05": min_dcf(scores, labels, 0.05)[0],
-            "seconds": time.perf_counter() - self.stage_start,
         }
 
 

@@ -1,0 +1,33 @@
+"""How good an epoch is: error rates of trials between held-out training speakers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from speechbrain_ext.inference.extraction import gather_embeddings
+from speechbrain_ext.verification.embeddings import Embeddings
+from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
+from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.trials import TrialList
+
+
+def valid_figures(trials: TrialList, mine: dict[str, np.ndarray]) -> dict[str, float] | None:
+    """EER (%) and minDCF of an epoch; None when an embedding is not finite.
+
+    Arguments
+    ---------
+    trials : TrialList
+        Between utterances of held-out speakers.
+    mine : dict
+        Embedding (D,) by utterance, those of this process; all processes' are joined.
+    """
+    vectors = gather_embeddings(mine)
+    embeddings = Embeddings(list(vectors), np.stack(list(vectors.values())), "")
+    if not np.isfinite(embeddings.vectors).all():
+        return None
+    scores, labels = cosine_scores(trials, embeddings), trials.labels
+    return {
+        "eer": 100 * equal_error_rate(scores, labels)[0],
+        "min_dcf_0.01": min_dcf(scores, labels, 0.01)[0],
+        "min_dcf_0.05": min_dcf(scores, labels, 0.05)[0],
+    }
