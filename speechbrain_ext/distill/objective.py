@@ -39,13 +39,15 @@ class DistillationObjective(nn.Module):
 
     The weights sum to 1: with alpha 0.4 and one further term of weight 0.3 the classification has
     0.3. What the terms learn (projections, decoders) belongs to this module, not to the student.
+    A teacher that has no embedding of speakers teaches by further terms alone.
 
     Arguments
     ---------
-    distillation : Module
-        Maps the embeddings (B, D) and (B, D') of student and teacher to a scalar.
+    distillation : Module or None
+        Maps the embeddings (B, D) and (B, D') of student and teacher to a scalar; None leaves the
+        term out.
     alpha : Alpha
-        Rule for the weight of the distillation.
+        Rule for the weight of the distillation; 0 where there is none.
     terms : mapping, optional
         Further terms by name; each maps a StudentOutput and a TeacherOutput to a scalar, and has
         ``uses_teacher``.
@@ -57,8 +59,8 @@ class DistillationObjective(nn.Module):
     Raises
     ------
     ValueError
-        When the names of terms and weights differ, or the weights leave less than nothing to the
-        classification.
+        When the names of terms and weights differ, the weights leave less than nothing to the
+        classification, or alpha or the projection is for a distillation that is not there.
 
     Example
     -------
@@ -73,7 +75,7 @@ class DistillationObjective(nn.Module):
 
     def __init__(
         self,
-        distillation: nn.Module,
+        distillation: nn.Module | None,
         alpha: Alpha,
         terms: Mapping[str, nn.Module] | None = None,
         term_weights: Mapping[str, float] | None = None,
@@ -88,7 +90,7 @@ class DistillationObjective(nn.Module):
             )
         taken = {"classification", "distillation"} & terms.keys()
         if taken:
-            raise ValueError(f"terms: {taken.pop()} is the name of a term that is always there")
+            raise ValueError(f"terms: {taken.pop()} is always the loss's own, choose another name")
         for name, term in terms.items():
             if not isinstance(getattr(term, "uses_teacher", None), bool):
                 raise ValueError(
@@ -97,10 +99,20 @@ class DistillationObjective(nn.Module):
                 )
         if any(weight <= 0 for weight in term_weights.values()):
             raise ValueError(f"term_weights must be positive, got {term_weights}")
+        if distillation is None and alpha.maximum > 0:
+            raise ValueError(
+                f"alpha is {alpha.maximum} and distillation is null: set alpha to 0, or name a "
+                "distillation"
+            )
         if alpha.maximum + sum(term_weights.values()) > 1 + 1e-9:
             raise ValueError(
                 f"alpha {alpha.maximum} and term_weights {term_weights} sum to more than 1, which "
                 "leaves nothing to the classification"
+            )
+        if distillation is None and projection is not None:
+            raise ValueError(
+                f"projection is {type(projection).__name__}, which is for the distillation alone, "
+                "and distillation is null: set projection to null"
             )
         self.distillation, self.alpha, self.projection = distillation, alpha, projection
         self.terms = nn.ModuleDict(terms)
@@ -109,13 +121,17 @@ class DistillationObjective(nn.Module):
     @property
     def teacher_terms(self) -> list[str]:
         """Names of the terms that listen to the teacher."""
-        further = [name for name, term in self.terms.items() if term.uses_teacher]
-        return ["distillation", *further]
+        own = [] if self.distillation is None else ["distillation"]
+        return [*own, *self._further_teacher_terms]
+
+    @property
+    def _further_teacher_terms(self) -> list[str]:
+        return [name for name, term in self.terms.items() if term.uses_teacher]
 
     @property
     def needs_teacher(self) -> bool:
         """Whether anything with a weight listens to the teacher."""
-        return self.alpha.maximum > 0 or len(self.teacher_terms) > 1
+        return self.alpha.maximum > 0 or bool(self._further_teacher_terms)
 
     def forward(
         self, classification: Tensor, student: StudentOutput, teacher: TeacherOutput | None
@@ -130,7 +146,7 @@ class DistillationObjective(nn.Module):
         values: dict[str, Tensor] = {}
         weights: dict[str, float | Tensor] = {}
         alpha: float | Tensor = 0.0
-        if teacher is not None:
+        if teacher is not None and self.distillation is not None:
             projected = student.embedding
             if self.projection is not None:
                 # Under AMP the cosine of what it gives would have some three digits.

@@ -68,6 +68,36 @@ def test_projection_is_for_the_distillation_alone() -> None:
     assert set(dict(objective.named_parameters())) == {"projection.weight", "projection.bias"}
 
 
+def test_a_teacher_without_speaker_embeddings_teaches_by_terms_alone() -> None:
+    student, _ = outputs(16)
+    teacher = TeacherOutput(torch.randn(8, 3), {})  # of a size that no distillation would take
+    terms, weights = {"hidden": Mean(True), "rebuilt": Mean(False)}, {"hidden": 0.5, "rebuilt": 0.2}
+    objective = DistillationObjective(None, Alpha(0.0), terms, weights)
+    found = objective(torch.tensor(3.0), student, teacher)
+    assert list(found.terms) == list(found.weights) == ["classification", "hidden", "rebuilt"]
+    assert found.weights == pytest.approx({"classification": 0.3, "hidden": 0.5, "rebuilt": 0.2})
+    expected = 0.3 * 3 + 0.5 * teacher.embedding.mean() + 0.2 * student.feats.mean()
+    assert torch.allclose(found.total, expected, atol=1e-6)
+    assert objective.teacher_terms == ["hidden"] and objective.needs_teacher
+    assert not objective.state_dict()
+
+
+def test_without_distillation_and_teacher_terms_no_teacher_is_needed() -> None:
+    student, teacher = outputs()
+    objective = DistillationObjective(None, Alpha(0.0), {"rebuilt": Mean(False)}, {"rebuilt": 0.2})
+    assert objective.teacher_terms == [] and not objective.needs_teacher
+    alone = objective(torch.tensor(3.0), student, None)
+    assert torch.equal(alone.total, objective(torch.tensor(3.0), student, teacher).total)
+
+
+@pytest.mark.parametrize("alpha", [Alpha(0.7), Curriculum([0.0, 0.7], [1, 5])])
+def test_alpha_is_the_weight_of_something(alpha: Alpha) -> None:
+    with pytest.raises(ValueError, match="^alpha is 0.7 and distillation is null: set alpha to 0"):
+        DistillationObjective(None, alpha, {"a": Mean(True)}, {"a": 0.5})
+    with pytest.raises(ValueError, match="^projection is Linear, which is for the distillation"):
+        DistillationObjective(None, Alpha(0.0), projection=nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
