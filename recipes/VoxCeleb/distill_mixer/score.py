@@ -24,17 +24,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from local.evaluation.results import PRIORS, det_curve, record
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.files import atomic_path
-from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
-from speechbrain_ext.verification.plots import DetCurve, det_figure, histogram_figure, save_figure
+from speechbrain_ext.verification.plots import DetCurve
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList, read_trials
-
-PRIORS = (0.01, 0.05)
-HISTOGRAM_BINS = 60
 
 
 @dataclass(frozen=True)
@@ -122,33 +118,6 @@ class System:
         return self._sets[set_name]
 
 
-def measure(
-    rates: ErrorRates, scores: np.ndarray, trials: TrialList, speakers: np.ndarray
-) -> dict[str, Any]:
-    """The figures of one list, ready for JSON; ``speakers`` is a number for each trial name."""
-    eer, threshold = rates.equal_error_rate()
-    low, high = eer_interval(
-        scores, trials.labels, speakers[trials.enrol_index], speakers[trials.test_index]
-    )
-    costs = {str(prior): rates.min_dcf(prior) for prior in PRIORS}
-    false_alarm, miss = rates.curve(points=200)
-    edges = np.histogram_bin_edges(scores, HISTOGRAM_BINS)
-    return {
-        "targets": trials.targets,
-        "nontargets": trials.nontargets,
-        "eer": 100 * eer,
-        "eer_interval_95": [100 * low, 100 * high],
-        "eer_threshold": threshold,
-        "min_dcf": {p: {"value": value, "threshold": at} for p, (value, at) in costs.items()},
-        "det": {"false_alarm": false_alarm.tolist(), "miss": miss.tolist()},
-        "histogram": {
-            "edges": edges.tolist(),
-            "target": np.histogram(scores[trials.labels], edges)[0].tolist(),
-            "nontarget": np.histogram(scores[~trials.labels], edges)[0].tolist(),
-        },
-    }
-
-
 def score_list(
     corpus: Corpus, entry: dict[str, Any], student: System, teacher: System | None
 ) -> list[dict[str, Any]]:
@@ -170,34 +139,22 @@ def score_list(
     }
     subtitle = _described(corpus)
 
-    def record(
+    def keep(
         system: str, stem: str, scores: np.ndarray, weights: str, others: Sequence[DetCurve] = ()
     ) -> tuple[dict[str, Any], DetCurve]:
-        rates = ErrorRates.from_scores(scores, trials.labels)
-        figures = measure(rates, scores, trials, speakers)
-        result = {"system": system, **common, **figures, "weights_sha256": weights}
-        curve = _curve(system, rates)
-        write_scores(student.folder / "scores" / f"{stem}.txt", trials, scores)
-        with atomic_path(student.folder / "results" / f"{stem}.json") as temporary:
-            temporary.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
-        plots = student.folder / "plots"
-        save_figure(det_figure([*others, curve], entry["title"], subtitle), plots / f"{stem}_det")
-        histogram = histogram_figure(
-            **figures["histogram"],
-            title=f"{entry['title']}: {system}",
-            subtitle=subtitle,
-            threshold=figures["eer_threshold"],
+        header = {"system": system, **common}
+        return record(
+            student.folder, stem, header, trials, scores, speakers, weights, subtitle, others
         )
-        save_figure(histogram, plots / f"{stem}_scores")
-        return result, curve
 
     scores, weights = _scores_of(student, entry, path, trials)
-    result, curve = record(student.name, entry["name"], scores, weights)
+    result, curve = keep(student.name, entry["name"], scores, weights)
     if teacher is None:
         return [result]
     teacher_scores, teacher_weights = _scores_of(teacher, entry, path, trials)
-    teacher_curve = _curve(teacher.name, ErrorRates.from_scores(teacher_scores, trials.labels))
-    fusion, _ = record(
+    rates = ErrorRates.from_scores(teacher_scores, trials.labels)
+    teacher_curve = det_curve(teacher.name, rates)
+    fusion, _ = keep(
         f"{student.name}+{teacher.name}",
         f"{entry['name']}_fusion",
         (scores + teacher_scores) / 2,
@@ -205,17 +162,6 @@ def score_list(
         others=[teacher_curve, curve],
     )
     return [result, fusion]
-
-
-def write_scores(path: Path, trials: TrialList, scores: np.ndarray) -> None:
-    """Write ``label enrol test score`` a line, the score with six decimals."""
-    names = trials.names.tolist()
-    sides = zip(trials.labels, trials.enrol_index, trials.test_index, scores.tolist(), strict=True)
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(
-            f"{label:d} {names[enrol]} {names[test]} {score:.6f}\n"
-            for label, enrol, test, score in sides
-        )
 
 
 def print_table(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
@@ -271,11 +217,6 @@ def _speaker_numbers(
             f"{path}: all its utterances are of {speakers[0]}; give a list with others."
         )
     return numbers
-
-
-def _curve(name: str, rates: ErrorRates) -> DetCurve:
-    false_alarm, miss = rates.curve(points=200)
-    return DetCurve(name, false_alarm, miss, rates.equal_error_rate()[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

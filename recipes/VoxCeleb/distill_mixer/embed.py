@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Embed every audio file below a folder.
+
+    python embed.py exp/voxceleb/v2/seed_1 /data/recordings embeddings/recordings
+
+`recordings/a/b/c.flac` becomes `embeddings/recordings/a/b/c.npy`, an array of numbers that NumPy
+loads; of files whose names differ in their endings alone, `c.flac` and `c.wav`, it becomes
+`c.flac.npy` and `c.wav.npy`. Files of any sample rate and number of channels are read, in the
+formats of libsndfile (wav, flac, ogg, opus, mp3, aiff, au, sph, ...) and, where ffmpeg is on PATH,
+m4a and its like. Run again, it embeds what is missing or older than its audio. Files that cannot be
+embedded are listed in `failures.tsv`, and the exit status is then 1.
+
+The model's folder is one of a finished training, or one that export.py made. Its YAML is executed
+and can run any code: load a folder only from somebody you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from local.evaluation.options import add_model_options, check_options
+from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.inference.folder import FAILURES, FolderReport, embed_folder
+from speechbrain_ext.inference.output_folder import model_facts
+from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
+from speechbrain_ext.inference.segments import VIEWS
+
+MOST_SHOWN = 20
+
+
+def main() -> int:
+    """Embed the folder; 1 when a file failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model", type=Path, help="folder of a training or of export.py; its YAML is executed"
+    )
+    parser.add_argument("audio", type=Path, help="folder to look through, at any depth")
+    parser.add_argument("out", type=Path, help="folder for the embeddings")
+    add_model_options(parser)
+    args = parser.parse_args()
+    device = check_options(args)
+
+    encoder = load_pretrained(args.model)
+    facts = model_facts(encoder, args.model, args.view, "embed.py")
+    least = least_samples(encoder)
+    report = embed_folder(
+        VIEWS[args.view](encoder.to(device)),
+        args.audio,
+        args.out,
+        facts,
+        least,
+        args.max_batch_seconds,
+        args.num_workers,
+        device,
+        progress=sys.stderr.isatty(),
+    )
+    tell(report, args.out)
+    return 1 if report.failures else 0
+
+
+def tell(report: FolderReport, out: Path) -> None:
+    """Say what was done, and what failed."""
+    ignored = ", ".join(f"{count} {ending}" for ending, count in report.ignored.most_common())
+    print(
+        f"{out}: {report.written} embeddings written, {report.present} were there, "
+        f"{len(report.failures)} failed, {sum(report.ignored.values())} other files ignored"
+        + (f" ({ignored})" if ignored else "")
+    )
+    if report.kept_endings:
+        print(
+            f"{report.kept_endings} files have the name of another but for the ending: their "
+            "embeddings keep it, as in c.flac.npy"
+        )
+    for failure in report.failures[:MOST_SHOWN]:
+        line = f"failed: {failure.path}: {failure.cause}: {failure.detail}"
+        # A name need not be UTF-8, and the terminal need not know all of its letters.
+        encoding = sys.stderr.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+    if len(report.failures) > MOST_SHOWN:
+        more = len(report.failures) - MOST_SHOWN
+        print(f"... and {more} more, in {out / FAILURES}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    with friendly_exit():
+        sys.exit(main())

@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""Evaluate a trained model on any number of trial lists, embedding each audio file once.
+
+    python evaluate.py exp/voxceleb/v2/seed_1 --out exp/voxceleb/v2/seed_1/evaluation \\
+        --trials /data/vox1/wav veri_test2.txt list_test_hard2.txt \\
+        --trials /data/voices/audio voices_eval.txt
+    torchrun --standalone --nproc_per_node 4 evaluate.py ...
+
+A list has a trial a line, `label enrol test` with label 1 or 0 or `enrol test target|nontarget`;
+its names are paths below its root, with or without the ending of an audio format. Audio is mono at
+16 kHz. Everything is checked before anything is embedded. Run again, with the same lists or others,
+it embeds only what is not there yet.
+
+DIR gets `RESULTS.md` and, for each list, `results/<list>.json`, `scores/<list>.txt`,
+`plots/<list>_det` and `plots/<list>_scores`; `embeddings/` holds what a later run need not compute.
+
+The model's folder is one of a finished training, or one that export.py made. Its YAML is executed
+and can run any code: load a folder only from somebody you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.console import Console
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    ddp_broadcast,
+    ddp_init_group,
+    if_main_process,
+)
+from torch import nn
+from tqdm import tqdm
+
+from local.evaluation.audio import Audio, check_audio
+from local.evaluation.lists import EvaluatedList, read_lists
+from local.evaluation.options import add_model_options, check_options
+from local.evaluation.results import record
+from local.evaluation.store import EmbeddingStore
+from local.evaluation.tables import (
+    NO_INTERVAL,
+    check_earlier,
+    read_results,
+    terminal_table,
+    write_results_page,
+)
+from local.processes import leave_together
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.inference.output_folder import claim_folder, model_facts
+from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
+from speechbrain_ext.inference.segments import VIEWS
+from speechbrain_ext.verification.embeddings import Embeddings
+from speechbrain_ext.verification.scores import cosine_scores
+
+Found = TypeVar("Found")
+
+
+def main() -> None:
+    """Evaluate."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "model", type=Path, help="folder of a training or of export.py; its YAML is executed"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
+    parser.add_argument(
+        "--trials",
+        action="append",
+        nargs="+",
+        required=True,
+        metavar=("ROOT", "LIST"),
+        help="folder that the names are below, then one list or more; may be given several times",
+    )
+    add_model_options(parser)
+    args = parser.parse_args()
+    device = check_options(args)
+    backend = "gloo" if device == "cpu" else "nccl"
+    ddp_init_group({"distributed_backend": backend, "device": device})
+
+    encoder = load_pretrained(args.model)
+    facts = model_facts(encoder, args.model, args.view, "evaluate.py")
+    store = EmbeddingStore(args.out / "embeddings")
+    lists: list[EvaluatedList] = []
+
+    def prepare() -> list[Audio]:
+        lists.extend(read_lists(args.trials))
+        files = dict.fromkeys(file for each in lists for file in each.files)
+        audio = check_audio(list(files), least_samples(encoder), max(args.num_workers, 1))
+        claim_folder(args.out, facts)
+        check_earlier(args.out, [each.path for each in lists])
+        known = store.known()
+        missing = [each for each in audio if known.get(each.path) != each.stamp]
+        announce(lists, audio, missing)
+        return missing
+
+    missing = first_decides(prepare)
+    embed(VIEWS[args.view](encoder.to(device)), missing, store, args, device)
+    ddp_barrier()
+    if if_main_process():
+        score(lists, store, args.out, facts, system_name(args.model))
+    leave_together()
+
+
+def first_decides(function: Callable[[], Found]) -> Found:
+    """What a function gives in the first process, for all of them; its error ends all of them."""
+    outcome: Found | UserError | None = None
+    first = if_main_process()  # which all are once they have left
+    if first:
+        try:
+            outcome = function()
+        except UserError as error:
+            outcome = error
+    outcome = ddp_broadcast(outcome)
+    if isinstance(outcome, UserError):
+        leave_together()
+        if first:
+            raise outcome
+        raise SystemExit(1)
+    return outcome  # type: ignore[return-value]
+
+
+def announce(
+    lists: Sequence[EvaluatedList], audio: Sequence[Audio], missing: Sequence[Audio]
+) -> None:
+    """Say what there is to do."""
+    all_of_it, to_embed = (_time(sum(each.seconds for each in some)) for some in (audio, missing))
+    print(
+        f"{len(lists)} list{'s' if len(lists) > 1 else ''}, "
+        f"{sum(len(each.trials) for each in lists):,} trials, {len(audio):,} utterances, "
+        f"{all_of_it} of audio; {len(missing):,} utterances, {to_embed}, are to be embedded",
+        flush=True,
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def embed(
+    encoder: nn.Module,
+    missing: Sequence[Audio],
+    store: EmbeddingStore,
+    args: argparse.Namespace,
+    device: str,
+) -> None:
+    """Embed this process's share of the files and keep it."""
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    store.share(rank, world_size)
+    ddp_barrier()  # the numbers of the parts follow from what is there
+    stamps = {audio.path: audio.stamp for audio in missing}
+    rows = [audio.row for audio in missing]
+    loader = utterance_loader(rows, args.max_batch_seconds, args.num_workers, rank, world_size)
+    shown = bool(rows) and if_main_process()
+    try:
+        for batch in tqdm(loader, desc="embedding", unit=" batches", disable=not shown):
+            vectors = embed_batch(encoder, batch, device)
+            for path, vector in vectors.items():
+                length = float(np.linalg.norm(vector))
+                if not np.isfinite(length) or length < np.finfo(np.float32).tiny:
+                    raise UserError(
+                        f"the embedding of {path} is zero or not finite: look at that recording, "
+                        "or take it out of the lists."
+                    )
+            store.add(vectors, stamps)
+    finally:
+        store.flush()
+
+
+def score(
+    lists: Sequence[EvaluatedList],
+    store: EmbeddingStore,
+    out: Path,
+    facts: dict[str, Any],
+    system: str,
+) -> None:
+    """Score the lists, write everything and print the table."""
+    files = list(dict.fromkeys(file for each in lists for file in each.files))
+    row_of = {file: str(row) for row, file in enumerate(files)}
+    # By number: a path for each of a million trials' names would be most of the memory.
+    embeddings = Embeddings(
+        list(row_of.values()), store.matrix(files), str(facts["weights_sha256"])
+    )
+    for each in tqdm(lists, desc="scoring", unit=" lists", disable=None):
+        numbers = {
+            name: row_of[file]
+            for name, file in zip(each.trials.names.tolist(), each.files, strict=True)
+        }
+        scores = cosine_scores(each.trials.map_names(numbers.__getitem__), embeddings)
+        header = {
+            "system": system,
+            "trials": each.name,
+            "title": each.title,
+            "list": os.path.abspath(each.path),
+            "root": os.path.abspath(each.root),
+            "view": facts["view"],
+            "utterances": len(each.trials.names),
+        }
+        record(
+            out, each.name, header, each.trials, scores, each.speakers,
+            embeddings.weights_sha256, f"view: {facts['view']}",
+        )  # fmt: skip
+    results = read_results(out)
+    write_results_page(out, results, facts, system)
+    shown = [result for result in results if result["trials"] in {each.name for each in lists}]
+    console = Console()
+    console.print(terminal_table(shown, f"{system}, view {facts['view']}"))
+    if any(result["eer_interval_95"] is None for result in shown):
+        console.print(NO_INTERVAL)
+    console.print(f"{out / 'RESULTS.md'}", soft_wrap=True)
+
+
+def system_name(model: Path) -> str:
+    """The system of ``exp/<corpus>/<system>/seed_<n>`` and of its ``export``, or a folder's name.
+
+    Example
+    -------
+    >>> [system_name(Path(p)) for p in ("/e/mini/v2/seed_1", "/e/mini/v2/seed_1/export", "/m/v3")]
+    ['v2', 'v2', 'v3']
+    """
+    folder = model.resolve()
+    if folder.name == "export":
+        folder = folder.parent
+    return folder.parent.name if folder.name.startswith("seed_") else folder.name
+
+
+if __name__ == "__main__":
+    with friendly_exit():
+        main()

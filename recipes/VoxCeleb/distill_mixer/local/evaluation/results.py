@@ -1,0 +1,141 @@
+"""The figures of a scored trial list, and the files that keep them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.metrics import ErrorRates
+from speechbrain_ext.verification.plots import DetCurve, det_figure, histogram_figure, save_figure
+from speechbrain_ext.verification.trials import TrialList
+
+PRIORS = (0.01, 0.05)
+HISTOGRAM_BINS = 60
+
+
+def record(
+    folder: Path,
+    stem: str,
+    header: Mapping[str, Any],
+    trials: TrialList,
+    scores: np.ndarray,
+    speakers: np.ndarray | None,
+    weights: str,
+    subtitle: str,
+    others: Sequence[DetCurve] = (),
+) -> tuple[dict[str, Any], DetCurve]:
+    """Measure a list and write ``scores/``, ``results/`` and ``plots/``.
+
+    Arguments
+    ---------
+    folder : Path
+        Where these folders are.
+    stem : str
+        Name of the files.
+    header : mapping
+        What the result says first; at least ``system`` and ``title``.
+    trials : TrialList
+        The N trials, with the names to write.
+    scores : np.ndarray
+        (N,) scores.
+    speakers : np.ndarray, optional
+        A number for the speaker of each name of the trials; without it there is no interval.
+    weights : str
+        Hash of the weights that the scores come from.
+    subtitle : str
+        Second line of the plots.
+    others : sequence of DetCurve
+        Further curves for the DET plot.
+
+    Returns
+    -------
+    (dict, DetCurve)
+        The result as written, and its curve.
+    """
+    rates = ErrorRates.from_scores(scores, trials.labels)
+    figures = measure(rates, scores, trials, speakers)
+    result = {**header, **figures, "weights_sha256": weights}
+    curve = det_curve(header["system"], rates)
+    write_scores(folder / "scores" / f"{stem}.txt", trials, scores)
+    with atomic_path(folder / "results" / f"{stem}.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    det = det_figure([*others, curve], header["title"], subtitle)
+    save_figure(det, folder / "plots" / f"{stem}_det")
+    histogram = histogram_figure(
+        **figures["histogram"],
+        title=f"{header['title']}: {header['system']}",
+        subtitle=subtitle,
+        threshold=figures["eer_threshold"],
+    )
+    save_figure(histogram, folder / "plots" / f"{stem}_scores")
+    return result, curve
+
+
+def measure(
+    rates: ErrorRates, scores: np.ndarray, trials: TrialList, speakers: np.ndarray | None
+) -> dict[str, Any]:
+    """The figures of one list, ready for JSON; see :func:`record`.
+
+    Example
+    -------
+    >>> trials = TrialList.from_names(["a", "a"], ["b", "c"], [True, False])
+    >>> rates = ErrorRates.from_scores(np.array([0.9, 0.1]), trials.labels)
+    >>> figures = measure(rates, np.array([0.9, 0.1]), trials, None)
+    >>> figures["eer"], figures["eer_interval_95"], figures["min_dcf"]["0.01"]["value"]
+    (0.0, None, 0.0)
+    """
+    eer, threshold = rates.equal_error_rate()
+    interval = None
+    if speakers is not None:
+        bounds = eer_interval(
+            scores, trials.labels, speakers[trials.enrol_index], speakers[trials.test_index]
+        )
+        interval = [100 * bound for bound in bounds]
+    costs = {str(prior): rates.min_dcf(prior) for prior in PRIORS}
+    false_alarm, miss = rates.curve(points=200)
+    edges = np.histogram_bin_edges(scores, HISTOGRAM_BINS)
+    return {
+        "targets": trials.targets,
+        "nontargets": trials.nontargets,
+        "eer": 100 * eer,
+        "eer_interval_95": interval,
+        "eer_threshold": threshold,
+        "min_dcf": {p: {"value": value, "threshold": at} for p, (value, at) in costs.items()},
+        "det": {"false_alarm": false_alarm.tolist(), "miss": miss.tolist()},
+        "histogram": {
+            "edges": edges.tolist(),
+            "target": np.histogram(scores[trials.labels], edges)[0].tolist(),
+            "nontarget": np.histogram(scores[~trials.labels], edges)[0].tolist(),
+        },
+    }
+
+
+def det_curve(name: str, rates: ErrorRates) -> DetCurve:
+    """The curve of a system for a DET plot."""
+    false_alarm, miss = rates.curve(points=200)
+    return DetCurve(name, false_alarm, miss, rates.equal_error_rate()[0])
+
+
+def write_scores(path: Path, trials: TrialList, scores: np.ndarray) -> None:
+    """Write ``label enrol test score`` a line, the score with six decimals.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "scores.txt"
+    >>> write_scores(path, TrialList.from_names(["a"], ["b"], [True]), np.array([0.25]))
+    >>> path.read_text()
+    '1 a b 0.250000\\n'
+    """
+    names = trials.names.tolist()
+    sides = zip(trials.labels, trials.enrol_index, trials.test_index, scores.tolist(), strict=True)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(
+            f"{label:d} {names[enrol]} {names[test]} {score:.6f}\n"
+            for label, enrol, test, score in sides
+        )

@@ -1,0 +1,126 @@
+"""The audio files below a folder, and a name for what is made of each."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from speechbrain_ext.inference.any_audio import DECODED, READABLE
+
+
+@dataclass
+class AudioTree:
+    """What lies below a folder.
+
+    Arguments
+    ---------
+    files : list of str
+        Audio files as paths below the folder, with ``/`` between the parts, sorted.
+    ignored : Counter
+        Number of other files by their ending, hidden files under ``hidden``.
+    unlisted : list of (str, str)
+        Folders that cannot be listed, with the reason.
+    """
+
+    files: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    unlisted: list[tuple[str, str]] = field(default_factory=list)
+
+
+def list_audio_files(root: str | os.PathLike[str], excluded: str | os.PathLike[str]) -> AudioTree:
+    """List every audio file below a folder, at any depth.
+
+    Links are followed, but not into a folder that holds the link. Hidden files and folders are
+    passed over: they are leftovers of systems and editors, such as macOS's ``._00001.wav``.
+
+    Arguments
+    ---------
+    root : str or path
+        The folder.
+    excluded : str or path
+        A folder not to look into, such as one for the results.
+
+    Returns
+    -------
+    AudioTree
+
+    Example
+    -------
+    >>> root = getfixture("tmp_path")
+    >>> (root / "a" / "b").mkdir(parents=True)
+    >>> for name in ("a/b/1.FLAC", "2.wav", "a/notes.txt"):
+    ...     (root / name).touch()
+    >>> (root / "a" / "loop").symlink_to(root)
+    >>> tree = list_audio_files(root, root / "out")
+    >>> tree.files, dict(tree.ignored)
+    (['2.wav', 'a/b/1.FLAC'], {'.txt': 1})
+    """
+    tree = AudioTree()
+    _walk(os.path.abspath(root), "", (), os.path.realpath(excluded), tree)
+    tree.files.sort(key=lambda name: name.split("/"))
+    return tree
+
+
+def output_names(files: Sequence[str]) -> dict[str, str]:
+    """Name an ``.npy`` file for each audio file: its own name without the ending.
+
+    Files that would have the same name, as ``c.flac`` and ``c.wav`` would, keep their endings.
+
+    Arguments
+    ---------
+    files : sequence of str
+        Distinct paths.
+
+    Returns
+    -------
+    dict of str to str
+        Path of the audio -> path to write.
+
+    Example
+    -------
+    >>> output_names(["a/1.5.flac", "a/c.flac", "a/c.wav", "a/c.flac.wav"])
+    {'a/1.5.flac': 'a/1.5.npy', 'a/c.flac': 'a/c.flac.npy', 'a/c.wav': 'a/c.wav.npy', \
+'a/c.flac.wav': 'a/c.flac.wav.npy'}
+    """
+    names = {file: os.path.splitext(file)[0] for file in files}
+    while True:
+        uses = Counter(names.values())
+        shared = [file for file, name in names.items() if uses[name] > 1 and name != file]
+        if not shared:
+            return {file: f"{name}.npy" for file, name in names.items()}
+        names.update({file: file for file in shared})
+
+
+def _walk(
+    folder: str, below: str, above: tuple[tuple[int, int], ...], excluded: str, tree: AudioTree
+) -> None:
+    try:
+        status = os.stat(folder)
+        here = status.st_dev, status.st_ino
+        if here in above or (below and os.path.realpath(folder) == excluded):
+            return
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        tree.unlisted.append((below, error.strerror or str(error)))
+        return
+    for entry in ordered:
+        name = f"{below}/{entry.name}" if below else entry.name
+        if entry.name.startswith("."):
+            tree.ignored["hidden"] += 1
+        elif _is_folder(entry):
+            _walk(entry.path, name, (*above, here), excluded, tree)
+        elif entry.name.lower().endswith((*READABLE, *DECODED)):
+            tree.files.append(name)
+        else:
+            tree.ignored[PurePosixPath(entry.name).suffix.lower() or "no ending"] += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: its name decides, and reading it will tell
+        return False

@@ -1,0 +1,314 @@
+"""Audio of every kind, trees with loops, and embeddings under matching names."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torchaudio
+from speechbrain.dataio.preprocess import AudioNormalizer
+from torch import Tensor, nn
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference import any_audio, folder
+from speechbrain_ext.inference.any_audio import AudioFault, read_any_audio, resample_blocks
+from speechbrain_ext.inference.audio_tree import list_audio_files, output_names
+from speechbrain_ext.inference.folder import embed_folder
+from speechbrain_ext.inference.forgiving import batches_of
+
+
+class Moments(nn.Module):
+    """Embeds a waveform by its length, mean and level; below 100 samples an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        self.batches.append(len(wavs))
+        if lengths is None:
+            lengths = torch.ones(len(wavs))
+        samples = torch.round(lengths * wavs.shape[1])
+        if bool((samples == 333).any()):
+            raise RuntimeError("the network dislikes 333 samples")
+        level = wavs.square().sum(1) / samples
+        level[samples == 444] = torch.nan
+        return torch.stack([samples, wavs.sum(1) / samples, level], dim=1)[:, None]
+
+
+def write(path: Path, samples: int, rate: int = 16000, channels: int = 1, **options: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(samples).uniform(-0.5, 0.5, (samples, channels))
+    soundfile.write(path, noise, rate, **options)
+    return path
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    """Files that can be embedded, files that cannot, and others."""
+    root = tmp_path / "audio"
+    write(root / "a/b/c.flac", 3000)
+    write(root / "a/telephone.wav", 4000, 8000)
+    write(root / "a/stereo.OGG", 8820, 44100, 2)
+    write(root / "d.v1.aiff", 500, 48000, 6)
+    write(root / "short.wav", 50)
+    write(root / "disliked.wav", 333)
+    write(root / "undefined.wav", 444)
+    write(root / "no_samples.wav", 0)
+    (root / "no_bytes.wav").touch()
+    (root / "text.wav").write_text("this is no audio")
+    whole = write(root / "cut.flac", 30000).read_bytes()
+    (root / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(root / "nan.wav", np.array([0.0, np.nan] * 200), 16000, subtype="FLOAT")
+    (root / "gone.wav").symlink_to(root / "nowhere.wav")
+    (root / "itself.wav").symlink_to(root / "itself.wav")
+    (root / "notes.txt").write_text("notes")
+    (root / "video.mp4").touch()
+    (root / "._c.flac").touch()
+    return root
+
+
+FAILED = {
+    "short.wav": "too_short",
+    "disliked.wav": "model",
+    "undefined.wav": "not_finite",
+    "no_samples.wav": "empty",
+    "no_bytes.wav": "empty",
+    "text.wav": "unreadable",
+    "cut.flac": "unreadable",
+    "nan.wav": "not_finite",
+    "gone.wav": "unreadable",
+    "itself.wav": "unreadable",
+}
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_everything_is_embedded_or_named(audio: Path, tmp_path: Path, threads: int) -> None:
+    out = tmp_path / "out"
+    network = Moments()
+    report = embed_folder(network, audio, out, least_samples=100, num_workers=threads)
+    assert (report.written, report.present) == (4, 0)
+    assert {failure.path: failure.cause for failure in report.failures} == FAILED
+    assert dict(report.ignored) == {".txt": 1, ".mp4": 1, "hidden": 1}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert found == {
+        *("a/b/c.npy", "a/telephone.npy", "a/stereo.npy", "d.v1.npy"),
+        "failures.tsv",
+    }
+    for name, samples in (("a/b/c", 3000), ("a/telephone", 8000), ("a/stereo", 3200)):
+        vector = np.load(out / f"{name}.npy")
+        assert vector.shape == (3,) and vector.dtype == np.float32
+        assert vector[0] == samples and math.isfinite(vector[1])
+    assert max(network.batches) > 1
+    table = (out / "failures.tsv").read_text().splitlines()
+    assert table[0] == "path\tcause\tdetail"
+    rows = dict(line.split("\t")[:2] for line in table[1:])
+    assert rows == FAILED and table[1:] == sorted(table[1:])
+    details = {line.split("\t")[0]: line.split("\t")[2] for line in table[1:]}
+    assert details["short.wav"] == "50 samples at 16000 Hz, fewer than 100"
+    assert details["disliked.wav"] == "the network dislikes 333 samples"
+    assert details["gone.wav"] == "No such file or directory"
+
+
+def test_a_batch_is_that_of_files_alone(audio: Path, tmp_path: Path) -> None:
+    """A file that fails takes none with it, and padding is not taken for speech."""
+    embed_folder(Moments(), audio, tmp_path / "together", least_samples=100)
+    embed_folder(Moments(), audio, tmp_path / "alone", least_samples=100, max_batch_seconds=1e-9)
+    for path in sorted((tmp_path / "alone").rglob("*.npy")):
+        other = np.load(tmp_path / "together" / path.relative_to(tmp_path / "alone"))
+        np.testing.assert_allclose(np.load(path), other, rtol=1e-5, atol=1e-6)
+
+
+def test_run_again_does_what_is_left(audio: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    embed_folder(Moments(), audio, out, least_samples=100)
+    before = (out / "d.v1.npy").stat().st_mtime_ns
+    for name in FAILED:
+        (audio / name).unlink()
+    (out / "a/b/c.npy").unlink()
+    # Recorded anew, after it was embedded.
+    path = write(audio / "a/telephone.wav", 4200, 8000)
+    later = (out / "a/telephone.npy").stat().st_mtime_ns + 1_000_000_000
+    os.utime(path, ns=(later, later))
+    report = embed_folder(Moments(), audio, out, least_samples=100)
+    assert (report.written, report.present, report.failures) == (2, 2, [])
+    assert np.load(out / "a/telephone.npy")[0] == 8400
+    assert (out / "d.v1.npy").stat().st_mtime_ns == before
+    assert not (out / "failures.tsv").exists()
+
+
+def test_names_that_differ_in_their_endings(tmp_path: Path) -> None:
+    for number, name in enumerate(("c.flac", "c.wav", "c.flac.wav", "c.1.wav", "c.2.wav")):
+        write(tmp_path / "in" / name, 1000 + number)
+    report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    assert report.kept_endings == 3 and report.written == 5
+    samples = {path.name: np.load(path)[0] - 1000 for path in (tmp_path / "out").iterdir()}
+    assert samples == {
+        "c.flac.npy": 0, "c.wav.npy": 1, "c.flac.wav.npy": 2, "c.1.npy": 3, "c.2.npy": 4
+    }  # fmt: skip
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    write(root / "a/1.wav", 500)
+    write(elsewhere / "2.wav", 500)
+    (root / "linked").symlink_to(elsewhere)
+    (root / "a" / "up").symlink_to(root)
+    (elsewhere / "back").symlink_to(root / "a")
+    (root / "a" / "one.wav").symlink_to(elsewhere / "2.wav")
+    tree = list_audio_files(root, root / "out")
+    assert tree.files == [
+        *("a/1.wav", "a/one.wav", "linked/2.wav", "linked/back/1.wav", "linked/back/one.wav")
+    ]
+    # The folder of results may lie inside.
+    embed_folder(Moments(), root, root / "out")
+    assert list_audio_files(root, root / "out").ignored == {}
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    root = os.fsencode(tmp_path / "in")
+    os.mkdir(root)
+    for name in (b"caf\xe9.wav", "tab\t\u00e9 \u8a9e.wav".encode()):
+        os.replace(write(tmp_path / "x.wav", 500), os.path.join(root, name))
+    (tmp_path / "in" / os.fsdecode(b"bad\xff\t.wav")).touch()
+    report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    assert report.written == 2
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out")))[0] == b"caf\xe9.npy"
+    text = (tmp_path / "out" / "failures.tsv").read_text()
+    assert text.splitlines()[1] == "bad\\udcff\\t.wav\tempty\t0 bytes"
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such folder"):
+        embed_folder(Moments(), tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError, match="holds no audio file: give"):
+        embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.txt").touch()
+    with pytest.raises(UserError, match=r"holds no audio file \(but 1 .txt\)"):
+        embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    """A folder called like an embedding stands in the way of it."""
+    write(tmp_path / "in" / "x.wav", 500)
+    write(tmp_path / "in" / "x.npy" / "y.wav", 400)
+    report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out", max_batch_seconds=0.01)
+    assert report.written == 1
+    assert [failure.cause for failure in report.failures] == ["output"]
+
+
+def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "in" / "x.wav", 500)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder.np, "save", full)
+    with pytest.raises(UserError, match=r"x.npy cannot be written \(No space left on device\)"):
+        embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_batches_are_of_like_length_and_bounded() -> None:
+    seconds = {"long": 3600.0, "a": 3.0, "b": 2.5, "c": 2.0, "d": 0.5, "unknown": math.inf}
+    assert batches_of(seconds, 6.0) == [["unknown"], ["long"], ["a", "b"], ["c", "d"]]
+    assert max(map(len, batches_of({str(n): 0.0 for n in range(1000)}, 60.0))) == 256
+
+
+def test_output_names_are_distinct() -> None:
+    files = ["a.wav", "a.flac", "a.flac.wav", "a.flac.wav.mp3", "b/a.wav", "a"]
+    names = output_names(files)
+    assert len(set(names.values())) == len(files) and names["b/a.wav"] == "b/a.npy"
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+def test_blocks_are_resampled_as_the_whole(rate: int) -> None:
+    wave = torch.randn(3 * rate + 123)
+    expected = torchaudio.transforms.Resample(rate, 16000)(wave)
+    for size in (rate, 2 * rate, 10 * rate):
+        pieces = torch.cat(list(resample_blocks(wave.split(size), rate)))
+        assert pieces.shape == expected.shape
+        torch.testing.assert_close(pieces, expected, atol=1e-6, rtol=0)
+
+
+def test_audio_is_what_speechbrain_makes_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 60000, 44100, 2)
+    signal, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    expected = AudioNormalizer(sample_rate=16000)(torch.from_numpy(signal), rate)
+    torch.testing.assert_close(read_any_audio(path), expected, atol=1e-6, rtol=0)
+
+
+def test_every_format_is_read(tmp_path: Path) -> None:
+    time = np.arange(8000) / 8000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
+    for name in ("a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au", "a.caf", "a.w64", "a.sph"):
+        options = {"format": "NIST"} if name == "a.sph" else {}
+        soundfile.write(tmp_path / name, tone, 8000, **options)
+        wav = read_any_audio(tmp_path / name)
+        assert abs(len(wav) - 16000) < 4000, name
+        spectrum = torch.fft.rfft(wav[:16000], n=16000).abs()
+        assert int(spectrum.argmax()) == 440, name
+
+
+def test_an_odd_rate_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 1000, 15999)
+    with pytest.raises(AudioFault, match="15999 Hz is costly"):
+        read_any_audio(path)
+
+
+def _long_tone(seconds: int) -> Iterator[Tensor]:
+    for second in range(seconds):
+        yield torch.full((8000,), float(second))
+
+
+def test_pieces_come_one_at_a_time() -> None:
+    """The signal is never held as a whole before it is resampled."""
+    taken = 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal taken
+        for block in _long_tone(100):
+            taken += 1
+            yield block
+
+    pieces = resample_blocks(counted(), 8000)
+    next(pieces)
+    assert taken == 2
+
+
+def test_m4a_without_ffmpeg_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(any_audio.shutil, "which", lambda _: None)
+    (tmp_path / "a.m4a").write_bytes(b"ftyp")
+    with pytest.raises(AudioFault, match=r"\.m4a needs ffmpeg, which is not on PATH"):
+        read_any_audio(tmp_path / "a.m4a")
+
+
+def test_m4a_is_decoded_by_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        package = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
+        ffmpeg = package.get_ffmpeg_exe()
+    monkeypatch.setattr(any_audio.shutil, "which", lambda _: ffmpeg)
+    time = np.arange(44100) / 44100
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(tmp_path / "a.wav", np.stack([tone, tone], axis=1), 44100)
+    odd = tmp_path / "-i: odd.m4a"
+    command = [ffmpeg, "-loglevel", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "aac"]
+    subprocess.run([*command, f"file:{odd}"], check=True)
+    wav = read_any_audio(odd)
+    assert wav.dtype == torch.float32 and abs(len(wav) - 16000) < 2000
+    assert int(torch.fft.rfft(wav[:16000], n=16000).abs().argmax()) == 440
+    (tmp_path / "b.m4a").write_bytes(b"this is no audio")
+    with pytest.raises(AudioFault, match="ffmpeg: ") as fault:
+        read_any_audio(tmp_path / "b.m4a")
+    assert fault.value.cause == "unreadable"

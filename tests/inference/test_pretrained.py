@@ -1,0 +1,136 @@
+"""Models from experiment folders and exported folders; folders of results that belong to one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
+from speechbrain_ext.inference.model_folder import write_model_folder
+from speechbrain_ext.inference.output_folder import claim_folder, model_facts
+from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.features import LogMel
+from speechbrain_ext.lobes.pass_through import PassThrough
+from speechbrain_ext.nnet.normalization import UtteranceNorm
+from tests.recipe.experiments import make_experiment
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_experiment(tmp_path_factory.mktemp("models") / "v2")
+    write_model_folder(folder, folder / "export")
+    return folder
+
+
+def test_both_kinds_of_folder_are_one_model(experiment: Path) -> None:
+    trained, exported = load_pretrained(experiment), load_pretrained(experiment / "export")
+    assert weights_sha256(trained) == weights_sha256(exported)
+    wavs = 0.1 * torch.randn(2, 20000)
+    for model in (trained, exported):
+        assert isinstance(model, SpeakerEncoder)
+        assert not any(module.training for module in model.modules())
+        assert torch.equal(model(wavs), load_encoder(experiment)(wavs))
+
+
+def test_folders_that_hold_no_model(experiment: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+        load_pretrained(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"has no hyperparams\.yaml: give the folder"):
+        load_pretrained(tmp_path)
+    shutil.copy(experiment / "hyperparams.yaml", tmp_path)
+    with pytest.raises(UserError, match="has not finished"):
+        load_pretrained(tmp_path)
+
+
+def test_exported_folders_that_are_damaged(experiment: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(experiment / "export", folder)
+    weights, yaml = folder / "embedding_model.ckpt", folder / "hyperparams.yaml"
+    whole, text = weights.read_bytes(), yaml.read_text()
+    weights.write_bytes(whole[:1000])
+    with pytest.raises(UserError, match="embedding_model.ckpt does not fit hyperparams.yaml"):
+        load_pretrained(folder)
+    torch.save({"x": torch.zeros(1)}, weights)
+    with pytest.raises(UserError, match=r"does not fit .*Error\(s\) in loading state_dict"):
+        load_pretrained(folder)
+    weights.write_bytes(whole)
+    yaml.write_text(text.replace("lobes.encoders.SpeakerEncoder", "lobes.encoders.Nothing"))
+    with pytest.raises(UserError, match="hyperparams.yaml cannot be loaded .*Nothing"):
+        load_pretrained(folder)
+    yaml.write_text("embedding_model: !new:torch.nn.Identity\n")
+    with pytest.raises(UserError, match="embedding_model is a Identity and no SpeakerEncoder"):
+        load_pretrained(folder)
+
+
+class _Limited(nn.Module):
+    """Fails on less than 400 samples in one of two ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if wavs.shape[1] < 400:
+            if self.how == "error":
+                raise ValueError(f"{wavs.shape[1]} samples are fewer than 400")
+            return wavs.new_full((len(wavs), 1, 4), torch.nan)
+        return wavs.new_ones(len(wavs), 1, 4)
+
+
+@pytest.mark.parametrize("how", ["error", "nan"])
+def test_the_shortest_utterance_is_found(how: str) -> None:
+    assert least_samples(_Limited(how)) == 400
+
+
+def test_a_model_that_embeds_nothing_is_named() -> None:
+    last = nn.Linear(4, 1)
+    nn.init.constant_(last.weight, torch.nan)
+    broken = nn.Sequential(_Limited("error"), last)
+    with pytest.raises(UserError, match="cannot embed a second of noise"):
+        least_samples(broken)
+
+
+def test_a_folder_is_one_models(experiment: Path, tmp_path: Path) -> None:
+    encoder = load_pretrained(experiment)
+    facts = model_facts(encoder, experiment, "full", "embed.py")
+    claim_folder(tmp_path / "out", facts)
+    # The same model wherever it lies.
+    exported = load_pretrained(experiment / "export")
+    claim_folder(tmp_path / "out", model_facts(exported, "elsewhere", "full", "embed.py"))
+    for other, words in (
+        (facts | {"view": "both"}, "--view full and not --view both"),
+        (facts | {"made_by": "evaluate.py"}, "made by embed.py and not evaluate.py"),
+        (facts | {"weights_sha256": "0"}, "another model"),
+    ):
+        with pytest.raises(UserError, match=words):
+            claim_folder(tmp_path / "out", other)
+
+
+def test_another_front_end_is_another_model(experiment: Path, tmp_path: Path) -> None:
+    """The weights of the network are the same, and what it hears is not."""
+    encoder = load_pretrained(experiment)
+    changed = SpeakerEncoder(LogMel(), PassThrough(), encoder.embedding_model).eval()
+    assert isinstance(encoder.mean_var_norm, UtteranceNorm)
+    claim_folder(tmp_path / "out", model_facts(encoder, "a", "full", "embed.py"))
+    facts = model_facts(changed, "a", "full", "embed.py")
+    assert facts["weights_sha256"] == weights_sha256(encoder)
+    with pytest.raises(UserError, match="another model"):
+        claim_folder(tmp_path / "out", facts)
+
+
+def test_folders_with_other_files(experiment: Path, tmp_path: Path) -> None:
+    facts = model_facts(load_pretrained(experiment), experiment, "full", "embed.py")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="holds files that embed.py did not make"):
+        claim_folder(tmp_path, facts)
+    with pytest.raises(UserError, match="cannot be written"):
+        claim_folder(tmp_path / "notes.txt" / "out", facts)
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(UserError, match="does not say what"):
+        claim_folder(tmp_path, facts)

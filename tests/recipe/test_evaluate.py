@@ -1,0 +1,375 @@
+"""The command that evaluates a model on many trial lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from local.evaluation.audio import Audio
+from local.evaluation.store import EmbeddingStore
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.extraction import read_audio
+from speechbrain_ext.inference.model_folder import write_model_folder
+from speechbrain_ext.inference.pretrained import load_pretrained
+from speechbrain_ext.inference.segments import VIEWS
+from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.metrics import equal_error_rate
+from speechbrain_ext.verification.trials import read_trials
+from tests.recipe.experiments import make_experiment
+from tests.recipe.tiny import make_corpus, run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_experiment(tmp_path_factory.mktemp("models") / "v2" / "seed_1")
+    write_model_folder(folder, folder / "export")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `valid` of 4 speakers with 4 utterances each, and lists about it."""
+    folder = make_corpus(tmp_path_factory.mktemp("corpus"))
+    shutil.copy(folder / "manifests" / "trials" / "valid.txt", folder / "own.txt")
+    (folder / "mixed.txt").write_text(
+        "valid/id050/s0/0.wav valid/id050/s1/1.wav target\n"
+        "valid/id050/s0/0.wav valid/id051/s1/1.wav nontarget\n"
+        "valid/id052/s0/0.wav valid/id051/s0/0.wav target\n"
+    )
+    return folder
+
+
+def call(*arguments: str | Path) -> None:
+    """The command in this process, which saves the time of starting another."""
+    with pytest.MonkeyPatch.context() as patch:
+        fixed = ["--device", "cpu", "--num_workers", "0"]
+        patch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments), *fixed])
+        with evaluate.friendly_exit():
+            evaluate.main()
+
+
+def result(out: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / "results" / f"{name}.json").read_text())
+    return content
+
+
+def test_many_lists_in_one_command(model: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run(
+        *("evaluate.py", model, "--out", out),
+        *("--trials", corpus / "valid", corpus / "own.txt", "--trials", corpus),
+        *(corpus / "mixed.txt", "--num_workers", "1"),
+    )
+    assert done.returncode == 0, done.stderr
+    # The second list's files are the first one's, below another root.
+    assert done.stdout.startswith(
+        "2 lists, 123 trials, 16 utterances, 0.3 min of audio; 16 utterances, 0.3 min, are to be"
+    )
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    plots = [f"plots/{stem}" for stem in ("det_of_all_lists", "mixed_det", "mixed_scores")]
+    plots += ["plots/own_det", "plots/own_scores"]
+    assert found == [
+        *("RESULTS.md", "embeddings/part_000000.npz", "model.json"),
+        *(f"{stem}.{ending}" for stem in plots for ending in ("png", "svg")),
+        *("results/mixed.json", "results/own.json", "scores/mixed.txt", "scores/own.txt"),
+    ]
+    encoder = load_pretrained(model)
+    with torch.no_grad():
+        embeddings = {
+            path.relative_to(corpus / "valid").with_suffix("").as_posix(): encoder(
+                read_audio(str(path))[None]
+            )[0, 0]
+            for path in sorted((corpus / "valid").rglob("*.wav"))
+        }
+    trials = read_trials(corpus / "own.txt")
+    pairs = zip(trials.enrol.tolist(), trials.test.tolist(), strict=True)
+    scores = np.array(
+        [torch.cosine_similarity(embeddings[a], embeddings[b], dim=0).item() for a, b in pairs]
+    )
+    np.testing.assert_allclose(np.loadtxt(out / "scores/own.txt", usecols=3), scores, atol=1e-5)
+    own, mixed = result(out, "own"), result(out, "mixed")
+    assert own["eer"] == pytest.approx(100 * equal_error_rate(scores, trials.labels)[0], abs=0.5)
+    first, second = (
+        np.array([name.split("/")[0] for name in side]) for side in (trials.enrol, trials.test)
+    )
+    interval = [100 * bound for bound in eer_interval(scores, trials.labels, first, second)]
+    assert own["eer_interval_95"] == pytest.approx(interval, abs=1.0)
+    assert (own["system"], own["view"], own["utterances"]) == ("v2", "full", 16)
+    # A target pair of two speakers: the names do not tell who speaks.
+    assert mixed["eer_interval_95"] is None and mixed["targets"] == 2
+    page = (out / "RESULTS.md").read_text()
+    low, high = own["eer_interval_95"]
+    for text in (page, done.stdout):
+        assert f"{own['eer']:.2f}" in text and f"{low:.2f} to {high:.2f}" in text
+        assert "No interval where the names" in " ".join(text.split())
+    assert "minDCF 0.01 | minDCF 0.05" in page
+
+
+def test_run_again_embeds_what_is_new(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "audio", tmp_path / "out"
+    shutil.copytree(corpus / "valid", root)
+    (tmp_path / "few.txt").write_text("1 id050/s0/0 id050/s1/1\n0 id050/s0/0 id051/s0/0\n")
+    call(model, "--out", out, "--trials", root, tmp_path / "few.txt")
+    assert "3 utterances, 0.1 min, are to be embedded" in capsys.readouterr().out
+    first = (out / "embeddings" / "part_000000.npz").read_bytes()
+    # Another list, and the same model from its exported folder.
+    call(model / "export", "--out", out, "--trials", root, corpus / "own.txt")
+    assert "16 utterances, 0.3 min of audio; 13 utterances" in capsys.readouterr().out
+    assert (out / "embeddings" / "part_000000.npz").read_bytes() == first
+    rows = (out / "RESULTS.md").read_text()
+    assert "| few | 1 | 1 | 3 |" in rows and "| own | 24 | 96 | 16 |" in rows
+    before = (out / "scores" / "own.txt").read_bytes()
+    call(model, "--out", out, "--trials", root, corpus / "own.txt", tmp_path / "few.txt")
+    assert "; 0 utterances" in capsys.readouterr().out
+    assert (out / "scores" / "own.txt").read_bytes() == before
+    # A recording that was replaced is heard again.
+    replaced = root / "id050" / "s0" / "0.wav"
+    soundfile.write(replaced, np.random.default_rng(1).uniform(-0.3, 0.3, 20000), 16000)
+    call(model, "--out", out, "--trials", root, corpus / "own.txt")
+    assert "; 1 utterances" in capsys.readouterr().out
+    assert (out / "scores" / "own.txt").read_bytes() != before
+
+
+def test_an_interrupted_run_keeps_what_it_has(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out, done = tmp_path / "out", 0
+    embed_batch = evaluate.embed_batch
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done > 5:
+            raise KeyboardInterrupt
+        return embed_batch(*arguments)
+
+    arguments: list[str | Path] = [model, "--out", out, "--max_batch_seconds", "2"]
+    arguments += ["--trials", corpus / "valid", corpus / "own.txt"]
+    monkeypatch.setattr(evaluate, "embed_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call(*arguments)
+    monkeypatch.undo()
+    capsys.readouterr()
+    call(*arguments)
+    assert "16 utterances, 0.3 min of audio; 6 utterances" in capsys.readouterr().out
+
+
+def test_two_processes_do_the_work_of_one(model: Path, corpus: Path, tmp_path: Path) -> None:
+    arguments = ("--trials", corpus / "valid", corpus / "own.txt", "--max_batch_seconds", "2")
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    done = run(
+        *("evaluate.py", model, "--out", shared, *arguments),
+        *("--device", "cpu", "--num_workers", "0"),
+        processes=2,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1 list,") == 1
+    assert len(EmbeddingStore(shared / "embeddings").known()) == 16
+    assert len(list((shared / "embeddings").iterdir())) == 2
+    call(model, "--out", alone, *map(str, arguments))
+    a, b = (np.loadtxt(out / "scores" / "own.txt", usecols=3) for out in (shared, alone))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+    done = run(
+        *("evaluate.py", model, "--out", tmp_path / "x", "--trials", tmp_path, corpus / "own.txt"),
+        *("--device", "cpu"),
+        processes=2,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("error: /") == done.stderr.count("16 of its 16 audio files") == 1
+
+
+@pytest.mark.parametrize("view", ["segments", "both"])
+def test_views(view: str, model: Path, corpus: Path, tmp_path: Path) -> None:
+    call(model, "--out", tmp_path, "--view", view, "--trials", corpus / "valid", corpus / "own.txt")
+    encoder = VIEWS[view](load_pretrained(model))
+    trials = read_trials(corpus / "own.txt")
+    a, b = (
+        encoder(read_audio(str(corpus / "valid" / f"{side[0]}.wav"))[None])[0, 0]
+        for side in (trials.enrol, trials.test)
+    )
+    score = np.loadtxt(tmp_path / "scores" / "own.txt", usecols=3)[0]
+    assert score == pytest.approx(torch.cosine_similarity(a, b, dim=0).item(), abs=1e-5)
+    assert f"view `{view}`" in (tmp_path / "RESULTS.md").read_text()
+
+
+@pytest.fixture
+def faulty(corpus: Path, tmp_path: Path) -> Path:
+    """A copy of the corpus whose files can be spoilt."""
+    shutil.copytree(corpus / "valid", tmp_path / "audio")
+    shutil.copy(corpus / "own.txt", tmp_path)
+    return tmp_path
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one sentence that the command ends with."""
+    with pytest.raises(SystemExit) as stop:
+        call(*arguments)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    return error
+
+
+def test_files_that_cannot_be_embedded(
+    model: Path, faulty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written before all lists and files are in order."""
+    root, out = faulty / "audio", faulty / "out"
+    arguments = (model, "--out", out, "--trials", root, faulty / "own.txt")
+    spoilt = root / "id050" / "s0" / "0.wav"
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (16000, 2))
+    telephone = "have 8000 Hz and 1 channel, where the model hears 16000 Hz and 1 channel: convert"
+    stereo = "have 16000 Hz and 2 channels, where"
+    for write, words in (
+        (lambda: soundfile.write(spoilt, noise[:, 0], 8000), telephone),
+        (lambda: soundfile.write(spoilt, noise, 16000), stereo),
+        (lambda: soundfile.write(spoilt, noise[:100, 0], 16000), "shorter than the 257 samples"),
+        (lambda: soundfile.write(spoilt, noise[:0, 0], 16000), "are empty or end too early"),
+        (lambda: spoilt.write_text("no audio"), "cannot be read: mend them"),
+        (lambda: spoilt.rename(spoilt.with_suffix(".m4a")), "local/convert_audio.py"),
+    ):
+        write()
+        error = error_of(capsys, *arguments)
+        named = spoilt if spoilt.exists() else spoilt.with_suffix(".m4a")
+        assert words in error and f"1 of 16 audio files ({named})" in error
+    assert "ffmpeg -i IN" not in error
+    spoilt.with_suffix(".m4a").unlink()
+    (root / "id051" / "s1" / "1.wav").unlink()
+    assert (
+        f"{faulty / 'own.txt'}: 2 of its 16 audio files are not below {root} "
+        "(id050/s0/0, id051/s1/1)" in error_of(capsys, *arguments)
+    )
+    assert not out.exists()
+
+
+def test_lists_that_cannot_be_evaluated(
+    model: Path, faulty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, own = faulty / "audio", faulty / "own.txt"
+    (faulty / "same.txt").write_text("1 id050/s0/0 id050/s1/1\n")
+    (faulty / "other.txt").write_text("id050/s0/0 id051/s1/1 nontarget\n")
+    (faulty / "bad.txt").write_text("id050/s0/0 id051/s1/1\n")
+    (faulty / "again").mkdir()
+    shutil.copy(own, faulty / "again" / "own.txt")
+    out = faulty / "out"
+    for lists, words in (
+        ([root, faulty / "same.txt"], "same.txt has no non-target trial"),
+        ([root, own, faulty / "other.txt"], "other.txt has no target trial"),
+        ([root, faulty / "bad.txt"], "line 1: 'id050/s0/0 id051/s1/1' is no trial"),
+        ([root, faulty / "nowhere.txt"], "nowhere.txt: the trial list cannot be read"),
+        ([root, own, faulty / "again/own.txt"], "are both called 'own'"),
+        ([root, own, own], "are both called 'own'"),
+        ([faulty / "nowhere", own], "there is no such folder; write --trials ROOT LIST"),
+        ([root], "no list is given; write --trials ROOT LIST"),
+    ):
+        assert words in error_of(capsys, model, "--out", out, "--trials", *lists)
+    assert not out.exists()
+
+
+def test_folders_that_hold_other_results(
+    model: Path, faulty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trials = faulty / "out", ("--trials", faulty / "audio", faulty / "own.txt")
+    call(model, "--out", out, *trials)
+    other = make_experiment(faulty / "other", "teacher")
+    (faulty / "again").mkdir()
+    shutil.copy(faulty / "own.txt", faulty / "again" / "own.txt")
+    again = ("--trials", faulty / "audio", faulty / "again" / "own.txt")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    for arguments, words in (
+        ((other, "--out", out, *trials), "was made with another model"),
+        ((model, "--out", out, "--view", "both", *trials), "--view full and not --view both"),
+        ((model, "--out", faulty, *trials), "holds files that evaluate.py did not make"),
+        ((model, "--out", out, *again), "would be filed under the same name"),
+        ((faulty, "--out", out, *trials), "has no hyperparams.yaml"),
+    ):
+        assert words in error_of(capsys, *arguments)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    part = out / "embeddings" / "part_000000.npz"
+    part.write_bytes(part.read_bytes()[:50])
+    assert "part_000000.npz is damaged" in error_of(capsys, model, "--out", out, *trials)
+    part.unlink()
+    (out / "results" / "own.json").write_text("{}")
+    assert "own.json is no result of evaluate.py" in (
+        error_of(capsys, model, "--out", out, *trials)
+    )
+
+
+def test_a_mistake_is_one_line(model: Path, tmp_path: Path) -> None:
+    done = run("evaluate.py", model, "--out", tmp_path / "out", "--trials", tmp_path, "no.txt")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: no.txt: the trial list cannot be read (No such file or directory)."
+    ]
+
+
+def test_an_embedding_that_is_not_finite_is_named(
+    model: Path, faulty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        evaluate, "embed_batch", lambda _, batch, __: dict.fromkeys(batch.ids, np.full(4, np.nan))
+    )
+    arguments = (model, "--out", faulty / "out", "--trials", faulty / "audio", faulty / "own.txt")
+    error = error_of(capsys, *arguments)
+    assert ".wav is zero or not finite: look at that recording" in error
+    assert not list((faulty / "out").rglob("*.npz"))
+
+
+def test_names_find_their_files(tmp_path: Path, model: Path) -> None:
+    """Any format, through links, one embedding for each file."""
+    root = tmp_path / "audio"
+    for number, name in enumerate(("a/1.flac", "a/2.wav", "b/1.v2.wav", "b/2.flac")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).uniform(-0.3, 0.3, 8000)
+        soundfile.write(root / name, noise, 16000)
+    (root / "b" / "2.m4a").touch()  # which b/2.flac was converted from
+    (tmp_path / "mirror").symlink_to(root)
+    (root / "c.flac").symlink_to(root / "a" / "1.flac")
+    (tmp_path / "x.txt").write_text("1 a/1.wav a/2.wav\n0 ./a/1.flac b/2.m4a\n0 c b/1.v2\n")
+    (tmp_path / "y.txt").write_text("1 a/1 a/2\n0 a/1 b//2\n")
+    lists = evaluate.read_lists(
+        [[str(root), str(tmp_path / "x.txt")], [str(tmp_path / "mirror"), str(tmp_path / "y.txt")]]
+    )
+    names = [dict(zip(each.trials.names.tolist(), each.files, strict=True)) for each in lists]
+    real = os.path.realpath(root)
+    assert names[0] == {
+        "a/1.wav": f"{real}/a/1.flac", "./a/1.flac": f"{real}/a/1.flac", "c": f"{real}/a/1.flac",
+        "a/2.wav": f"{real}/a/2.wav", "b/2.m4a": f"{real}/b/2.flac", "b/1.v2": f"{real}/b/1.v2.wav",
+    }  # fmt: skip
+    assert set(names[1].values()) <= set(names[0].values())
+    call(model, "--out", tmp_path / "out", "--trials", root, tmp_path / "x.txt")
+    assert len(EmbeddingStore(tmp_path / "out" / "embeddings").known()) == 4
+
+
+def test_parts_are_read_in_their_order(tmp_path: Path) -> None:
+    stores = [EmbeddingStore(tmp_path) for _ in range(2)]
+    for rank, store in enumerate(stores):
+        store.share(rank, 2)
+    for number, store in enumerate([*stores, *stores]):
+        names = ["/both", f"/only{number}"]
+        vectors = {name: np.full(2, number, dtype=np.float32) for name in names}
+        store.add(vectors, dict.fromkeys(names, (number, 0)))
+        store.flush()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        f"part_{number:06d}.npz" for number in range(4)
+    ]
+    store = EmbeddingStore(tmp_path)
+    assert store.known()["/both"] == (3, 0) and len(store.known()) == 5
+    assert store.matrix(["/only1", "/both"]).tolist() == [[1.0, 1.0], [3.0, 3.0]]
+    with pytest.raises(UserError, match="lacks 1 embeddings, the first of /none"):
+        store.matrix(["/both", "/none"])
+    assert Audio("/a", 2.0, (1, 2)).row == {"ID": "/a", "wav": "/a", "duration": 2.0}
