@@ -14,8 +14,9 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.logger import get_logger
 
-from local.brain import WEIGHT, WEIGHTED, Forward, SpeakerBrain, share
+from local.brain import SECONDS, WEIGHT, WEIGHTED, Forward, SpeakerBrain, share
 from local.data import CropBatch, read_manifest, utterance_of
+from local.stopwatch import Stopwatch
 from local.training import run_training
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import TeacherOutput
@@ -37,6 +38,7 @@ class DistillBrain(SpeakerBrain):
         "teacher",
         "teacher_hears",
         "objective",
+        "front_end_start",
         "classifier_start",
         "freeze_classifier",
         "min_distillation_share",
@@ -49,6 +51,7 @@ class DistillBrain(SpeakerBrain):
         self.teacher = self.hparams.teacher
         if self.teacher is not None:
             self.teacher = self.teacher.to(self.device)
+        self.teaching = Stopwatch(torch.device(self.device))
         self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
         if not self.hparams.objective.state_dict():
             del self.checkpointer.recoverables["objective"]  # SpeechBrain would warn of it
@@ -81,13 +84,30 @@ class DistillBrain(SpeakerBrain):
                     )
 
     def check(self) -> None:
-        """Prepare the teacher and the first classifier; try the loss on noise."""
+        """Prepare the teacher and the first weights; try the loss on noise."""
+        new = not self.checkpointer.list_checkpoints()
+        if new and self.hparams.start_from is None:
+            self._start_front_end()
         super().check()
         if self.teacher is not None:
             self.teacher.prepare(self.hparams.train_csv)
-        if self.hparams.classifier_start is not None and not self.checkpointer.list_checkpoints():
+        if new and self.hparams.classifier_start is not None:
             self._start_classifier()
         self._try_loss()
+
+    def _start_front_end(self) -> None:
+        source = getattr(self.hparams, "front_end_start", None)
+        if source is None:
+            return
+        front_end = self.hparams.embedding_model.front_end
+        for key, value in source.front_end_settings.items():
+            own = front_end.settings[key]
+            if own != value:
+                raise ValueError(
+                    f"front_end_start: the teacher's front end has {key} {value} and the student's "
+                    f"{own}: set it to the teacher's, or front_end_start to null"
+                )
+        front_end.load_state_dict(source.front_end_state())
 
     def _start_classifier(self) -> None:
         speakers = [self.label_encoder.ind2lab[i] for i in range(len(self.label_encoder))]
@@ -126,7 +146,8 @@ class DistillBrain(SpeakerBrain):
         teacher: TeacherOutput | None = None
         if self.teacher is not None:
             wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.heard
-            teacher = self.teacher(wavs, ids=utterances)
+            with self.teaching:
+                teacher = self.teacher(wavs, ids=utterances)
         return self.modules.objective(classification, forward.student, teacher)
 
     def epoch_figures(self, averages: dict[str, float]) -> dict[str, float]:
@@ -145,16 +166,25 @@ class DistillBrain(SpeakerBrain):
         if stage == sb.Stage.TRAIN:
             self.hparams.objective.alpha.start_epoch(self.epoch)
 
+    def on_fit_batch_end(
+        self, batch: CropBatch, outputs: Forward, loss: torch.Tensor, should_step: bool
+    ) -> None:
+        """Note what the teacher cost."""
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+        self.meter.sums[f"{SECONDS}teacher"] += self.teaching.take()
+
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Warn when the distillation hardly counts."""
         super().on_stage_end(stage, stage_loss, epoch)
         if stage == sb.Stage.TRAIN and self.hparams.objective.needs_teacher:
             stats, least = self.train_stats, self.hparams.min_distillation_share
             if stats["share"] < least:
+                told = [*self.hparams.objective.teacher_terms, "classification"]
+                terms = ", ".join(f"{name} {stats[name]:.6f}" for name in told if name in stats)
                 logger.warning(
                     f"Distillation was {stats['share']:.1%} of the loss in epoch {epoch}, under "
-                    f"{least:.0%} (distillation {stats['distillation']:.6f}, classification "
-                    f"{stats['classification']:.4f}): raise alpha or choose another distillation"
+                    f"{least:.0%} ({terms}): raise alpha or the terms' weights, or choose another "
+                    "distillation"
                 )
 
 

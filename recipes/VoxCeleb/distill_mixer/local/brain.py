@@ -13,6 +13,7 @@ import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor
@@ -22,6 +23,7 @@ from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
 from local.meter import EpochMeter
+from local.schedules import by_epoch
 from local.validation import valid_figures
 from local.weights import keep_best, start_from
 from speechbrain_ext.distill.objective import Objective
@@ -36,8 +38,9 @@ from speechbrain_ext.verification.trials import read_trials
 logger = get_logger(__name__)
 
 
-# Before the name of a term in the meter: its weight, and the term times its weight.
-WEIGHT, WEIGHTED = "weight/", "weighted/"
+# Before the name of a term in the meter: its weight, and the term times its weight; before that of
+# a part of a step: its seconds.
+WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
 
 
 class Forward(NamedTuple):
@@ -91,6 +94,7 @@ class SpeakerBrain(sb.Brain):
         "num_speakers",
         "epoch_counter",
         "lr_annealing",
+        "anneal",
         "keep_checkpoints",
         "average_checkpoints",
         "train_logger",
@@ -359,8 +363,13 @@ class SpeakerBrain(sb.Brain):
                 f"{self.epoch}: the training has diverged, lower --lr"
             )
         valid_stats["seconds"] = time.perf_counter() - self.stage_start
-        old_lr, new_lr = self.hparams.lr_annealing(epoch)
+        anneal = getattr(self.hparams, "anneal", by_epoch)
+        old_lr, new_lr = anneal(
+            self.hparams.lr_annealing, self.optimizer, self.epoch, valid_stats["eer"]
+        )
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
+        if isinstance(self.hparams.epoch_counter, EpochCounterWithStopper):
+            self.hparams.epoch_counter.update_metric(valid_stats["eer"])
         with whole_or_none(self.checkpointer):
             self.checkpointer.save_and_keep_only(
                 meta={"epoch": epoch, "eer": valid_stats["eer"]},
@@ -393,6 +402,11 @@ class SpeakerBrain(sb.Brain):
     def _train_figures(self) -> dict[str, float]:
         totals = self.meter.totals()
         seconds, waited = totals.pop("seconds"), totals.pop("waited")
+        parts = {
+            f"{name.removeprefix(SECONDS)}_time": totals.pop(name) / seconds
+            for name in [*totals]
+            if name.startswith(SECONDS)
+        }
         utterances = totals.pop("weight")
         averages = {name: total / utterances for name, total in totals.items()}
         everywhere = [self.unreadable]
@@ -405,10 +419,18 @@ class SpeakerBrain(sb.Brain):
             **plain,
             **self.epoch_figures(averages),
             "data_wait": waited / seconds,
+            **parts,
             "seconds": seconds / self._world_size(),
             "utterances": int(utterances),
             "skipped": sum(everywhere),
+            **self._memory(),
         }
+
+    def _memory(self) -> dict[str, float]:
+        """The most memory that was allocated on this process's GPU, in GB; nothing on a CPU."""
+        if self.device_type != "cuda":
+            return {}
+        return {"peak_memory_gb": torch.cuda.max_memory_allocated(self.device) / 1e9}
 
 
 def share(part: float, total: float) -> float:

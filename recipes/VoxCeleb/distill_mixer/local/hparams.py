@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import pydoc
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from speechbrain_ext.files import atomic_path
 INCLUDE = "!include:"
 # What may change between two runs into one folder: how long, how fast and where, but not what.
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
-FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds"}
+FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
 
 
 def load_hparams(
@@ -54,6 +55,8 @@ def load_hparams(
     resolved = resolve_hparams(path, overrides, run_options)
     try:
         return load_hyperpyyaml(resolved), resolved
+    except pydoc.ErrorDuringImport as error:  # of a module of the user's
+        raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
     except (ValueError, TypeError, ImportError, ruamel.yaml.YAMLError) as error:
         reason = " ".join(str(part).strip() for part in error.args)
         raise UserError(f"{path}: {reason}") from None
@@ -111,9 +114,16 @@ def resolve_hparams(
     text = io.StringIO()
     ruamel.yaml.YAML().dump(tree, text)
     try:
-        return resolve_references(io.StringIO(text.getvalue()), changes).getvalue()
+        return _resolve(text.getvalue(), changes)
     except (ValueError, ruamel.yaml.YAMLError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _resolve(text: str, changes: Mapping[str, Any] | None = None) -> str:
+    """YAML text without references; a second pass finds those that hid in a list further down."""
+    for overrides in (changes, None):
+        text = resolve_references(io.StringIO(text), overrides).getvalue()
+    return text
 
 
 def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
@@ -137,7 +147,8 @@ def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
     begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
     if path.is_file() and begun:
         yaml = ruamel.yaml.YAML()
-        old, new = yaml.load(path.read_text(encoding="utf-8")), yaml.load(resolved)
+        old = yaml.load(_resolve(path.read_text(encoding="utf-8")))
+        new = yaml.load(resolved)
         # What a class was given changes with the key it comes from.
         explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
         changed = [

@@ -27,7 +27,8 @@ def valid_figures(trials: TrialList, mine: dict[str, np.ndarray]) -> dict[str, f
         return None
     scores, labels = cosine_scores(trials, embeddings), trials.labels
     return {
-        "eer": 100 * equal_error_rate(scores, labels)[0],
-        "min_dcf_0.01": min_dcf(scores, labels, 0.01)[0],
-        "min_dcf_0.05": min_dcf(scores, labels, 0.05)[0],
+        # Plain numbers: a checkpoint that holds others cannot be loaded.
+        "eer": float(100 * equal_error_rate(scores, labels)[0]),
+        "min_dcf_0.01": float(min_dcf(scores, labels, 0.01)[0]),
+        "min_dcf_0.05": float(min_dcf(scores, labels, 0.05)[0]),
     }

@@ -1,0 +1,178 @@
+"""Every YAML of hparams/ssl/: its size as published, and a training of it made small."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import ruamel.yaml
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from safetensors.torch import load_file
+from speechbrain.inference.speaker import EncoderClassifier
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
+
+from local.ablation.plan import read_ablation
+from local.hparams import load_hparams, resolve_hparams
+from local.training import run_training
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import encoder_part, load_encoder
+from speechbrain_ext.inference.model_folder import write_model_folder
+from tests.lobes.ssl_models import make_model_folder
+from tests.recipe.tiny import RECIPE, make_corpus
+
+pytest.importorskip("transformers")
+
+HPARAMS = RECIPE / "hparams"
+SYSTEMS = sorted(path.stem for path in (HPARAMS / "ssl").glob("*.yaml"))
+STUDENTS = [name for name in SYSTEMS if name != "wavlm_finetuned"]
+# Millions of a block's parameters.
+BLOCKS = {
+    "sv_mixer": 3.740,
+    "transformer": 8.400,
+    "mlp_mixer": 8.576,
+    "cycle_mlp": 9.447,
+    "conv_mixer": 8.852,
+    "mlp_mixer_gcm": 1.236,
+    "mlp_mixer_lgm": 8.970,
+    "mlp_mixer_msm": 2.290,
+    "modified_mixer": 7.357,
+}
+BASE = ("base_plus", "distilhubert")  # teachers with 768 channels
+SMALL = {
+    "hidden_size": 32,
+    "num_blocks": 2,
+    "num_tokens": 24,
+    "conv_channels": 16,
+    "crop_seconds": 0.5,
+    "batch_size": 12,
+    "number_of_epochs": 1,
+    "num_workers": 0,
+}
+
+
+def depth(system: str) -> int:
+    """Layers of the teacher that a YAML names."""
+    return 12 if any(name in system for name in BASE) else 24
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus in ``tiny``, and below ``teachers`` a small model like each of the large ones."""
+    folder = tmp_path_factory.mktemp("place")
+    make_corpus(folder / "tiny")
+    for name, architecture, norm, layers, bias in (
+        ("wavlm_large", "wavlm", "layer", 24, False),
+        ("hubert_large", "hubert", "layer", 24, True),
+        ("wav2vec2_large", "wav2vec2", "layer", 24, True),
+        ("wavlm_base_plus", "wavlm", "group", 12, False),
+    ):
+        make_model_folder(
+            folder / "teachers" / name,
+            architecture,
+            norm=norm,
+            layers=layers,
+            conv_bias=bias,
+            normalize=norm == "layer",
+        )
+    return folder
+
+
+def teacher_of(system: str, place: Path) -> Path:
+    """The small model that stands for a system's teacher."""
+    other = "wavlm_large" if depth(system) == 24 else "wavlm_base_plus"
+    names = ("hubert_large", "wav2vec2_large")
+    return place / "teachers" / next((name for name in names if system.endswith(name)), other)
+
+
+def pairs(system: str) -> str:
+    """Which of the teacher's layers the small student's last one learns from."""
+    layers = [4, 8, 12] if "distilhubert" in system else [depth(system)]
+    return str([["block2", f"layer{layer}"] for layer in layers])
+
+
+def small(system: str, place: Path) -> dict[str, str]:
+    """Settings that make a system small, as text."""
+    tree = ruamel.yaml.YAML().load(resolve_hparams(HPARAMS / "ssl" / f"{system}.yaml"))
+    settings = {key: str(value) for key, value in SMALL.items() if key in tree}
+    if "layer_pairs" in tree:
+        settings["layer_pairs"] = pairs(system)
+    if "num_heads" in tree:
+        settings["num_heads"] = "4"
+    return settings | {"teacher_source": str(teacher_of(system, place)), "offline": "True"}
+
+
+@pytest.mark.parametrize("system", STUDENTS)
+def test_sizes_are_the_published_ones(system: str) -> None:
+    path = HPARAMS / "ssl" / f"{system}.yaml"
+    text = resolve_hparams(path)
+    tree = ruamel.yaml.YAML().load(io.StringIO(text))
+    student = load_hyperpyyaml(encoder_part(text, path))["embedding_model"]
+    width = 768 if any(name in system for name in BASE) else 1024
+    assert student.layers == {f"block{i}": width for i in range(1, tree["num_blocks"] + 1)}
+    sizes = {sum(p.numel() for p in block.parameters()) for block in student.blocks}
+    if width == 1024:
+        name = max((name for name in BLOCKS if system.startswith(name)), key=len)
+        assert len(sizes) == 1 and sizes.pop() / 1e6 == pytest.approx(BLOCKS[name], abs=0.0006)
+    assert tree["teacher_layers"] == [int(pair[1][5:]) for pair in tree["layer_pairs"]]
+
+
+def test_the_tables_have_every_student() -> None:
+    ablation = read_ablation(HPARAMS / "ablations" / "sv_mixer_tables.yaml")
+    assert {Path(system.yaml).stem for system in ablation.systems.values()} == set(STUDENTS)
+    assert all(name == Path(system.yaml).stem for name, system in ablation.systems.items())
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_trains_and_exports(system: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    folder = place / "exp" / system
+    arguments = [str(HPARAMS / "ssl" / f"{system}.yaml"), "--corpus_dir", "tiny"]
+    arguments += ["--output_folder", str(folder), "--device", "cpu", "--noprogressbar"]
+    for key, value in small(system, place).items():
+        arguments += [f"--{key}", value]
+    run_training(TeacherBrain if system == "wavlm_finetuned" else DistillBrain, arguments)
+    (line,) = [json.loads(text) for text in (folder / "train_log.jsonl").read_text().splitlines()]
+    assert line["train"]["loss"] > 0 and line["train"]["utterances"] == 24
+    if system in STUDENTS and not system.endswith("no_kd"):
+        assert line["train"]["hidden"] > 0 and 0 < line["train"]["teacher_time"] < 1
+        assert line["train"]["share"] == pytest.approx(line["train"]["share_hidden"])
+    weights = load_file(folder / "save" / "embedding_model.safetensors")
+    encoder = load_encoder(folder).embedding_model
+    assert weights.keys() == encoder.state_dict().keys()
+    write_model_folder(folder, folder / "export")
+    model = EncoderClassifier.from_hparams(
+        source=str(folder / "export"), savedir=str(folder / "export")
+    )
+    wavs = 0.1 * torch.randn(2, 16000)
+    with torch.no_grad():
+        expected = load_encoder(folder)(wavs)
+    torch.testing.assert_close(model.encode_batch(wavs), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("system", "overrides", "sentence"),
+    [
+        ("sv_mixer_wavlm_large", "num_blocks: 1", "pairs: the student has no layer 'block2'"),
+        ("sv_mixer_wavlm_large", "teacher_layers: [25]", "the model has layers 0 to 24"),
+        ("sv_mixer_wavlm_large", "layer_pairs: [[block2, layer12]]", "has no layer 'layer12'"),
+        ("sv_mixer_wavlm_large", "teacher_architecture: hubert", "wavlm"),
+        ("sv_mixer_wavlm_large", "teacher_source: nobody/nothing", "nobody/nothing"),
+        ("sv_mixer_wavlm_large", "groups: 5", "groups=5"),
+        ("transformer_wavlm_large", "num_heads: 5", "num_heads=5"),
+        ("sv_mixer_wavlm_large", "alpha: 0.3", "alpha"),
+        ("sv_mixer_wavlm_large", "teacher_precision: fp16", "precision"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    system: str, overrides: str, sentence: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    key, _, value = overrides.partition(": ")
+    text = "\n".join(f"{k}: {v}" for k, v in (small(system, place) | {key: value}).items())
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_hparams(HPARAMS / "ssl" / f"{system}.yaml", f"corpus_dir: tiny\n{text}")
+    assert "\n" not in str(caught.value)
