@@ -1,0 +1,228 @@
+"""SpeechBrain's ECAPA-TDNN, exact under padding in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechbrain_ext.nnet.masking import frame_mask, zero_padding
+
+
+class Reflection(NamedTuple):
+    """Where the frames are that continue each utterance of a batch at both ends.
+
+    Arguments
+    ---------
+    source : Tensor
+        Frames (B, 1, 2 * reach) that are repeated.
+    target : Tensor
+        Where they go (B, 1, 2 * reach), among T + 2 * reach frames.
+    reach : int
+        How far an utterance is continued.
+    """
+
+    source: Tensor
+    target: Tensor
+    reach: int
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Continue the utterances (B, C, T): (B, C, T + 2 * reach), zeros after both."""
+        ends = x.gather(2, self.source.expand(-1, x.shape[1], -1))
+        target = self.target.expand(-1, x.shape[1], -1)
+        return F.pad(x, (self.reach, self.reach)).scatter(2, target, ends)
+
+
+def reflection(frames: Tensor, reach: int) -> Reflection:
+    """Continue each utterance by its own reflection, again and again where it is short.
+
+    Arguments
+    ---------
+    frames : Tensor
+        Frames (B,) that are the utterances' own, from 1 to T.
+    reach : int
+        How far they are continued.
+
+    Returns
+    -------
+    Reflection
+        To be applied to any number of channels.
+
+    Example
+    -------
+    >>> x = torch.tensor([[[1.0, 2.0, 3.0, 9.0]]])
+    >>> reflection(torch.tensor([3]), reach=2).extend(x)
+    tensor([[[3., 2., 1., 2., 3., 2., 1., 0.]]])
+    """
+    steps = torch.arange(reach, device=frames.device)
+    count = frames[:, None]
+    after = count + steps
+    outside = torch.cat([(steps - reach).expand_as(after), after], dim=1)
+    # There and back takes 2 (n - 1) frames; a single frame is all there is of its utterance.
+    period = (2 * (count - 1)).clamp(min=1)
+    phase = torch.remainder(outside, period)
+    source = torch.minimum(phase, period - phase)
+    return Reflection(source[:, None], (outside + reach)[:, None], reach)
+
+
+class PaddedECAPA(nn.Module):
+    """SpeechBrain's ECAPA-TDNN with 5 blocks, whose embeddings do not depend on padding.
+
+    Desplanques et al., "ECAPA-TDNN: Emphasized Channel Attention, Propagation and Aggregation in
+    TDNN Based Speaker Verification", Interspeech 2020. All layers and weights are SpeechBrain's,
+    under ``network``; on whole utterances of 5 frames and more so are the embeddings. The forward
+    pass is written here, because SpeechBrain's lets padding in: its dilated convolutions
+    reflect at the end of the batch. Here they reflect at each utterance's end, and statistics are
+    those of the utterance's own frames. Any number of lengths costs one pass, no state is kept
+    between layers, and nothing depends on the batch or time of a traced example.
+
+    An utterance of any length will do: a short one is reflected as often as it takes, where
+    SpeechBrain's needs 5 frames. In training mode batch normalisation takes the frames after an
+    utterance's end into its statistics.
+
+    Arguments
+    ---------
+    input_size : int
+        Features F.
+    channels : list of int
+        Channels of the first convolution, of three blocks and of their aggregate.
+    lin_neurons : int
+        Embedding size D.
+
+    Attributes
+    ----------
+    embedding_size : int
+        D.
+    layers : dict
+        Names and channels of the hidden outputs, in their order: ``blocks.1`` to ``blocks.3`` and
+        ``mfa``, the submodules of ``network`` that give them.
+
+    Raises
+    ------
+    ValueError
+        When ``channels`` has not five numbers, the three blocks' being equal multiples of 8.
+
+    Example
+    -------
+    >>> model = PaddedECAPA(80)
+    >>> model(torch.randn(2, 201, 80), torch.tensor([1.0, 0.6])).shape
+    torch.Size([2, 1, 192])
+    >>> sum(p.numel() for p in model.parameters())
+    6194048
+    >>> model.layers
+    {'blocks.1': 512, 'blocks.2': 512, 'blocks.3': 512, 'mfa': 1536}
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        channels: Sequence[int] = (512, 512, 512, 512, 1536),
+        lin_neurons: int = 192,
+    ) -> None:
+        super().__init__()
+        if len(channels) != 5 or len({*channels[1:4]}) > 1 or channels[1] % 8:
+            raise ValueError(
+                f"channels={list(channels)} must be five numbers, of which the three in the middle "
+                "are the same multiple of 8"
+            )
+        self.embedding_size = lin_neurons
+        self.layers = {f"blocks.{index}": channels[index] for index in (1, 2, 3)}
+        self.layers["mfa"] = channels[4]
+        self.network = ECAPA_TDNN(input_size, channels=list(channels), lin_neurons=lin_neurons)
+
+    def forward(
+        self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Embed.
+
+        Arguments
+        ---------
+        feats : Tensor
+            Features (B, T, F).
+        lengths : Tensor, optional
+            Relative lengths (B,), in (0, 1].
+        intermediates : bool
+            Whether the outputs of ``layers`` are wanted too.
+
+        Returns
+        -------
+        Tensor, or (Tensor, list of Tensor)
+            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every layer.
+        """
+        network: Any = self.network
+        if lengths is None:
+            lengths = feats.new_ones(feats.shape[0], dtype=torch.float32)
+        mask = frame_mask(lengths, feats.shape[1])
+        frames = mask.sum(dim=(1, 2))
+        inside = mask.transpose(1, 2)
+        first = network.blocks[0]
+        x = _tdnn(first, zero_padding(feats, mask).transpose(1, 2), _ends(first, frames))
+        hidden: list[Tensor] = []
+        for block in network.blocks[1:]:
+            x = _se_res2net(block, x, frames, inside)
+            hidden.append(x)
+        hidden.append(_tdnn(network.mfa, torch.cat(hidden, dim=1)))
+        pooled = network.asp_bn(_attentive_statistics(network.asp, hidden[-1], inside))
+        embedding = network.fc.conv(pooled).transpose(1, 2)
+        return (embedding, [x.transpose(1, 2) for x in hidden]) if intermediates else embedding
+
+    def forward_intermediates(
+        self, feats: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every layer."""
+        embedding, hidden = self.forward(feats, lengths, intermediates=True)
+        return embedding, hidden  # type: ignore[return-value]
+
+
+# Below, x is (B, C, T), frames (B,) are the utterances' own and inside (B, 1, T) marks them.
+
+
+def _tdnn(block: Any, x: Tensor, ends: Reflection | None = None) -> Tensor:
+    """A convolution, its activation and norm; with ``ends`` it sees neighbours."""
+    x = block.conv.conv(x if ends is None else ends.extend(x))
+    return block.dropout(block.norm.norm(block.activation(x)))  # type: ignore[no-any-return]
+
+
+def _ends(block: Any, frames: Tensor) -> Reflection:
+    """What the convolution of such a block reads outside the utterances."""
+    conv = block.conv.conv
+    return reflection(frames, conv.dilation[0] * (conv.kernel_size[0] - 1) // 2)
+
+
+def _se_res2net(block: Any, x: Tensor, frames: Tensor, inside: Tensor) -> Tensor:
+    """Two dense layers, a chain of dilated convolutions between them, a gate for each channel."""
+    skip = x if block.shortcut is None else block.shortcut.conv(x)
+    chain = block.res2net_block
+    ends = _ends(chain.blocks[0], frames)
+    first, second, *others = _tdnn(block.tdnn1, x).chunk(chain.scale, dim=1)
+    parts = [first, _tdnn(chain.blocks[0], second, ends)]
+    for part, layer in zip(others, chain.blocks[1:], strict=True):
+        parts.append(_tdnn(layer, part + parts[-1], ends))
+    x = _tdnn(block.tdnn2, torch.cat(parts, dim=1))
+    squeeze = block.se_block
+    mean = (x * inside).sum(dim=2, keepdim=True) / frames[:, None, None]
+    gate = squeeze.conv2.conv(squeeze.relu(squeeze.conv1.conv(mean)))
+    return skip + x * squeeze.sigmoid(gate)
+
+
+def _attentive_statistics(pooling: Any, x: Tensor, inside: Tensor) -> Tensor:
+    """Mean and standard deviation (B, 2C, 1) of frames weighted by what they are among all."""
+    weights = inside / inside.sum(dim=2, keepdim=True)
+    overall = _statistics(x, weights, pooling.eps)
+    # One dense layer on [frame, mean, deviation], of which the last two are the same at all frames.
+    tdnn, channels = pooling.tdnn, x.shape[1]
+    of_frame, of_overall = tdnn.conv.conv.weight.split([channels, 2 * channels], dim=1)
+    scores = F.conv1d(x, of_frame) + F.conv1d(overall, of_overall, tdnn.conv.conv.bias)
+    scores = pooling.conv.conv(pooling.tanh(tdnn.norm.norm(tdnn.activation(scores))))
+    weights = torch.softmax(scores.float().masked_fill(~inside, float("-inf")), dim=2)
+    return _statistics(x, weights, pooling.eps)
+
+
+def _statistics(x: Tensor, weights: Tensor, eps: float) -> Tensor:
+    mean = (weights * x).sum(dim=2, keepdim=True)
+    variance = (weights * (x - mean).square()).sum(dim=2, keepdim=True)
+    return torch.cat([mean, variance.clamp(min=eps).sqrt()], dim=1)
