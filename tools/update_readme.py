@@ -6,8 +6,8 @@
 Each NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``. From
 an experiment come the table of its RESULTS.md and the valid EER of teacher and student by epoch,
 also drawn into docs/NAME_curve.svg. From a folder of ablate.py come the systems with several seeds
-and the claims that are decided; its RESULTS.md, results.csv and plots are copied into the recipe's
-results/CORPUS/NAME.
+(all, where none has), the tables of cost by length and the claims that are decided; its RESULTS.md,
+CSV files and plots are copied into the recipe's results/CORPUS/NAME.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from speechbrain_ext.files import atomic_path  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("recipes/VoxCeleb/distill_mixer/results")
+# What the first headings of the tables of cost by length say.
+LENGTHS = ("Milliseconds an utterance", "GMACs an utterance")
 COLOURS = {"teacher": "#8a6d1d", "student": "#1d6d8a"}
 matplotlib.rcParams.update({"svg.hashsalt": "readme", "svg.fonttype": "none"})
 
@@ -62,7 +64,9 @@ def block(name: str, experiment: Path) -> str:
     settings = YAML().load((experiment / "hyperparams.yaml").read_text(encoding="utf-8"))
     # Paths of a hyperparams.yaml are relative to the recipe's folder.
     recipe = experiment.resolve().parents[3]
-    folders = {"teacher": recipe / settings["teacher_folder"], "student": experiment}
+    folders = {"student": experiment}
+    if "teacher_folder" in settings:  # else its teacher is taken as it is
+        folders = {"teacher": recipe / settings["teacher_folder"], **folders}
     curves = {role: read_log(folder) for role, folder in folders.items()}
     draw(curves, ROOT / "docs" / f"{name}_curve.svg")
     longest = max(len(epochs) for epochs, _ in curves.values())
@@ -88,16 +92,21 @@ def ablation_block(folder: Path) -> str:
     tables = _tables((folder / "RESULTS.md").read_text(encoding="utf-8"))
     head, rule, *rows = next(table for table in tables if table[0][:2] == ["System", "Seeds"])
     several = [row for row in rows if int(row[1]) > 1]
+    by_length = [table for table in tables if table[0][0] in LENGTHS]
     of_claims = [table for table in tables if table[0][0] == "Claim"]
     claims = [row for table in of_claims for row in table[2:]]
     decided = [row for row in claims if "not decided" not in row[-1]]
     page = f"[RESULTS.md]({here}/RESULTS.md)"
+    parts = ["Systems that were trained with several seeds:"] if several else []
+    parts += [_markdown([head, rule, *(several or rows)])]
+    if by_length:
+        parts += ["Cost of one utterance by its length:", *map(_markdown, by_length)]
+    if claims:
+        parts += [f"Of {len(claims)} claims {len(decided)} are decided:"]
+        parts += [_markdown([*of_claims[0][:2], *decided])] if decided else []
     return "\n\n".join(
         [
-            "Systems that were trained with several seeds:",
-            _markdown([head, rule, *several]),
-            f"Of {len(claims)} claims {len(decided)} are decided:",
-            _markdown([*of_claims[0][:2], *decided]),
+            *parts,
             f"{page} has the others, every system, and how it was measured.",
             *(f"![{path.stem}]({here}/{path.name})" for path in sorted(folder.glob("*.png"))),
         ]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 
-def count_macs(module: nn.Module, *inputs: Tensor) -> int:
+def count_macs(module: nn.Module, *inputs: Tensor, attention_products: bool = False) -> int:
     """Multiply-accumulates of one forward pass: matrix products, convolutions and recurrences.
 
     Arguments
@@ -24,6 +24,10 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
         What to count.
     *inputs : Tensor
         Its inputs.
+    attention_products : bool
+        Whether queries times keys and weights times values, in PyTorch's fused attention, count as
+        well. They have no weights, so publications leave them out of a layer's size; they are what
+        grows with the square of the length.
 
     Returns
     -------
@@ -36,6 +40,12 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
     1200
     >>> count_macs(nn.LSTM(10, 5, batch_first=True), torch.randn(2, 3, 10))  # 6 steps, 4 gates
     1800
+    >>> class Attention(nn.Module):
+    ...     def forward(self, x):
+    ...         return nn.functional.scaled_dot_product_attention(x, x, x)
+    >>> x = torch.randn(1, 2, 30, 8)  # 2 heads, 30 frames
+    >>> count_macs(Attention(), x), count_macs(Attention(), x, attention_products=True)
+    (0, 28800)
     """
     recurrent = 0
 
@@ -46,18 +56,28 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.LSTM)]
     hooks = [layer.register_forward_hook(count_lstm) for layer in layers]
-    counter = FlopCounterMode(display=False)
+    # PyTorch knows the count of fused attention on a GPU, not on a CPU.
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flops})
     try:
         with torch.no_grad(), counter:
             module(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return counter.get_total_flops() // 2 + recurrent
+    flops = sum(
+        count
+        for operator, count in counter.get_flop_counts().get("Global", {}).items()
+        if attention_products or "attention" not in str(operator)
+    )
+    return flops // 2 + recurrent
 
 
 def time_side_by_side(
-    functions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    warm_up: int = 2,
 ) -> dict[str, list[float]]:
     """Time functions in turns, so that what slows the machine down slows them all.
 
@@ -66,9 +86,11 @@ def time_side_by_side(
     functions : mapping
         What to time, by name.
     rounds : int
-        Times each is measured, after two times that are not.
+        Times each is measured.
     device : torch.device
         Waited for when it is a GPU.
+    warm_up : int
+        Times each is called before, and not measured.
 
     Returns
     -------
@@ -77,13 +99,13 @@ def time_side_by_side(
     """
     wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(rounds + 2):
+    for turn in range(warm_up + rounds):
         for name, function in functions.items():
             wait()
             start = time.perf_counter()
             function()
             wait()
-            if turn >= 2:
+            if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -121,9 +143,7 @@ def benchmark_encoders(
         ``from_waveform`` has the same three with the front end included; and what was measured.
     """
     where = torch.device(device)
-    samples = round(seconds_of_speech * sample_rate)
-    wavs = 0.1 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(0))
-    wavs = wavs.to(where)
+    wavs = _noise(batch, round(seconds_of_speech * sample_rate), where)
     networks: dict[str, Callable[[], object]] = {}
     wholes: dict[str, Callable[[], object]] = {}
     systems: list[dict[str, Any]] = []
@@ -135,7 +155,7 @@ def benchmark_encoders(
             networks[name] = partial(network, feats)
             wholes[name] = partial(encoder, wavs)
             parameters = sum(parameter.numel() for parameter in network.parameters())
-            macs = count_macs(network, feats[:1].clone())
+            macs = count_macs(network, feats[:1].clone(), attention_products=True)
             systems.append({"name": name, "parameters": parameters, "macs_per_utterance": macs})
         network_seconds = time_side_by_side(networks, rounds, where)
         whole_seconds = time_side_by_side(wholes, rounds, where)
@@ -143,13 +163,105 @@ def benchmark_encoders(
         system.update(_rates(system["name"], network_seconds, batch))
         system["from_waveform"] = _rates(system["name"], whole_seconds, batch)
     return {
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
+        **_place(where),
         "batch": batch,
         "seconds_of_speech": seconds_of_speech,
         "rounds": rounds,
         "systems": systems,
     }
+
+
+def benchmark_lengths(
+    encoders: Mapping[str, SpeakerEncoder],
+    lengths: Sequence[float] = (1, 3, 10, 30, 60),
+    rounds: int = 5,
+    device: str = "cpu",
+    sample_rate: int = 16000,
+) -> dict[str, Any]:
+    """What one utterance costs by its length, in one run, in FP32 eager mode.
+
+    Arguments
+    ---------
+    encoders : mapping
+        Encoders by name.
+    lengths : sequence of float
+        Seconds of speech of the utterance.
+    rounds : int
+        Times each is measured at every length.
+    device : str
+        Where.
+    sample_rate : int
+        Samples per second.
+
+    Returns
+    -------
+    dict
+        ``lengths``, what was measured, and ``systems``, which have a value for every length:
+        ``macs`` of the network with its attention products, ``seconds`` (median) and ``spread``
+        (fastest, slowest) from waveform to embedding, and on a GPU ``peak_bytes``, the most memory
+        that was needed besides the weights and the waveform.
+
+    Raises
+    ------
+    ValueError
+        When there is no length, or one is not above 0.
+
+    Example
+    -------
+    >>> from speechbrain_ext.lobes.features import LogMel
+    >>> from speechbrain_ext.lobes.mixer import MLPMixer
+    >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
+    >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=1))
+    >>> figures = benchmark_lengths({"small": encoder}, [0.5, 1.0], rounds=2)
+    >>> figures["lengths"], sorted(figures["systems"][0])
+    ([0.5, 1.0], ['macs', 'name', 'seconds', 'spread'])
+    """
+    if not lengths or min(lengths) <= 0:
+        raise ValueError(f"lengths are seconds above 0, and {list(lengths)} are not")
+    where = torch.device(device)
+    encoders = {name: encoder.to(where).eval() for name, encoder in encoders.items()}
+    systems: dict[str, dict[str, Any]] = {
+        name: {"name": name, "macs": [], "seconds": [], "spread": []} for name in encoders
+    }
+    with torch.inference_mode():
+        for length in lengths:
+            wavs = _noise(1, round(length * sample_rate), where)
+            for name, encoder in encoders.items():
+                feats = encoder.mean_var_norm(encoder.compute_features(wavs))
+                macs = count_macs(encoder.embedding_model, feats.clone(), attention_products=True)
+                systems[name]["macs"].append(macs)
+            wholes = {name: partial(encoder, wavs) for name, encoder in encoders.items()}
+            for name, own in time_side_by_side(wholes, rounds, where, warm_up=1).items():
+                systems[name]["seconds"].append(statistics.median(own))
+                systems[name]["spread"].append([min(own), max(own)])
+            if where.type == "cuda":
+                for name, whole in wholes.items():
+                    systems[name].setdefault("peak_bytes", []).append(_peak_bytes(whole, where))
+    return {
+        **_place(where),
+        "rounds": rounds,
+        "lengths": list(lengths),
+        "systems": list(systems.values()),
+    }
+
+
+def _place(where: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
+    return {"device": name, "threads": torch.get_num_threads()}
+
+
+def _noise(batch: int, samples: int, where: torch.device) -> Tensor:
+    noise = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0))
+    return (0.1 * noise).to(where)
+
+
+def _peak_bytes(function: Callable[[], object], where: torch.device) -> int:
+    torch.cuda.synchronize(where)
+    before = torch.cuda.memory_allocated(where)
+    torch.cuda.reset_peak_memory_stats(where)
+    function()
+    torch.cuda.synchronize(where)
+    return torch.cuda.max_memory_allocated(where) - before
 
 
 def _rates(name: str, seconds: dict[str, list[float]], batch: int) -> dict[str, Any]:
@@ -163,3 +275,9 @@ def _rates(name: str, seconds: dict[str, list[float]], batch: int) -> dict[str, 
 
 def _nothing() -> None:
     pass
+
+
+def _attention_flops(
+    query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any
+) -> int:
+    return sdpa_flop_count(query, key, value)

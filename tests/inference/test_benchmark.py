@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_ext.inference.benchmark import count_macs, time_side_by_side
+from speechbrain_ext.inference.benchmark import benchmark_lengths, count_macs, time_side_by_side
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
+from speechbrain_ext.lobes.pass_through import PassThrough
+from speechbrain_ext.lobes.sinc import Waveforms
 
 FRAMES = 201
 
@@ -46,3 +49,59 @@ def test_rounds_are_taken_in_turns() -> None:
     seconds = time_side_by_side(functions, 3, torch.device("cpu"))
     assert calls == ["a", "b"] * 5  # two rounds to warm up
     assert [len(times) for times in seconds.values()] == [3, 3]
+
+
+class Attention(nn.Module):
+    """Self-attention: one product with weights, two without."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.linear, self.masked = nn.Linear(8, 8, bias=False), masked
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.linear(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        mask = torch.ones(1, 1, 1, x.shape[2], dtype=torch.bool) if self.masked else None
+        return nn.functional.scaled_dot_product_attention(x, x, x, mask)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("frames", [30, 60])
+def test_products_of_attention(masked: bool, frames: int) -> None:
+    """With them the count grows with the square of the length; a layer's size is without."""
+    weights, products = frames * 8 * 8, 2 * frames * frames * 8
+    attention, x = Attention(masked).eval(), torch.randn(1, frames, 8)
+    assert count_macs(attention, x) == weights
+    assert count_macs(attention, x, attention_products=True) == weights + products
+
+
+class Reader(nn.Module):
+    """A network on waveforms, 100 samples a frame."""
+
+    def __init__(self, mixing: nn.Module) -> None:
+        super().__init__()
+        self.mixing = mixing
+
+    def forward(self, wavs: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        frames = wavs.unflatten(1, (-1, 100))[..., :8]
+        return self.mixing(frames).flatten(2).mean(1, keepdim=True)
+
+
+def test_lengths() -> None:
+    """Every system at every length; a Transformer's operations bend, those of a layer do not."""
+    encoders = {
+        name: SpeakerEncoder(Waveforms(), PassThrough(), Reader(mixing))
+        for name, mixing in (("attention", Attention(False)), ("linear", nn.Linear(8, 8)))
+    }
+    figures = benchmark_lengths(encoders, [1, 10], rounds=3)
+    assert figures["device"] == "cpu" and figures["threads"] == torch.get_num_threads()
+    assert (figures["lengths"], figures["rounds"]) == ([1, 10], 3)
+    attention, linear = figures["systems"]
+    assert (attention["name"], linear["name"]) == ("attention", "linear")
+    assert linear["macs"] == [160 * 64, 1600 * 64]
+    assert attention["macs"] == [160 * 64 + 2 * 160**2 * 8, 1600 * 64 + 2 * 1600**2 * 8]
+    for system in figures["systems"]:
+        for seconds, (fastest, slowest) in zip(system["seconds"], system["spread"], strict=True):
+            assert 0 < fastest <= seconds <= slowest
+    for lengths in ([], [1.0, 0.0]):
+        with pytest.raises(ValueError, match="above 0"):
+            benchmark_lengths(encoders, lengths)

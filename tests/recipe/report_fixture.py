@@ -34,12 +34,27 @@ embedding_model: !new:speechbrain_ext.lobes.mixer.Mixer
   channels: 192
 valid_augment: *id001
 """
+SSL = """alpha: 0.0
+distillation:
+terms: {{hidden: !new:speechbrain_ext.distill.hidden.HiddenMSE {{}}}}
+term_weights: {{hidden: 0.5}}
+lr_decay: 0.95
+patience: 5
+teacher_source: {source}
+teacher_layers: [8, 12]
+"""
 
 
 def make_experiment(
-    root: Path, lists: tuple[str, ...] = ("test",), synthetic: bool = True
+    root: Path,
+    lists: tuple[str, ...] = ("test",),
+    synthetic: bool = True,
+    source: str | None = None,
 ) -> dict[str, Path]:
-    """Write teacher, student and manifest; give the paths ``exp``, ``teacher``, ``manifests``."""
+    """Write teacher, student and manifest; give the paths ``exp``, ``teacher``, ``manifests``.
+
+    With a ``source``, the teacher is a self-supervised model of that name, and no experiment.
+    """
     rng = np.random.default_rng(7)
     paths = {
         "exp": root / "exp" / "mini" / "v2" / "seed_1",
@@ -49,7 +64,11 @@ def make_experiment(
     titles = {name: "test" if name == "test" else f"List {name}" for name in lists}
     _manifest(paths["manifests"], titles, synthetic)
     speakers = rng.normal(size=(40, 64))
-    for role, system, noise in (("teacher", "lstm_autoencoder", 0.85), ("exp", "v2", 1.0)):
+    systems = [("teacher", "lstm_autoencoder", 0.85), ("exp", "v2", 1.0)]
+    if source is not None:
+        systems = systems[1:]
+        del paths["teacher"]
+    for role, system, noise in systems:
         folder = paths[role]
         student = role == "exp"
         folder.mkdir(parents=True)
@@ -58,6 +77,8 @@ def make_experiment(
             if student
             else ""
         )
+        if source is not None:
+            more = SSL.format(source=source)
         text = HYPERPARAMS.format(system=system, epochs=EPOCHS, more=more)
         (folder / "hyperparams.yaml").write_text(text, encoding="utf-8")
         _log(folder / "train_log.jsonl", rng, student)
@@ -76,10 +97,10 @@ def make_experiment(
                 2.9 if student else 3.1,
                 {**common, "system": system},
             )
-            if student:
+            if student and source is None:
                 fused = {**common, "system": "v2+lstm_autoencoder"}
                 _result(folder / "results" / f"{name}_fusion.json", rng, 3.3, fused)
-    _speed(paths["exp"] / "results" / "speed.json")
+    _speed(paths["exp"] / "results" / "speed.json", source or "teacher")
     return paths
 
 
@@ -103,7 +124,9 @@ def _command() -> ModuleType:
 
 def write_report(paths: dict[str, Path], *, columns: int = 80) -> Done:
     """Run the command on an experiment, in a terminal ``columns`` wide."""
-    options = ["--teacher", str(paths["teacher"]), "--manifests", str(paths["manifests"])]
+    options = ["--manifests", str(paths["manifests"])]
+    if "teacher" in paths:
+        options += ["--teacher", str(paths["teacher"])]
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.dict(os.environ, {"COLUMNS": str(columns)}),
@@ -231,9 +254,9 @@ def _result(path: Path, rng: np.random.Generator, distance: float, common: dict[
     write_json(path, content)
 
 
-def _speed(path: Path) -> None:
+def _speed(path: Path, teacher: str) -> None:
     systems = [
-        ("teacher", 3_873_745, 1.071e9, 101.9, 1.0),
+        (teacher, 3_873_745, 1.071e9, 101.9, 1.0),
         ("student", 2_664_576, 4.87e8, 148.3, 1.455),
     ]
     content = {

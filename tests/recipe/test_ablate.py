@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.recipe.tiny import RECIPE, environment, make_corpus
+from tools import update_readme
 
 ABLATION = """
 title: Two tiny systems
 reference: small
 baseline: teacher
+lengths: [0.5, 2]
 common:
     {number_of_epochs: 1, crop_seconds: 0.5, lin_neurons: 16, batch_size: 8, device: cpu,
     num_workers: 0}
@@ -67,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_trains_reports_and_keeps(folder: Path) -> None:
+def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that can be is made, what cannot be is named; called again, nothing is made anew."""
     result = ablate(folder)
     assert result.returncode == 1, result.stderr
@@ -100,6 +102,24 @@ def test_trains_reports_and_keeps(folder: Path) -> None:
     log = json.loads((out / "small" / "seed_1" / "train_log.jsonl").read_text())
     assert float(small["share"]) == pytest.approx(log["train"]["share"], rel=1e-5)
     assert float(small["parameters"]) > 0 and float(small["utterances_per_second"]) > 0
+
+    header = "0.5 s | 2 s | 2 s ÷ 0.5 s (in proportion: 4) |"
+    tables = [block.splitlines() for block in page.split("\n\n") if header in block]
+    first = ["| Milliseconds an utterance", "| GMACs an utterance"]
+    assert [table[0] for table in tables] == [f"{name} | {header}" for name in first]
+    assert all([row.split(" | ")[0] for row in t[2:]] == ["| teacher", "| small"] for t in tables)
+    assert (out / "cost_by_length.png").is_file() and "(cost_by_length.png)" in page
+    costs = list(csv.DictReader((out / "cost_by_length.csv").open()))
+    short, long = (row for row in costs if row["system"] == "small")
+    assert (short["seconds_of_speech"], long["seconds_of_speech"]) == ("0.5", "2")
+    assert 3.5 < float(long["macs"]) / float(short["macs"]) < 4.5
+
+    monkeypatch.setattr(update_readme, "ROOT", folder)
+    block = update_readme.ablation_block(out)
+    assert all("\n".join(table) in block for table in tables)
+    assert "Of 3 claims 1 are decided:" in block and "It is fast." in block
+    copied = folder / update_readme.RESULTS / "corpus" / "tiny"
+    assert (copied / "cost_by_length.csv").is_file() and f"({copied}" not in block
 
     speeds = (out / "speed.json").stat().st_mtime_ns
     logs = [path.stat().st_size for path in sorted((out / "log").glob("[ts]*.log"))]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.ablation.claims import read_claims
-from local.ablation.commands import Place, training_arguments
+from local.ablation.commands import Place, resolved_settings, training_arguments
 from local.ablation.plan import read_ablation
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE
@@ -71,6 +71,8 @@ def test_settings_reach_the_command_line(tmp_path: Path) -> None:
         (("tuned: {yaml: v2.yaml, ", "tuned: {"), "tuned has no 'yaml'"),
         (("systems:", "system:"), "has no 'systems'"),
         (("common:", "first: [x]\ncommon:"), "first: there is no system x"),
+        (("common:", "lengths: [10, 1]\ncommon:"), r"lengths \[10, 1\]: give rising seconds"),
+        (("common:", "lengths: 10\ncommon:"), "lengths 10: give rising seconds"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -96,10 +98,13 @@ def test_mistakes_in_claims_are_named(tmp_path: Path, claim: str, message: str) 
         read_claims(ablation)
 
 
-def test_the_documents_file_is_whole() -> None:
-    """Its claims are about its systems; every YAML it names is there."""
-    ablation = read_ablation(RECIPE / "hparams" / "ablations" / "documents.yaml")
-    claims = read_claims(ablation)
-    assert len(claims) == len({claim.id for claim in claims}) > 30
-    for system in ablation.systems.values():
-        assert (RECIPE / "hparams" / system.yaml).is_file(), system.yaml
+@pytest.mark.parametrize(("name", "claims"), [("documents", 30), ("sv_mixer_tables", 9)])
+def test_the_files_are_whole(name: str, claims: int) -> None:
+    """Their claims are about their systems; the settings of every run can be made."""
+    ablation = read_ablation(RECIPE / "hparams" / "ablations" / f"{name}.yaml")
+    ids = [claim.id for claim in read_claims(ablation)]
+    assert len(ids) == len(set(ids)) > claims
+    place = Place(ablation, Path("data/some"))
+    for run in ablation.runs(1):
+        _, tree = resolved_settings(training_arguments(place, run))
+        assert tree["system"] == run.system.name

@@ -96,6 +96,18 @@ def test_every_step_once_and_in_order(place: Place) -> None:
     assert calls() == []
 
 
+def test_a_student_of_a_model_that_is_no_experiment(place: Place) -> None:
+    """Its YAML, in a subfolder, names its teacher: nothing is trained for it."""
+    text = "systems:\n    sv: {yaml: ssl/sv_mixer_wavlm_large.yaml, overrides: {num_blocks: 2}}\n"
+    other = Place(ablation(text), place.corpus_dir, place.scripts)
+    (run,) = other.ablation.runs(1)
+    arguments = training_arguments(other, run)
+    assert arguments[0].endswith("hparams/ssl/sv_mixer_wavlm_large.yaml")
+    assert "--teacher_folder" not in arguments and "--teacher_source" not in arguments
+    assert Runner(other, [run], 1).run() == 0
+    assert calls() == ["train_distill sv 1", "extract sv seed_1", "score sv seed_1"]
+
+
 def test_what_is_gone_or_new_is_made(place: Place) -> None:
     """Other trials: scored again. Weights removed: trained again. A further seed: it alone."""
     Runner(place, place.ablation.runs(1), 1).run()

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import benchmark
 import pytest
+from ruamel.yaml import YAML
 
 from tests.recipe.experiments import make_experiment
 
+Argument = str | int | float | Path
 
-def run_benchmark(*arguments: str | int | float | Path) -> None:
+
+def run_benchmark(*arguments: Argument) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["benchmark.py", *map(str, arguments)])
         with benchmark.friendly_exit():
@@ -41,7 +44,7 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     student = make_experiment(tmp_path / "v2")
-    faults: list[tuple[list[str | int | float | Path], str]] = [
+    faults: list[tuple[list[Argument], str]] = [
         ([tmp_path / "nowhere"], "does not exist"),
         ([student, "--rounds", 0], "--rounds 0"),
         ([student, "--seconds_of_speech", 0.01], "too short"),
@@ -50,3 +53,63 @@ def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
         with pytest.raises(SystemExit) as stop:
             run_benchmark(*arguments, "--out", tmp_path / "speed.json")
         assert stop.value.code == 1 and words in capsys.readouterr().err
+
+
+def ssl_experiment(folder: Path, teacher: str) -> Path:
+    """A student whose YAML names its teacher by its source, as those of hparams/ssl do."""
+    student = make_experiment(folder)
+    yaml, path = YAML(), student / "hyperparams.yaml"
+    tree = yaml.load(path.read_text())
+    tree["teacher_source"] = "/models/tiny"
+    tree["teacher"] = yaml.load(teacher)["teacher"]
+    with open(path, "w") as file:
+        yaml.dump(tree, file)
+    return student
+
+
+TEACHER = """teacher: !new:speechbrain_ext.distill.teacher.FrozenTeacher
+    encoder: !new:speechbrain_ext.lobes.encoders.SpeakerEncoder
+        compute_features: !new:speechbrain_ext.lobes.features.LogMel
+        mean_var_norm: !new:speechbrain_ext.nnet.normalization.UtteranceNorm
+        embedding_model: !new:speechbrain_ext.lobes.mixer.MLPMixer
+            channels: 16
+            num_blocks: 3
+"""
+
+
+def test_a_teacher_that_is_no_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes first, by its name; where it cannot be loaded, the student is measured alone."""
+    out = tmp_path / "speed.json"
+    options: list[Argument] = ["--out", out, "--rounds", 1, "--batch", 2, "--device", "cpu"]
+    options += ["--with_teacher"]
+    student = ssl_experiment(tmp_path / "v2", TEACHER)
+    run_benchmark(student, *options)
+    assert [system["name"] for system in json.loads(out.read_text())["systems"]] == ["tiny", "v2"]
+    broken = TEACHER.replace("num_blocks: 3", "num_blocks: 0.5")
+    run_benchmark(ssl_experiment(tmp_path / "other", broken), *options)
+    assert [system["name"] for system in json.loads(out.read_text())["systems"]] == ["v2"]
+    said = capsys.readouterr().out
+    assert "Measured without the teacher: the teacher tiny cannot be loaded here (" in said
+    run_benchmark(make_experiment(tmp_path / "mel"), *options)
+    assert "has no teacher_source" in capsys.readouterr().out
+
+
+def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Time and operations by length, in the file, in the terminal and in a plot."""
+    student = make_experiment(tmp_path / "v2")
+    out = tmp_path / "results" / "speed.json"
+    options: list[Argument] = ["--out", out, "--rounds", 1, "--batch", 1, "--device", "cpu"]
+    run_benchmark(student, *options, "--lengths", 2, 0.5)
+    figures = json.loads(out.read_text())["by_length"]
+    assert figures["lengths"] == [0.5, 2.0]
+    (system,) = figures["systems"]
+    assert system["name"] == "v2" and len(system["seconds"]) == len(system["spread"]) == 2
+    assert system["macs"][1] / system["macs"][0] == pytest.approx(201 / 51, rel=0.03)
+    said = capsys.readouterr().out
+    assert "GMACs an utterance" in said and "in proportion: 4" in " ".join(said.split())
+    assert (tmp_path / "results" / "time_by_length.png").is_file()
+    with pytest.raises(SystemExit):
+        run_benchmark(student, *options, "--lengths", 0.01)
+    assert "--lengths 0.01 is too short" in capsys.readouterr().err

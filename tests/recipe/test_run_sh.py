@@ -24,9 +24,17 @@ FLOW = [
     "benchmark.py",
     "report.py",
 ]
+SSL_YAMLS = {
+    "shared/ssl.yaml": "!include:base.yaml\n# Words.\nteacher_source: 'some/wavlm' # its name\n",
+    "ssl/sv_mixer.yaml": "!include:../shared/ssl.yaml\nsystem: sv_mixer\n",
+    "ssl/smaller.yaml": "!include:sv_mixer.yaml\nsystem: smaller\nteacher_source: other/hubert\n",
+    "ssl/no_kd.yaml": "!include:sv_mixer.yaml\nsystem: no_kd\nteacher: null # labels alone\n",
+    # Taught by an experiment, whatever else it includes.
+    "ssl/of_experiment.yaml": "!include:sv_mixer.yaml\nsystem: of_exp\nteacher_folder: exp/x\n",
+}
 # Notes how it was called, and leaves what the next stage looks for.
 STUB_PYTHON = """#!/usr/bin/env bash
-echo "$*" >> "$CALLS"
+echo "${HF_HUB_OFFLINE:+offline }$*" >> "$CALLS"
 case "$*" in *"${FAIL:-nothing}"*) echo "what went wrong" >&2; exit 3 ;; esac
 all=("$@")
 value() {
@@ -58,6 +66,10 @@ class Recipe:
         shutil.copytree(ROOT / RECIPE / "utils", self.folder / "utils")
         for system in ("teacher", "v2"):
             (self.folder / f"hparams/{system}.yaml").write_text(f"system: {system} # name\n")
+        for name, text in SSL_YAMLS.items():
+            path = self.folder / "hparams" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
         self._script(root / "python", STUB_PYTHON)
         self._script(root / "tools/setup_env.sh", f"#!/usr/bin/env bash\necho '{root}/python'\n")
 
@@ -125,6 +137,10 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--corpus", "minni"], "'minni'"),
         (["--data", "nowhere"], "nowhere"),
         (["--student", "hparams/v3.yaml"], "hparams/v3.yaml"),
+        (["--teacher_source", "some/wavlm"], "hparams/v2.yaml"),
+        (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_exp", "a"], "--teacher_exp"),
+        (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_source", "./no"], "./no"),
+        (["--offline", "maybe"], "'maybe'"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(recipe: Recipe, options: list[str], named: str) -> None:
@@ -231,3 +247,65 @@ def test_a_teacher_that_is_there(recipe: Recipe) -> None:
     calls = recipe.calls()
     assert script_names(calls) == [*FLOW[:2], "train_distill.py"]
     assert f"--teacher_folder {recipe.root}/mine" in calls[2]
+
+
+def test_a_student_of_a_model_that_is_taken_as_it_is(recipe: Recipe) -> None:
+    """No stage looks for an experiment of the teacher; it is measured beside the student."""
+    done = recipe.run("--student", "hparams/ssl/sv_mixer.yaml")
+    assert done.returncode == 0, done.stderr + done.stdout
+    said = "Stage 2 trains nothing: the teacher is some/wavlm, which is taken as it is."
+    assert said in done.stdout.splitlines()
+    calls = recipe.calls()
+    scripts = ["train_distill.py", "extract.py", "score.py", "export.py", "benchmark.py"]
+    assert script_names(calls) == [*FLOW[:2], *scripts, "report.py"]
+    train, extract, score, _, benchmark, report = calls[2:]
+    exp = "exp/mini/sv_mixer/seed_1"
+    assert f"--output_folder {exp} --number_of_epochs" in train
+    assert "--teacher" not in train and "--lr_decay" not in train and "--offline" not in train
+    assert f"extract.py {exp} --manifests" in extract and "--fuse" not in score
+    assert benchmark.endswith(f"--out {exp}/results/speed.json --with_teacher {exp}")
+    assert report.endswith(f"report.py {exp} --manifests data/mini/manifests")
+
+
+def test_the_source_of_the_teacher(recipe: Recipe) -> None:
+    """An included YAML's, one's own, a folder of the caller's, the student's arguments."""
+    (recipe.root / "my models/wavlm").mkdir(parents=True)
+    folder = f"{recipe.root}/my models/wavlm"
+    ssl = ["--student", "hparams/ssl/smaller.yaml", "--stop_stage", "3"]
+    for options, name, given in (
+        ([], "other/hubert", ""),
+        (["--teacher_source", "my models/wavlm"], folder, f"--teacher_source {folder} "),
+        (["--teacher_source", "hub/name"], "hub/name", "--teacher_source hub/name "),
+        (["--student_args", "--teacher_source a/b --lr 1"], "a/b", "--teacher_source a/b --lr 1"),
+    ):
+        done = recipe.run(*ssl, *options)
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert f"the teacher is {name}, which" in done.stdout
+        train = recipe.calls()[-1]
+        assert "exp/mini/smaller/seed_1" in train and given in train
+        assert ("--teacher_source" in train) == bool(given)
+
+
+def test_a_student_without_a_teacher(recipe: Recipe) -> None:
+    """Its YAML has a source, which its first weights come from, and no teacher."""
+    options = ["--student", "hparams/ssl/no_kd.yaml", "--stage", "2", "--stop_stage", "2"]
+    done = recipe.run(*options)
+    assert "Stage 2 trains nothing: hparams/ssl/no_kd.yaml has no teacher." in done.stdout
+    assert done.returncode == 0 and recipe.calls() == []
+
+
+def test_offline(recipe: Recipe) -> None:
+    """No script may ask a hub; a student's training has a key that says so as well."""
+    assert recipe.run("--student", "hparams/ssl/sv_mixer.yaml", "--offline").returncode == 0
+    calls = recipe.calls()
+    assert all(call.startswith("offline ") for call in calls)
+    assert calls[2].endswith("--offline True")
+    assert recipe.run("--offline", "--stop_stage", "3").returncode == 0
+    assert not any("--offline" in call for call in recipe.calls())
+
+
+def test_a_student_of_an_experiment_that_includes_such_a_student(recipe: Recipe) -> None:
+    """With a teacher_folder, a teacher is trained."""
+    done = recipe.run("--student", "hparams/ssl/of_experiment.yaml", "--stop_stage", "3")
+    assert done.returncode == 0, done.stderr
+    assert script_names(recipe.calls()) == FLOW[:4]

@@ -3,6 +3,10 @@
 
     python benchmark.py --out exp/mini/v2/seed_1/results/speed.json \\
         exp/mini/teacher/seed_1 exp/mini/v2/seed_1
+
+``--with_teacher`` puts the teacher of the first experiment before it: a self-supervised model that
+has no experiment folder. ``--lengths 1 3 10 30 60`` measures besides what one utterance of so many
+seconds costs, and draws it.
 """
 
 from __future__ import annotations
@@ -17,10 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from local.hparams import read_setting
+from local.lengths import length_figure, length_tables
+from local.teachers import load_teacher
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.inference.benchmark import benchmark_encoders
+from speechbrain_ext.inference.benchmark import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.inference.experiments import load_encoder
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.verification.plots import save_figure
 
 
 def main() -> None:
@@ -30,6 +38,12 @@ def main() -> None:
         "experiments", nargs="+", type=Path, help="folders; the first is compared with"
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument(
+        "--with_teacher", action="store_true", help="first of all the teacher of the first folder"
+    )
+    parser.add_argument(
+        "--lengths", nargs="+", type=float, metavar="SECONDS", help="one utterance of each as well"
+    )
     parser.add_argument("--batch", type=int, default=8, help="utterances in a batch")
     parser.add_argument("--seconds_of_speech", type=float, default=2.0, help="of an utterance")
     parser.add_argument("--rounds", type=int, default=20, help="times each system is measured")
@@ -44,18 +58,37 @@ def main() -> None:
     if args.seconds_of_speech < 0.1:
         seconds = args.seconds_of_speech
         raise UserError(f"--seconds_of_speech {seconds} is too short: give 0.1 or more")
+    for seconds in args.lengths or ():
+        if seconds < 0.1:
+            raise UserError(f"--lengths {seconds:g} is too short: give 0.1 or more")
 
     if args.threads:
         torch.set_num_threads(args.threads)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    encoders = {}
+    encoders: dict[str, SpeakerEncoder] = {}
+    if args.with_teacher:
+        try:
+            name, encoder = load_teacher(args.experiments[0])
+            encoders[name] = encoder
+        except UserError as error:
+            print(f"Measured without the teacher: {error}")
     for folder in args.experiments:
         name = str(read_setting(folder, "system"))
         encoders[name if name not in encoders else str(folder)] = load_encoder(folder)
     figures = benchmark_encoders(encoders, args.batch, args.seconds_of_speech, args.rounds, device)
+    console = Console()
+    console.print(speed_table(figures))
+    if args.lengths:
+        lengths = sorted(set(args.lengths))
+        figures["by_length"] = benchmark_lengths(encoders, lengths, device=device)
+        save_figure(length_figure(figures["by_length"]), args.out.with_name("time_by_length"))
+        for headings, lines in length_tables(figures["by_length"]):
+            table = Table(*headings)
+            for line in lines:
+                table.add_row(*line)
+            console.print(table)
     with atomic_path(args.out) as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    Console().print(speed_table(figures))
 
 
 def speed_table(figures: dict[str, Any]) -> Table:

@@ -3,7 +3,8 @@
     python report.py EXP --teacher TEACHER_EXP --manifests data/mini/manifests
 
 reads what the stages before wrote, and writes ``EXP/RESULTS.md``, ``EXP/results.json`` (the same
-numbers) and ``EXP/report.html`` (one file, no network).
+numbers) and ``EXP/report.html`` (one file, no network). ``--teacher`` is left out where the teacher
+is a self-supervised model, and no experiment.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Write the report of an experiment.")
     parser.add_argument("exp", type=Path, help="the student's experiment folder")
     parser.add_argument(
-        "--teacher", type=Path, required=True, help="the teacher's experiment folder"
+        "--teacher", type=Path, help="the teacher's experiment folder, where it has one"
     )
     parser.add_argument(
         "--manifests", type=Path, required=True, help="the folder with the corpus's manifest.json"

@@ -5,6 +5,7 @@
 #   ./run.sh                                                     the embedded corpus of synthetic speech
 #   ./run.sh --corpus voxceleb --voxceleb1 DIR --voxceleb2 DIR   VoxCeleb
 #   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/<session>/<utterance>.{wav,flac,ogg,mp3,m4a}
+#   ./run.sh --student hparams/ssl/sv_mixer_wavlm_large.yaml     a student of WavLM, which is taken as it is
 #
 # A stage that is done can be run again, and training goes on from its last checkpoint. Corpora are put into data/,
 # experiments into exp/<corpus>/<system>/seed_<seed>/, both beside this script, and logs into exp/<corpus>/log/.
@@ -26,6 +27,8 @@ teacher=hparams/teacher.yaml  # the teacher's YAML
 student=hparams/v2.yaml  # the student's YAML
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
 student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
+teacher_source=""  # name on the hub or folder of the model that a student of hparams/ssl learns from, in place of its YAML's
+offline=false  # never ask a model hub: what is not on this machine is an error
 teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
 student_exp=""  # folder of the student's experiment, in place of exp/<corpus>/<system>/seed_<seed>
 seed=1  # of both trainings
@@ -40,6 +43,7 @@ corpus_seed=0  # of the embedded corpus: another one gives other speakers
 mini_args="--number_of_epochs 5 --crop_seconds 1.5 --lr 0.001 --lr_decay 0.7"  # overrides for both trainings on the embedded corpus: minutes on 2 CPU cores
 mini_teacher_args="--batch_size 16 --grad_accumulation_factor 1"  # and for its teacher
 mini_student_args="--batch_size 32"  # and for its student
+mini_ssl_args="--number_of_epochs 5 --crop_seconds 1.5 --batch_size 16"  # overrides for a student of hparams/ssl, in place of these three
 # End of options.
 
 caller=$PWD
@@ -95,16 +99,55 @@ fi
 corpus_dir=data/$name
 manifests=$corpus_dir/manifests
 
+# KEY FILE: the value of a key at the root of a YAML file or of the file that it includes; fails where there is none.
+setting() {
+    local file=$2 line parent
+    while [ -f "$file" ]; do
+        if line=$(grep -m 1 "^$1:" "$file"); then
+            sed -E "s/^$1:[ ]*//; s/[ ]+#.*//; s/^[\"'](.*)[\"']\$/\1/" <<< "$line"
+            return
+        fi
+        parent=$(sed -n 's/^!include:\([^ #]*\).*/\1/p' "$file")
+        case $parent in
+            "") return 1 ;;
+            /*) file=$parent ;;
+            *) file=$(dirname "$file")/$parent ;;
+        esac
+    done
+    return 1
+}
+
 system_of() { sed -n 's/^system: *\([^ #]*\).*/\1/p' "$1"; }
 for option in teacher student; do
     [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
     [ -n "$(system_of "${!option}")" ] || die "--$option ${!option} has no line 'system: NAME' to name its folder by."
 done
+
+# A student of hparams/ssl names its teacher by `teacher_source`: nothing is trained for it.
+ssl=false teacher_name=$teacher
+! setting teacher_source "$student" > /dev/null || setting teacher_folder "$student" > /dev/null || ssl=true
+if $ssl; then
+    for option in teacher teacher_args teacher_exp; do
+        case $given in *" $option "*) die "--$option does nothing: the teacher of $student is its teacher_source." ;; esac
+    done
+    [ -z "$teacher_source" ] || [ ! -d "$caller/$teacher_source" ] || teacher_source=$caller/$teacher_source
+    case $teacher_source in
+        /* | .*) [ -d "$teacher_source" ] || die "--teacher_source $teacher_source: there is no such folder." ;;
+    esac
+    teacher_name=${teacher_source:-$(setting teacher_source "$student")}
+    case " $student_args" in # which win
+        *" --teacher_source "*) read -r teacher_name _ <<< "${student_args##*--teacher_source }" ;;
+    esac
+elif [ -n "$teacher_source" ]; then
+    die "--teacher_source does nothing: $student has no key teacher_source, its teacher is $teacher."
+fi
 own_teacher=exp/$name/$(system_of "$teacher")/seed_$seed
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
 [ -n "$student_exp" ] || student_exp=exp/$name/$(system_of "$student")/seed_$seed
 
-if [ "$kind" = mini ]; then
+if [ "$kind" = mini ] && $ssl; then
+    student_args="$mini_ssl_args $student_args"
+elif [ "$kind" = mini ]; then
     teacher_args="$mini_args $mini_teacher_args $teacher_args"
     student_args="$mini_args $mini_student_args $student_args"
 fi
@@ -114,8 +157,16 @@ if [ "$precision" != fp32 ]; then
 fi
 read -r -a teacher_args <<< "$teacher_args"
 read -r -a student_args <<< "$student_args"
+if $ssl; then
+    [ -z "$teacher_source" ] || student_args=(--teacher_source "$teacher_source" ${student_args[@]+"${student_args[@]}"})
+    ! $offline || student_args+=(--offline True)
+fi
+! $offline || export HF_HUB_OFFLINE=1
 
-python=$(../../../tools/setup_env.sh mini)
+extras=mini
+! setting teacher_source "$student" > /dev/null || extras=mini,ssl
+! setting teacher_source "$teacher" > /dev/null || extras=mini,ssl
+python=$(../../../tools/setup_env.sh "$extras")
 launch=("$python")
 [ "$ngpu" -eq 0 ] || launch=("$python" -m torch.distributed.run --standalone --nproc_per_node "$ngpu")
 PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
@@ -158,6 +209,14 @@ stage_1() {
 }
 
 stage_2() {
+    if $ssl; then
+        if [ "$(setting teacher "$student")" = null ]; then
+            echo "Stage 2 trains nothing: $student has no teacher."
+        else
+            echo "Stage 2 trains nothing: the teacher is $teacher_name, which is taken as it is."
+        fi
+        return
+    fi
     if [ "$teacher_exp" != "$own_teacher" ]; then
         echo "The teacher of $teacher_exp is used."
         return
@@ -168,20 +227,31 @@ stage_2() {
 }
 
 stage_3() {
+    local options=(--corpus_dir "$corpus_dir" --seed "$seed")
     needs "$manifests/manifest.json" 1
-    needs "$teacher_exp/save/embedding_model.safetensors" 2
-    "${launch[@]}" train_distill.py "$student" --corpus_dir "$corpus_dir" --seed "$seed" \
-        --teacher_folder "$teacher_exp" --output_folder "$student_exp" ${student_args[@]+"${student_args[@]}"}
+    if ! $ssl; then
+        needs "$teacher_exp/save/embedding_model.safetensors" 2
+        options+=(--teacher_folder "$teacher_exp")
+    fi
+    "${launch[@]}" train_distill.py "$student" "${options[@]}" \
+        --output_folder "$student_exp" ${student_args[@]+"${student_args[@]}"}
 }
 
 stage_4() {
-    needs "$teacher_exp/save/embedding_model.safetensors" 2
+    local sets=(valid) systems=("$student_exp") system
+    if ! $ssl; then
+        needs "$teacher_exp/save/embedding_model.safetensors" 2
+        systems=("$teacher_exp" "$student_exp")
+    fi
     needs "$student_exp/save/embedding_model.safetensors" 3
-    local sets=(valid) system
     [ ! -e "$manifests/test.csv" ] || sets+=(test)
-    for system in "$teacher_exp" "$student_exp"; do
+    for system in "${systems[@]}"; do
         "${launch[@]}" extract.py "$system" --manifests "$manifests" --sets "${sets[@]}"
     done
+    if $ssl; then # its teacher has no embeddings of speakers
+        "$python" score.py "$student_exp" --manifests "$manifests"
+        return
+    fi
     "$python" score.py "$teacher_exp" --manifests "$manifests"
     "$python" score.py "$student_exp" --manifests "$manifests" --fuse "$teacher_exp"
 }
@@ -189,12 +259,18 @@ stage_4() {
 stage_5() {
     needs "$student_exp/save/embedding_model.safetensors" 3
     "$python" export.py "$student_exp"
-    "$python" benchmark.py --out "$student_exp/results/speed.json" "$teacher_exp" "$student_exp"
+    if $ssl; then
+        "$python" benchmark.py --out "$student_exp/results/speed.json" --with_teacher "$student_exp"
+    else
+        "$python" benchmark.py --out "$student_exp/results/speed.json" "$teacher_exp" "$student_exp"
+    fi
 }
 
 stage_6() {
     needs "$student_exp/results" 4
-    "$python" report.py "$student_exp" --teacher "$teacher_exp" --manifests "$manifests"
+    local options=(--manifests "$manifests")
+    $ssl || options+=(--teacher "$teacher_exp")
+    "$python" report.py "$student_exp" "${options[@]}"
 }
 
 run_stage() { # NUMBER WHAT
@@ -212,8 +288,9 @@ run_stage() { # NUMBER WHAT
 
 run_stage 0 "the corpus $name"
 run_stage 1 "manifests and trial lists of $name"
-run_stage 2 "the teacher, $teacher"
+run_stage 2 "the teacher, $teacher_name"
 run_stage 3 "the student, $student"
-run_stage 4 "embeddings and scores of teacher, student and their fusion"
+if $ssl; then scored="the student"; else scored="teacher, student and their fusion"; fi
+run_stage 4 "embeddings and scores of $scored"
 run_stage 5 "the student's model folder, and its speed beside the teacher's"
 run_stage 6 "the report"

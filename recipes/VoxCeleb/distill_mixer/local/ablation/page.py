@@ -22,6 +22,9 @@ from local.ablation.tables import (
     difference_table,
     markdown,
 )
+from local.lengths import length_tables
+
+LENGTHS = "cost_by_length"  # names the plot and the CSV
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ def page(
             f"### Against {ablation.reference}",
             difference_table(part.rows, ablation.reference),
         ]
+    sections += _by_length(figures.get("by_length"))
     if claims:
         sections.append("## Claims")
     for part in tests:
@@ -131,6 +135,19 @@ def _speed_note(figures: dict[str, Any]) -> str:
     for name, reason in figures["failed"].items():
         text += f" {name} could not be measured: {reason}."
     return text
+
+
+def _by_length(figures: dict[str, Any] | None) -> list[str]:
+    if not figures:
+        return []
+    note = (
+        f"One utterance at a time, from waveform to embedding, median of {figures['rounds']} rounds"
+        " of all systems in turns. Operations are those of the network, attention's products among"
+        " them. A cost in proportion to the length grows by the factor that the last heading names,"
+        " one with a fixed part by less; in the plot it is a level line."
+    )
+    tables = [markdown(table.headings, table.lines) for table in length_tables(figures)]
+    return ["## Cost by length", note, *tables, _picture(Path(LENGTHS))]
 
 
 def _missing(place: Place, missing: Sequence[Run]) -> str:

@@ -12,7 +12,8 @@ import ruamel.yaml
 
 from speechbrain_ext.errors import UserError
 
-KEYS = {"title", "reference", "baseline", "common", "first", "systems", "claims", "remarks"}
+KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
+KEYS |= {"claims", "remarks"}
 SYSTEM_KEYS = {"yaml", "teacher", "overrides", "seeds"}
 
 
@@ -80,6 +81,7 @@ class Ablation:
     first: list[str] = field(default_factory=list)  # all their seeds come before all else
     claims: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)  # seconds, at which cost is measured
 
     def seeds_of(self, name: str, seeds: int) -> int:
         """How many seeds a system is trained with: as many as those that need it."""
@@ -156,6 +158,7 @@ def read_ablation(path: Path) -> Ablation:
         tree.get("first") or [],
         tree.get("claims") or [],
         tree.get("remarks") or [],
+        _lengths(tree.get("lengths") or [], path),
     )
     ablation._checked([ablation.reference], f"{path}: reference")
     ablation._checked([ablation.baseline], f"{path}: baseline")
@@ -182,6 +185,15 @@ def _system(name: str, entry: Any, path: Path) -> System:
         entry.get("overrides") or {},
         None if seeds == "all" else seeds,
     )
+
+
+def _lengths(lengths: Any, path: Path) -> list[float]:
+    numbers = isinstance(lengths, list) and all(isinstance(n, int | float) for n in lengths)
+    if not numbers or any(n < 0.1 for n in lengths) or lengths != sorted(set(lengths)):
+        raise UserError(
+            f"{path}: lengths {lengths}: give rising seconds of speech, 0.1 or more, as in [1, 10]"
+        )
+    return lengths
 
 
 def _known(entry: Mapping[str, Any], keys: set[str], where: str) -> None:

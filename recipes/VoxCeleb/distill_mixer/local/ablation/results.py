@@ -12,11 +12,12 @@ from local.ablation.claims import Claim, Evidence
 from local.ablation.collect import Trained, Trials, collect, read_list, scores_of, why_missing
 from local.ablation.commands import Place
 from local.ablation.comparison import FUSED, Comparison
-from local.ablation.page import Part, page
+from local.ablation.page import LENGTHS, Part, page
 from local.ablation.pareto import Point, pareto_figure
 from local.ablation.plan import Run
 from local.ablation.speed import measured, speeds
 from local.ablation.tables import Row, rows_of, to_csv
+from local.lengths import length_figure, lengths_csv
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.plots import save_figure
 
@@ -70,11 +71,26 @@ def write_results(
         plots = _plots(place, own, trials, figures, corpus) if trials.set == "test" else []
         evidence = Evidence(comparison, shares, speeds(figures))
         parts.append(Part(trials, own, evidence, plots))
+    by_length = _by_length(figures, list(place.ablation.systems))
+    if by_length:
+        figures = {**figures, "by_length": by_length}
+        save_figure(length_figure(by_length), place.folder / LENGTHS)
+        with atomic_path(place.folder / f"{LENGTHS}.csv") as temporary:
+            temporary.write_text(lengths_csv(by_length), encoding="utf-8")
     text = page(place, corpus, trained, missing, parts, claims, figures, command)
     for file, content in (("results.csv", to_csv(rows)), ("RESULTS.md", text)):
         with atomic_path(place.folder / file) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return place.folder / "RESULTS.md"
+
+
+def _by_length(figures: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    """What utterances cost by length, in the order of the table; empty where it is not known."""
+    by_length = figures.get("by_length")
+    if not by_length:
+        return {}
+    systems = [system for system in by_length["systems"] if system["name"] in order]
+    return {**by_length, "systems": sorted(systems, key=lambda s: order.index(s["name"]))}
 
 
 def _compare(trained: Sequence[Trained], trials: Trials, claims: Sequence[Claim]) -> Comparison:

@@ -15,14 +15,15 @@ from local.ablation.commands import Place
 from local.ablation.machine import describe
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.inference.benchmark import benchmark_encoders
+from speechbrain_ext.inference.benchmark import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.inference.experiments import encoder_yaml, load_encoder
 
 
 def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dict[str, Any]:
     """The figures of :func:`benchmark_encoders` for the first seed of every system, on the CPU.
 
-    They are kept in ``speed.json`` and measured again when the systems or their weights are others.
+    With those of :func:`benchmark_lengths` in ``by_length``, where the ablation names lengths. They
+    are kept in ``speed.json`` and measured again when systems, weights or lengths are others.
     Systems whose encoders are the same part of a YAML differ in their training alone: one of them
     is measured for all.
 
@@ -43,7 +44,9 @@ def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dic
     names = sorted(first, key=lambda name: name != baseline)  # compared with the first
     weights = {name: first[name].record.weights for name in names}
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if known.get("weights") == weights or not may_measure or not first:
+    lengths = place.ablation.lengths
+    same_lengths = not lengths or known.get("by_length", {}).get("lengths") == lengths
+    if (known.get("weights") == weights and same_lengths) or not may_measure or not first:
         return known
     encoders, failed = {}, {}
     same: dict[str, list[str]] = {}
@@ -59,11 +62,10 @@ def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dic
     Console(stderr=True).print(f"Measuring the speed of {len(encoders)} networks side by side")
     figures = benchmark_encoders(encoders) if encoders else {"systems": []}
     sharing = {group[0]: group for group in same.values()}
-    figures["systems"] = [
-        {**system, "name": name}
-        for system in figures["systems"]
-        for name in sharing[system["name"]]
-    ]
+    figures["systems"] = _for_all(figures["systems"], sharing)
+    if lengths and encoders:
+        by_length = benchmark_lengths(encoders, lengths)
+        figures["by_length"] = {**by_length, "systems": _for_all(by_length["systems"], sharing)}
     known = {
         "weights": weights,
         "failed": failed,
@@ -73,6 +75,11 @@ def measured(place: Place, trained: Sequence[Trained], may_measure: bool) -> dic
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return known
+
+
+def _for_all(systems: list[dict[str, Any]], sharing: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The figures of a system for all that share its measurement."""
+    return [{**system, "name": name} for system in systems for name in sharing[system["name"]]]
 
 
 def speeds(figures: dict[str, Any]) -> dict[str, Speed]:

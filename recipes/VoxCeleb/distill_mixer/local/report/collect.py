@@ -21,18 +21,19 @@ STAGES = {
     5: "export and speed",
 }
 FUSION = "_fusion"
+NAMED = ("terms", "term_weights")
 T = TypeVar("T")
 
 
-def collect(exp: Path, teacher: Path, manifests: Path) -> Experiment:
+def collect(exp: Path, teacher: Path | None, manifests: Path) -> Experiment:
     """Read an experiment whole.
 
     Arguments
     ---------
     exp : Path
         The student's experiment folder.
-    teacher : Path
-        The teacher's experiment folder.
+    teacher : Path, optional
+        The teacher's experiment folder; None when its teacher is no experiment.
     manifests : Path
         The folder with ``manifest.json``.
 
@@ -53,14 +54,16 @@ def collect(exp: Path, teacher: Path, manifests: Path) -> Experiment:
         raise UserError(
             f"{manifests / 'manifest.json'} names no trial list; run stage 1 with trials."
         )
-    systems = [_read_system(*s, lists) for s in (("teacher", teacher, 2), ("student", exp, 3))]
-    fusion = {name: _read_score(exp, name + FUSION) for name in lists}
+    own_teacher = _read_system("teacher", teacher, 2, lists) if teacher is not None else None
+    student = _read_system("student", exp, 3, lists)
+    fused = lists if teacher is not None else []
+    fusion = {name: _read_score(exp, name + FUSION) for name in fused}
     speed = exp / "results" / "speed.json"
     experiment = Experiment(
         folder=exp,
         corpus=corpus,
-        teacher=systems[0],
-        student=systems[1],
+        teacher=own_teacher,
+        student=student,
         fusion=fusion,
         benchmark=read_benchmark(speed) if speed.exists() else None,
         set=kind,
@@ -137,7 +140,7 @@ def read_settings(path: Path, stage: int) -> dict[str, str]:
     -------
     dict
         Every key that holds a number, a word, a truth value or a flat list of these, as written; of
-        an object, its class and plain arguments.
+        an object, its class and plain arguments; the loss's terms and their weights by name.
 
     Example
     -------
@@ -152,8 +155,15 @@ def read_settings(path: Path, stage: int) -> dict[str, str]:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not readable YAML; run stage {stage} again.") from error
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    found = {key.value: _setting(value) for key, value in pairs}
+    found = {
+        key.value: _named(value) if key.value in NAMED else _setting(value) for key, value in pairs
+    }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _named(node: yaml.Node) -> str | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return ", ".join(f"{key.value} {_setting(value)}" for key, value in pairs) or None
 
 
 def _setting(node: yaml.Node) -> str | None:

@@ -27,7 +27,10 @@ PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matp
 # What decides a result, and the keys under which recipes keep it.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "network": ("embedding_model",),
-    "distillation loss": ("distillation",),
+    "learns from": ("teacher_source",),
+    "layers of the teacher": ("teacher_layers",),
+    "distillation loss": ("distillation", "terms"),
+    "weights of terms": ("term_weights",),
     "α (weight of distillation)": ("alpha",),
     "reconstruction weight": ("reconstruction_weight",),
     "AAM margin, scale": ("margin", "scale"),
@@ -38,6 +41,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "crops an utterance": ("crops_per_utterance",),
     "learning rate": ("lr",),
     "learning rate, factor an epoch": ("lr_decay",),
+    "epochs without gain until the rate is halved": ("patience",),
+    "epochs without gain until the end": ("stop_after",),
     "weight decay": ("weight_decay",),
     "seed": ("seed",),
 }
@@ -54,7 +59,7 @@ class TrialSection:
 
 @dataclass(frozen=True)
 class ProjectionSection:
-    """Both systems' embeddings, the speakers' names, and how the points were laid out."""
+    """Every system's embeddings, the speakers' names, and how the points were laid out."""
 
     figures: list[FigureBlock]
     speakers: list[str]
@@ -84,17 +89,19 @@ def render(experiment: Experiment, table: ResultsTable) -> str:
         lstrip_blocks=True,
     )
     environment.filters["giga"] = giga
-    teacher, student = experiment.teacher, experiment.student
+    systems, student = experiment.systems, experiment.student
     return environment.get_template("page.html.j2").render(
         experiment=experiment,
         corpus=experiment.corpus,
         table=table,
         scores=experiment.scores(experiment.lists[0]),
-        rows=[*training_rows(teacher, student), *compare_settings(teacher, student)],
-        all_settings=[(s.role, s.settings) for s in (teacher, student)],
+        roles=[s.role for s in systems],
+        rows=[*training_rows(systems), *compare_settings(systems)],
+        all_settings=[(s.role, s.settings) for s in systems],
         versions=versions(),
         command=student.settings.get("command"),
         speed=student.speed(experiment.benchmark),
+        compared=experiment.teacher_speed is not None,
         training=training_figures(experiment),
         low_share=epochs_of_low_share(student),
         wanted_share=WANTED_SHARE,
@@ -106,8 +113,8 @@ def render(experiment: Experiment, table: ResultsTable) -> str:
 
 def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
     """Write the table, the settings and the corpus as Markdown."""
-    teacher, student = experiment.teacher, experiment.student
-    lines = [f"# {student.name} distilled from {teacher.name}", ""]
+    systems = experiment.systems
+    lines = [f"# {experiment.title}", ""]
     lines += [table.title, "", to_markdown(table), ""]
     lines += [f"- {note}" for note in table.notes]
     lines += [
@@ -115,26 +122,33 @@ def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
         f"EER: equal error rate in percent, with its 95 % interval. {_trial_counts(experiment)}",
         "",
     ]
-    lines += ["| Setting | teacher | student |", "| --- | --- | --- |"]
-    for name, values in [*training_rows(teacher, student), *compare_settings(teacher, student)]:
+    lines += [f"| Setting | {' | '.join(s.role for s in systems)} |"]
+    lines += ["| --- |" + " --- |" * len(systems)]
+    for name, values in [*training_rows(systems), *compare_settings(systems)]:
         lines.append(f"| {name} | " + " | ".join(v.replace("|", "\\|") for v in values) + " |")
     lines += ["", f"{experiment.corpus.described}: {corpus_sentence(experiment.corpus)}", ""]
     lines.append("Versions: " + ", ".join(f"{n} {v}" for n, v in versions()) + ".")
     return "\n".join(lines) + "\n"
 
 
-def compare_settings(teacher: System, student: System) -> list[tuple[str, tuple[str, str]]]:
-    """List the settings that matter, each with the teacher's and the student's value or a dash."""
+def compare_settings(systems: list[System]) -> list[tuple[str, list[str]]]:
+    """List the settings that matter, each with every system's value or a dash."""
     rows = []
     for label, keys in SETTINGS.items():
-        found = [
-            ", ".join(s.settings[k] for k in keys if k in s.settings) for s in (teacher, student)
-        ]
+        found = [", ".join(_values(s.settings, keys)) for s in systems]
         if label == "network":
             found = [value.partition("(")[0] for value in found]
         if any(found):
-            rows.append((label, (found[0] or "–", found[1] or "–")))
+            rows.append((label, [value or "–" for value in found]))
     return rows
+
+
+def _values(settings: dict[str, str], keys: tuple[str, ...]) -> list[str]:
+    """What the settings say by these keys; not of keys that are there and count for nothing."""
+    idle = {"lr_decay"} if "patience" in settings else set()
+    if settings.get("distillation") in ("", "null"):
+        idle |= {"alpha", "distillation"}
+    return [settings[key] for key in keys if key in settings and key not in idle]
 
 
 def training_facts(system: System) -> dict[str, str]:
@@ -159,11 +173,11 @@ def training_facts(system: System) -> dict[str, str]:
     return facts
 
 
-def training_rows(teacher: System, student: System) -> list[tuple[str, tuple[str, str]]]:
-    """Put both systems' facts of training side by side."""
-    facts = [training_facts(s) for s in (teacher, student)]
+def training_rows(systems: list[System]) -> list[tuple[str, list[str]]]:
+    """Put the systems' facts of training side by side."""
+    facts = [training_facts(s) for s in systems]
     names = list(dict.fromkeys(n for f in facts for n in f))
-    return [(n, (facts[0].get(n, "–"), facts[1].get(n, "–"))) for n in names]
+    return [(n, [f.get(n, "–") for f in facts]) for n in names]
 
 
 def epochs_of_low_share(student: System) -> tuple[int, int]:
@@ -211,13 +225,13 @@ def versions() -> list[tuple[str, str]]:
 
 
 def training_figures(experiment: Experiment) -> list[FigureBlock]:
-    """Draw how teacher and student were trained."""
-    teacher, student = experiment.teacher, experiment.student
-    both = [teacher, student]
+    """Draw how the systems were trained."""
+    systems, student = experiment.systems, experiment.student
+    valid = "EER on validation trials, %"
     figures = [
-        curve_figure("valid-eer", "EER on validation trials, %", both, "valid", "eer", scale=1.0),
-        *(loss_figure(s) for s in both if s.log),
-        curve_figure("accuracy", "Training accuracy, %", both, "train", "accuracy"),
+        curve_figure("valid-eer", valid, systems, "valid", "eer", scale=1.0),
+        *(loss_figure(s) for s in systems if s.log),
+        curve_figure("accuracy", "Training accuracy, %", systems, "train", "accuracy"),
     ]
     if epochs_of_low_share(student)[1]:
         figures.append(
@@ -226,8 +240,14 @@ def training_figures(experiment: Experiment) -> list[FigureBlock]:
             )
         )
     figures.append(
-        curve_figure("data-wait", "Time spent waiting for data, %", both, "train", "data_wait")
+        curve_figure("data-wait", "Time spent waiting for data, %", systems, "train", "data_wait")
     )
+    if any(e.get("train", {}).get("teacher_time") is not None for e in student.log):
+        figures.append(
+            curve_figure(
+                "teacher-time", "Time spent in the teacher, %", [student], "train", "teacher_time"
+            )
+        )
     return figures
 
 
@@ -243,12 +263,9 @@ def trial_sections(experiment: Experiment) -> list[TrialSection]:
 
 
 def projection_section(experiment: Experiment) -> ProjectionSection:
-    """Lay out the same speakers' embeddings by teacher and student."""
+    """Lay out the same speakers' embeddings by every system."""
     lists = experiment.lists
-    loaded = {
-        s.role: load_vectors(s, experiment.set, lists)
-        for s in (experiment.teacher, experiment.student)
-    }
+    loaded = {s.role: load_vectors(s, experiment.set, lists) for s in experiment.systems}
     speakers = choose_speakers(loaded["student"][0])
     points: dict[str, Projection] = {r: project(*v, speakers) for r, v in loaded.items()}
     figures = [projection_figure(role, p) for role, p in points.items()]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local.teachers import teacher_name
+
 
 @dataclass(frozen=True)
 class Score:
@@ -123,17 +125,47 @@ class Experiment:
 
     folder: Path
     corpus: Corpus
-    teacher: System
+    teacher: System | None  # None when the teacher is no experiment
     student: System
     fusion: dict[str, Score]
     benchmark: Benchmark | None
     set: str
     lists: list[str]
 
+    @property
+    def systems(self) -> list[System]:
+        """The experiments: the teacher's, where it has one, and the student's."""
+        return [self.student] if self.teacher is None else [self.teacher, self.student]
+
+    @property
+    def source(self) -> str | None:
+        """The name of a teacher that is no experiment: a self-supervised model."""
+        settings = self.student.settings
+        if self.teacher is not None or settings.get("teacher") in ("", "null"):
+            return None
+        return teacher_name(settings)
+
+    @property
+    def taught_by(self) -> str | None:
+        """The name of the teacher; None when the student had none."""
+        return self.source if self.teacher is None else self.teacher.name
+
+    @property
+    def title(self) -> str:
+        """What the report is about."""
+        teacher = f" distilled from {self.taught_by}" if self.taught_by else ""
+        return f"{self.student.name}{teacher}"
+
+    @property
+    def teacher_speed(self) -> Speed | None:
+        """Size and speed of the teacher, whatever it is."""
+        if self.teacher is not None:
+            return self.teacher.speed(self.benchmark)
+        if self.source is None or self.benchmark is None:
+            return None
+        return self.benchmark.of(self.source)
+
     def scores(self, trials: str) -> dict[str, Score]:
-        """Give the scores of teacher, student and fusion on one trial list, in this order."""
-        return {
-            "teacher": self.teacher.scores[trials],
-            "student": self.student.scores[trials],
-            "fusion": self.fusion[trials],
-        }
+        """Give the scores on one trial list of teacher, student and fusion, where it has them."""
+        found = {system.role: system.scores[trials] for system in self.systems}
+        return found | ({"fusion": self.fusion[trials]} if trials in self.fusion else {})

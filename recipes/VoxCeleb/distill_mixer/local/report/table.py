@@ -23,13 +23,14 @@ SCORE_COLUMNS = ("EER % [95\u00a0%]", "minDCF (0.01)", "minDCF (0.05)")
 class ResultsTable:
     """Cells as text.
 
-    ``groups`` are the trial lists' titles, ``columns`` all headings (the size columns, then the
-    score columns once a group), ``rows`` one list of cells a system, ``roles`` their kinds in this
-    order.
+    ``groups`` are the trial lists' titles, ``columns`` all headings (``sizes`` size columns, then
+    the score columns once a group), ``rows`` one list of cells a system, ``roles`` their kinds in
+    this order.
     """
 
     title: str
     groups: list[str]
+    sizes: int
     columns: list[str]
     rows: list[list[str]]
     roles: list[str]
@@ -37,7 +38,7 @@ class ResultsTable:
 
     def headings(self, separator: str) -> list[str]:
         """Give one heading a column, preceded by its trial list where there are several."""
-        first = 1 + len(SIZE_COLUMNS)
+        first = 1 + self.sizes
         names = [""] * first + [g for g in self.groups for _ in SCORE_COLUMNS]
         several = len(self.groups) > 1
         return [
@@ -47,19 +48,23 @@ class ResultsTable:
 
 
 def build_table(experiment: Experiment) -> ResultsTable:
-    """Lay out teacher, student and fusion on all trial lists of an experiment."""
-    titles = [experiment.teacher.scores[name].title for name in experiment.lists]
+    """Lay out all systems on all trial lists of an experiment."""
+    titles = [experiment.student.scores[name].title for name in experiment.lists]
+    systems = _systems(experiment)
+    # Alone, the student is compared with nothing.
+    sizes = SIZE_COLUMNS if len(systems) > 1 else SIZE_COLUMNS[:-1]
     rows = []
-    for role, name, speed in _systems(experiment):
-        scores = [experiment.scores(trials)[role] for trials in experiment.lists]
+    for role, name, speed in systems:
+        scores = [experiment.scores(trials).get(role) for trials in experiment.lists]
         cells = [cell for score in scores for cell in _score_cells(score)]
-        rows.append([name, *_size_cells(role, speed, experiment), *cells])
+        rows.append([name, *_size_cells(role, speed, experiment)[: len(sizes)], *cells])
     return ResultsTable(
         title=f"Trials: {', '.join(titles)}. Corpus: {experiment.corpus.described}",
         groups=titles,
-        columns=["System", *SIZE_COLUMNS, *(c for _ in titles for c in SCORE_COLUMNS)],
+        sizes=len(sizes),
+        columns=["System", *sizes, *(c for _ in titles for c in SCORE_COLUMNS)],
         rows=rows,
-        roles=["teacher", "student", "fusion"],
+        roles=[role for role, _, _ in systems],
         notes=_notes(experiment),
     )
 
@@ -105,7 +110,8 @@ def to_numbers(experiment: Experiment) -> dict[str, Any]:
                 "min_dcf": score.min_dcf,
             }
             for trials in experiment.lists
-            for score in [experiment.scores(trials)[role]]
+            for score in [experiment.scores(trials).get(role)]
+            if score is not None
         }
         systems.append(entry)
     corpus = experiment.corpus
@@ -151,14 +157,13 @@ def _view(title: str, lines: list[list[str]]) -> Table:
 
 
 def _systems(experiment: Experiment) -> list[tuple[str, str, Speed | None]]:
-    measured = {
-        s.role: s.speed(experiment.benchmark) for s in (experiment.teacher, experiment.student)
-    }
-    return [
-        ("teacher", _named(experiment.teacher), measured["teacher"]),
-        ("student", _named(experiment.student), measured["student"]),
-        ("fusion", "fusion of both", None),
-    ]
+    rows = [(s.role, _named(s), s.speed(experiment.benchmark)) for s in experiment.systems]
+    if experiment.fusion:
+        rows.append(("fusion", "fusion of both", None))
+    speed = experiment.teacher_speed
+    if experiment.source is not None and speed is not None:
+        rows.insert(0, ("teacher", f"teacher ({experiment.source})", speed))
+    return rows
 
 
 def _named(system: System) -> str:
@@ -171,7 +176,7 @@ def _fold(heading: str) -> str:
 
 def _size_cells(role: str, speed: Speed | None, experiment: Experiment) -> Sequence[str]:
     if role == "fusion":
-        both = [s.speed(experiment.benchmark) for s in (experiment.teacher, experiment.student)]
+        both = [s.speed(experiment.benchmark) for s in experiment.systems]
         known = [s for s in both if s is not None]
         if len(known) < 2:
             return (NONE,) * 4
@@ -188,7 +193,9 @@ def _size_cells(role: str, speed: Speed | None, experiment: Experiment) -> Seque
     )
 
 
-def _score_cells(score: Score) -> list[str]:
+def _score_cells(score: Score | None) -> list[str]:
+    if score is None:
+        return [NONE] * len(SCORE_COLUMNS)
     low, high = score.interval
     costs = (f"{score.min_dcf[p]:.3f}" for p in ("0.01", "0.05"))
     return [f"{score.eer:.2f} [{low:.2f}, {high:.2f}]", *costs]
@@ -210,10 +217,20 @@ def _notes(experiment: Experiment) -> list[str]:
         notes.append("Size and speed were not measured (stage 5).")
     else:
         threads = f"{benchmark.threads} thread{'s' if benchmark.threads != 1 else ''}"
-        notes.append(
+        speed = (
             f"Speed: of the networks alone, median of {benchmark.rounds} rounds on "
             f"{benchmark.device} with {threads}, batches of {benchmark.batch} × "
-            f"{benchmark.seconds_of_speech:g} s. "
-            "Fusion runs both networks: sizes and operations add up; its speed was not measured."
+            f"{benchmark.seconds_of_speech:g} s."
+        )
+        if experiment.fusion:
+            speed += (
+                " Fusion runs both networks: sizes and operations add up; its speed was not"
+                " measured."
+            )
+        notes.append(speed)
+    if experiment.source is not None:
+        notes.append(
+            f"The teacher, {experiment.source}, is taken as it is and has no speaker embedding of "
+            "its own: there is nothing of it to score or to fuse with."
         )
     return notes
