@@ -176,8 +176,12 @@ class IDConv(nn.Module):
         return padded[:, :-2] * taps[0] + x * taps[1] + padded[:, 2:] * taps[2]
 
 
-class PointwiseTokenMixing(nn.Module):
-    """Token mixing as published: a grouped MLP on each frame; only the ID-Conv sees neighbours.
+class GroupedMLP(nn.Module):
+    """Groups of channels, each with an MLP of its own on every frame, side by side.
+
+    This is the group channel mixing (GCM) of SV-Mixer (arXiv 2509.14136). Its 8 groups, here and in
+    :class:`~speechbrain_ext.nnet.sv_mixing.MultiScaleMixing`, are what reproduces the published
+    size of a block, 3.75 M parameters.
 
     Arguments
     ---------
@@ -186,27 +190,45 @@ class PointwiseTokenMixing(nn.Module):
     expansion : int
         The hidden layer has ``expansion * C`` channels.
     groups : int
-        Groups of channels.
+        Groups G of channels.
     dropout : float
         Dropout after each layer.
+
+    Raises
+    ------
+    ValueError
+        When ``groups`` does not divide ``channels``.
+
+    Example
+    -------
+    >>> layer = GroupedMLP(16, expansion=4, groups=8)
+    >>> layer(torch.randn(2, 50, 16)).shape, sum(p.numel() for p in layer.parameters())
+    (torch.Size([2, 50, 16]), 336)
+    """
+
+    def __init__(
+        self, channels: int, expansion: int = 4, groups: int = 8, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.fc1 = GroupedLinear(channels, expansion * channels, groups)
+        self.fc2 = GroupedLinear(expansion * channels, channels, groups)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix (B, T, C); frames are independent, so that ``mask`` changes nothing."""
+        hidden = self.fc1.by_group(_by_group(x, self.fc1.groups))
+        hidden = self.dropout(F.gelu(hidden))
+        return self.dropout(_joined(self.fc2.by_group(hidden), x.shape))
+
+
+class PointwiseTokenMixing(GroupedMLP):
+    """Token mixing as published: a grouped MLP on each frame; only the ID-Conv sees neighbours.
 
     Example
     -------
     >>> PointwiseTokenMixing(8, expansion=3, groups=4)(torch.randn(2, 50, 8)).shape
     torch.Size([2, 50, 8])
     """
-
-    def __init__(self, channels: int, expansion: int, groups: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.fc1 = GroupedLinear(channels, expansion * channels, groups)
-        self.fc2 = GroupedLinear(expansion * channels, channels, groups)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix (B, T, C)."""
-        hidden = self.fc1.by_group(_by_group(x, self.fc1.groups))
-        hidden = self.dropout(F.gelu(hidden))
-        return self.dropout(_joined(self.fc2.by_group(hidden), x.shape))
 
 
 class ChannelMixing(nn.Module):
@@ -251,8 +273,8 @@ class MixerBlock(nn.Module):
     channels : int
         Channels C.
     token_mixing, channel_mixing : callable
-        Given ``channels``, makes the layer that mixes (B, T, C). To the token mixing, frames
-        outside the utterance are zeros.
+        Given ``channels``, makes the layer that mixes (B, T, C). The token mixing is called with
+        frames that are zeros outside the utterance, and with the mask.
 
     Example
     -------
@@ -287,4 +309,5 @@ class MixerBlock(nn.Module):
     def mix_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What is added to (B, T, C) after its first norm ``x``."""
         # Masked twice: both read along time, and the ID-Conv's offset reaches padded frames too.
-        return self.token_mixing(zero_padding(self.id_conv(zero_padding(x, mask)), mask))
+        filtered = zero_padding(self.id_conv(zero_padding(x, mask)), mask)
+        return self.token_mixing(filtered, mask)

@@ -13,10 +13,10 @@ class TokenMLP(nn.Module):
     """One MLP along time for all channels, on windows of ``num_tokens`` frames.
 
     The token mixing of Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision", NeurIPS
-    2021, exactly so where T is ``num_tokens``. The windows start at frame 0 of each utterance, and
-    the last is filled up with zeros. By default three windows are a crop of 2 s (201 frames), so
-    that training fills up nothing, and the hidden layer has ``expansion * num_tokens`` tokens:
-    about the operations of the pointwise mixing of V2.
+    2021, exactly so where an utterance has ``num_tokens`` frames. In a longer one, windows follow
+    each other from frame 0 on, and the last ends with the utterance, over frames that the one
+    before it has read too. A shorter one is repeated until it fills its window. So no window ever
+    holds padding, as none does when training on crops of one length.
 
     Arguments
     ---------
@@ -29,7 +29,7 @@ class TokenMLP(nn.Module):
     dropout : float
         Dropout after each layer.
     num_tokens : int
-        Frames N of a window.
+        Frames N of a window. By default those of 3 s in WavLM, HuBERT and wav2vec 2.0.
     hidden_tokens : int, optional
         Tokens of the hidden layer.
 
@@ -40,7 +40,7 @@ class TokenMLP(nn.Module):
 
     Example
     -------
-    >>> layer = TokenMLP(8, expansion=3, groups=4, num_tokens=20)
+    >>> layer = TokenMLP(8, expansion=3, num_tokens=20)
     >>> layer(torch.randn(2, 50, 8)).shape, sum(p.numel() for p in layer.parameters())
     (torch.Size([2, 50, 8]), 2480)
     """
@@ -48,10 +48,10 @@ class TokenMLP(nn.Module):
     def __init__(
         self,
         channels: int,
-        expansion: int,
-        groups: int,
+        expansion: int = 4,
+        groups: int = 1,
         dropout: float = 0.0,
-        num_tokens: int = 67,
+        num_tokens: int = 149,
         hidden_tokens: int | None = None,
     ) -> None:
         super().__init__()
@@ -63,15 +63,65 @@ class TokenMLP(nn.Module):
         self.fc2 = nn.Linear(hidden, num_tokens)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix (B, T, C); frames outside the utterance must be zero."""
-        batch, time, channels = x.shape
-        count = (time + self.num_tokens - 1) // self.num_tokens
-        x = F.pad(x, (0, 0, 0, count * self.num_tokens - time))
-        x = x.reshape(batch * count, self.num_tokens, channels)
-        x = self.dropout(F.gelu(_along_time(self.fc1, x)))
-        x = self.dropout(_along_time(self.fc2, x))
-        return x.reshape(batch, count * self.num_tokens, channels)[:, :time]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix (B, T, C); ``mask`` (B, T, 1) is true inside the utterance."""
+        if mask is None and _fixed_shapes() and x.shape[1] == self.num_tokens:
+            return self._mix(x)
+        inside, back = _windows(x, mask, self.num_tokens)
+        windows = take_frames(x, inside).reshape(-1, self.num_tokens, x.shape[2])
+        return take_frames(self._mix(windows).reshape(x.shape[0], -1, x.shape[2]), back)
+
+    def _mix(self, windows: Tensor) -> Tensor:
+        """Map (windows, N, C), every one alone."""
+        hidden = self.dropout(F.gelu(_along_time(self.fc1, windows)))
+        return self.dropout(_along_time(self.fc2, hidden))
+
+
+def _fixed_shapes() -> bool:
+    """Whether Python may look at a number of frames: not where a graph is made for any."""
+    return not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+
+
+def _windows(x: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    """The frames (B, K N) that K windows hold, and where among them those of x are (B, T)."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    if mask is None:
+        frames = torch.full((1, 1), x.shape[1], dtype=torch.long, device=x.device)
+    else:
+        frames = mask.squeeze(-1).sum(dim=1, keepdim=True)
+    # The last window ends with the utterance; an utterance shorter than a window is repeated.
+    starts = torch.minimum(steps[::size], (frames - size).clamp(min=0))
+    inside = (starts.unsqueeze(-1) + torch.arange(size, device=x.device)) % frames.unsqueeze(-1)
+    window = steps // size
+    # Frames outside the utterance get some frame's output: nobody looks at it.
+    position = (steps - starts.index_select(1, window)).clamp(max=size - 1)
+    return inside.flatten(1), size * window + position
+
+
+def take_frames(x: Tensor, index: Tensor) -> Tensor:
+    """The frames of each utterance at the places that ``index`` lists.
+
+    Arguments
+    ---------
+    x : Tensor
+        Frames (B, T, C).
+    index : Tensor
+        Places (B, J), or (1, J) for all utterances alike, from 0 to T - 1.
+
+    Returns
+    -------
+    Tensor
+        Frames (B, J, C).
+
+    Example
+    -------
+    >>> take_frames(torch.tensor([[[5.0], [6.0]]]), torch.tensor([[1, 1, 0]])).flatten()
+    tensor([6., 6., 5.])
+    """
+    first = x.shape[1] * torch.arange(x.shape[0], device=x.device).unsqueeze(-1)
+    # Whole rows of one table: some times faster than ``gather``.
+    frames = x.flatten(0, 1).index_select(0, (first + index).flatten())
+    return frames.reshape(x.shape[0], -1, x.shape[2])
 
 
 def _along_time(layer: nn.Linear, x: Tensor) -> Tensor:

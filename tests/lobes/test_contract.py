@@ -36,7 +36,10 @@ MIXER: dict[str, tuple[dict[str, Any], int]] = {
     "6x256": ({"channels": 256}, 4_617_216),
     "8x256": ({"channels": 256, "num_blocks": 8}, 6_003_712),
     "12x128": ({"channels": 128, "num_blocks": 12}, 2_291_968),
-    "token_mlp": ({"token_mixing": TokenMLP}, V2 + 6 * (TOKENS - POINTWISE)),
+    "token_mlp": (
+        {"token_mixing": partial(TokenMLP, num_tokens=67)},
+        V2 + 6 * (TOKENS - POINTWISE),
+    ),
     "hybrid_lstm": ({"block": LSTMMixerBlock}, V2 + 6 * LSTM_192),
     "lstm_front": (
         {"input_layer": partial(ForwardLSTM, hidden_size=128)},

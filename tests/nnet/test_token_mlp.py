@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.inference.benchmark import count_macs
 from speechbrain_ext.nnet.masking import frame_mask
 from speechbrain_ext.nnet.mixing import ChannelMixing, MixerBlock
 from speechbrain_ext.nnet.token_mlp import TokenMLP
 from tests.lobes.published_networks import randomise_norms
+from tests.nnet.mixer_contract import check_bf16, check_gradients, check_onnx, check_padding
 
 
 class PlainTokenMixing(nn.Module):
@@ -46,22 +49,72 @@ def test_one_window_is_the_mlp_mixer() -> None:
         torch.testing.assert_close(mine.grad, other.grad, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("time", [1, 19, 21, 40, 59])
-def test_any_time_is_windows_from_frame_0(time: int) -> None:
+def by_hand(plain: nn.Module, x: Tensor, tokens: int = 20) -> Tensor:
+    """What ``plain`` makes of one utterance (T, C), window by window."""
+    frames, mixed = len(x), []
+    for first in range(0, frames, tokens):
+        start = min(first, max(frames - tokens, 0))
+        repeated = x.repeat(tokens, 1)  # an utterance shorter than a window goes on from its start
+        window = repeated[:tokens] if frames < tokens else x[start : start + tokens]
+        mixed.append(plain(window[None])[0, first - start : frames - start])
+    return torch.cat(mixed)
+
+
+@pytest.mark.parametrize("time", [1, 2, 19, 20, 21, 40, 59, 60])
+def test_the_last_window_ends_with_the_utterance_and_a_short_one_repeats(time: int) -> None:
     ours, plain = both()
     x = torch.randn(2, time, 6)
-    windows = F.pad(x, (0, 0, 0, -time % 20)).split(20, dim=1)
-    expected = torch.cat([plain(window) for window in windows], dim=1)[:, :time]
+    expected = torch.stack([by_hand(plain, utterance) for utterance in x])
     torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=0)
+
+
+def test_every_length_in_one_batch() -> None:
+    ours, plain = both()
+    mask = frame_mask(torch.arange(1, 66) / 65, 65)
+    x = torch.randn(65, 65, 6)
+    mixed = ours(x * mask, mask)
+    # Whatever stands in the padding, no window holds it.
+    torch.testing.assert_close(ours(x.masked_fill(~mask, 1e9), mask) * mask, mixed * mask)
+    assert mixed.isfinite().all()
+    for frames in range(1, 66):
+        expected = by_hand(plain, x[frames - 1, :frames])
+        torch.testing.assert_close(mixed[frames - 1, :frames], expected, atol=1e-5, rtol=0)
 
 
 def test_frames_see_their_window_alone() -> None:
     ours, _ = both()
-    x = torch.randn(1, 60, 6)
-    changed = x.clone()
-    changed[0, 25] += 1.0
-    differs = (ours(x) != ours(changed))[0].any(dim=-1)
-    assert differs[20:40].all() and not differs[:20].any() and not differs[40:].any()
+    x = torch.randn(1, 50, 6)
+    for frame, seen in ((25, range(20, 40)), (35, range(20, 50)), (45, range(40, 50))):
+        changed = x.clone()
+        changed[0, frame] += 1.0
+        differs = (ours(x) != ours(changed))[0].any(dim=-1)
+        assert differs.nonzero().flatten().tolist() == list(seen)
+
+
+def test_windows_of_one_length_need_no_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, plain = both()
+    monkeypatch.setattr("speechbrain_ext.nnet.token_mlp._windows", None)
+    x = torch.randn(2, 20, 6)
+    torch.testing.assert_close(ours(x), plain(x), atol=1e-5, rtol=0)
+
+
+def test_contract() -> None:
+    make = partial(TokenMLP, expansion=2, num_tokens=20)
+    check_padding(make(6), 6, times=(1, 2, 20, 21, 50))
+    check_gradients(make(6), 6)
+    check_bf16(make(6), 6)
+
+
+def test_onnx_below_and_above_a_window(tmp_path: Path) -> None:
+    check_onnx(TokenMLP(6, num_tokens=20), 6, tmp_path)
+
+
+def test_work_is_linear_in_time() -> None:
+    layer = TokenMLP(6, num_tokens=20).eval()
+    one = count_macs(layer, torch.randn(1, 20, 6))
+    assert one == 2 * 20 * 80 * 6
+    assert count_macs(layer, torch.randn(1, 200, 6)) == 10 * one
+    assert count_macs(layer, torch.randn(1, 201, 6)) == 11 * one
 
 
 def test_block_zeroes_padding_that_the_id_conv_moved() -> None:
