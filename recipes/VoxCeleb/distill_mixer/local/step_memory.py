@@ -3,9 +3,9 @@
 
     python local/step_memory.py hparams/ssl/sv_mixer_wavlm_large.yaml [--key value ...]
 
-A crop goes through student and teacher here: what autograd keeps of it is counted, and grows with the
-batch. Weights count four times in the student (gradients and AdamW's two averages), once in the
-teacher, whose largest outputs come on top. What a GPU's kernels and allocator take besides is unknown.
+Crops go through student and teacher here: what autograd keeps of them is counted, and grows with
+the batch. The student's weights count four times (gradients and AdamW's two averages), the
+teacher's once, with its largest outputs on top. What a GPU's kernels take besides is unknown.
 """
 
 from __future__ import annotations
@@ -71,23 +71,23 @@ def estimate(hparams: dict[str, Any]) -> dict[str, float]:
     precision = {"fp32": None, "fp16": torch.bfloat16, "bf16": torch.bfloat16}[hparams["precision"]]
     student = nn.ModuleDict(hparams["modules"]).train()
     teacher, network = hparams["teacher"], student["embedding_model"]
-    wavs = 0.1 * torch.randn(2, samples)
-    # The second crop's share, so that what does not grow with the batch is left out.
-    crop = kept_bytes(network, wavs, precision) - kept_bytes(network, wavs[:1], precision)
+    wavs = 0.1 * torch.randn(4, samples)
+    # What two crops more add, so that what does not grow with the batch is left out.
+    crop = (kept_bytes(network, wavs, precision) - kept_bytes(network, wavs[:2], precision)) / 2
     trained = sum(p.numel() * p.element_size() for p in student.parameters() if p.requires_grad)
     figures = {
         "student_weights_and_optimiser": (bytes_of(student) + 3 * trained) / GB,
         "student_activations": batch * crop / GB,
         "teacher_weights": 0.0,
         "teacher_activations": 0.0,
-        "seconds_a_crop_student": _seconds(lambda: _step(network, wavs)) / 2,
+        "seconds_a_crop_student": _seconds(lambda: _step(network, wavs)) / len(wavs),
         "seconds_a_crop_teacher": 0.0,
     }
     if teacher is not None:
         figures["teacher_weights"] = bytes_of(teacher) / GB
         # An operation's input and output, and a copy of either.
         figures["teacher_activations"] = 3 * batch * largest_output(teacher, wavs[:1]) / GB
-        figures["seconds_a_crop_teacher"] = _seconds(lambda: teacher(wavs)) / 2
+        figures["seconds_a_crop_teacher"] = _seconds(lambda: teacher(wavs)) / len(wavs)
     figures["total"] = sum(
         value for name, value in figures.items() if not name.startswith("seconds")
     )

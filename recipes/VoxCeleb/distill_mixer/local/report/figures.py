@@ -20,6 +20,7 @@ from local.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
 
 # What an epoch's "train" entry holds besides terms of the loss.
 NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", "skipped"}
+NOT_A_TERM |= {"peak_memory_gb"}
 DASHES: dict[str, Any] = {"teacher": (0, (5, 2.2)), "student": "-", "fusion": (0, (1, 1.6))}
 TERM_COLOURS = ("ink", "speaker-3", "speaker-5", "speaker-6", "speaker-7", "speaker-8", "speaker-9")
 TERM_DASHES: tuple[Any, ...] = ("-", (0, (5, 2.2)), (0, (1, 1.6)), "-", "-", "-", "-")
