@@ -32,6 +32,7 @@ STUDENTS = [name for name in SYSTEMS if name != "wavlm_finetuned"]
 # Millions of a block's parameters.
 BLOCKS = {
     "sv_mixer": 3.740,
+    "sv_mixer_released": 3.746,
     "transformer": 8.400,
     "mlp_mixer": 8.576,
     "cycle_mlp": 9.447,
