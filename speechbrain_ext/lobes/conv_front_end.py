@@ -1,0 +1,262 @@
+"""The convolutional front end of wav2vec 2.0, HuBERT and WavLM, exact for padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from speechbrain.utils.autocast import fwd_default_precision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechbrain_ext.nnet.masking import frame_mask
+from speechbrain_ext.nnet.normalization import UtteranceNorm
+
+
+class FrameConv(nn.Conv1d):
+    """``nn.Conv1d`` without padding, for frames held channels last, (B, T, C).
+
+    Matrix products on views of the frames, with no transposition and no copy of windows: on CPUs
+    512 channels train in about half the time of PyTorch's convolution. A graph that is exported or
+    compiled has that convolution, which takes any number of frames without a condition.
+
+    Arguments
+    ---------
+    in_channels, out_channels : int
+        Channels.
+    kernel_size, stride : int
+        In frames.
+    bias : bool
+        Whether each output channel has a bias.
+
+    Example
+    -------
+    >>> layer, x = FrameConv(4, 6, kernel_size=3, stride=2), torch.randn(2, 50, 4)
+    >>> expected = F.conv1d(x.transpose(1, 2), layer.weight, layer.bias, stride=2).transpose(1, 2)
+    >>> layer(x).shape, torch.allclose(layer(x), expected, atol=1e-5)
+    (torch.Size([2, 24, 6]), True)
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, T, in_channels) to (B, T', out_channels)."""
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        count = (x.shape[1] - kernel) // stride + 1
+        whole = kernel - kernel % stride
+        # `stride` taps at a time read whole strides: each frame once, where it lies.
+        views = [x[:, tap : tap + stride * count] for tap in range(0, whole, stride)]
+        views = [view.reshape(x.shape[0], count, stride * self.in_channels) for view in views]
+        views += [x[:, tap::stride][:, :count] for tap in range(whole, kernel)]
+        # (kernel * in_channels, out_channels), by taps.
+        weight = self.weight.permute(2, 1, 0).flatten(0, 1)
+        if self.in_channels == 1:  # so little to copy that one product is faster
+            views = [torch.cat(views, dim=-1)]
+        sizes = [view.shape[2] for view in views]
+        first, *others = zip(views, weight.split(sizes), strict=True)
+        y = torch.matmul(*first)
+        for view, part in others:
+            y = torch.baddbmm(y, view, part.expand(x.shape[0], -1, -1))
+        return y if self.bias is None else y + self.bias
+
+
+class TimeNorm(nn.Module):
+    """Normalisation of each channel over the frames of one utterance, with a learned affine map.
+
+    What ``nn.GroupNorm`` with a group for each channel gives for the utterance alone, in float32.
+
+    Arguments
+    ---------
+    channels : int
+        Channels C.
+
+    Example
+    -------
+    >>> x, norm = torch.randn(1, 50, 8), nn.GroupNorm(8, 8)
+    >>> expected = norm(x.transpose(1, 2)).transpose(1, 2)
+    >>> torch.allclose(TimeNorm(8)(x), expected, atol=1e-5)
+    True
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    @fwd_default_precision(cast_inputs=torch.float32)
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Normalise (B, T, C) over the relative lengths (B,); frames after them must be finite."""
+        if lengths is None:
+            shares = x.new_full((x.shape[0], 1, x.shape[1]), 1 / x.shape[1])
+        else:
+            inside = frame_mask(lengths, x.shape[1]).transpose(1, 2).to(x.dtype)
+            shares = inside / inside.sum(dim=2, keepdim=True)
+        # Products: twice as fast as PyTorch's variance along an axis that is not the last.
+        centred = x - torch.bmm(shares, x)
+        scale = self.weight * torch.rsqrt(torch.bmm(shares, centred.square()) + 1e-5)
+        return torch.addcmul(self.bias, centred, scale)
+
+
+class ConvFrontEnd(nn.Module):
+    """Convolutions that turn a waveform into a frame every 20 ms, as self-supervised models do.
+
+    The feature encoder of wav2vec 2.0 (Baevski et al., NeurIPS 2020), which HuBERT and WavLM have
+    too, up to the normalisation before their projection: convolutions each followed by a norm and
+    GELU, then a LayerNorm. Large models have a LayerNorm after every convolution; base models a
+    normalisation over time after the first and none after the others. With a model's weights it
+    gives the model's numbers for each utterance alone, whatever else is in the batch.
+
+    The state dict has ``convs.{i}.weight`` (C, C or 1 for the first, kernel) as ``nn.Conv1d``,
+    ``convs.{i}.bias`` (C,) with ``bias``; ``norms.{i}.weight`` and ``norms.{i}.bias`` (C,) for all
+    i with ``layer_norm``, else for i = 0 only; ``norm.weight`` and ``norm.bias`` (C,).
+
+    Arguments
+    ---------
+    channels : int
+        Channels C of all convolutions.
+    kernels, strides : sequence of int
+        Of each convolution.
+    bias : bool
+        Whether convolutions have a bias.
+    layer_norm : bool
+        Whether every convolution is followed by a LayerNorm; otherwise the first alone is followed
+        by a normalisation over time.
+    normalize : bool
+        Whether each waveform is brought to zero mean and unit variance first (1e-5 is added to the
+        variance), in float32.
+    trainable : bool
+        Whether it learns. Otherwise no parameter requires a gradient, and none passes through it.
+
+    Attributes
+    ----------
+    output_size : int
+        C.
+    receptive_field : int
+        Samples that a frame sees: the shortest waveform. 400 are 25 ms.
+
+    Raises
+    ------
+    ValueError
+        When ``kernels`` and ``strides`` are not equally many, one at least.
+
+    Example
+    -------
+    >>> front_end = ConvFrontEnd(channels=32)
+    >>> front_end(torch.randn(2, 48000), torch.tensor([1.0, 0.6])).shape
+    torch.Size([2, 149, 32])
+    >>> front_end.num_frames(torch.tensor([400, 719, 720, 48000]))
+    tensor([  1,   1,   2, 149])
+    """
+
+    def __init__(
+        self,
+        channels: int = 512,
+        kernels: Sequence[int] = (10, 3, 3, 3, 3, 2, 2),
+        strides: Sequence[int] = (5, 2, 2, 2, 2, 2, 2),
+        bias: bool = False,
+        layer_norm: bool = True,
+        normalize: bool = True,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        if not kernels or len(kernels) != len(strides):
+            raise ValueError(
+                f"kernels={list(kernels)} and strides={list(strides)} must be equally many, "
+                "one of each at least"
+            )
+        self.settings: dict[str, Any] = {
+            "channels": channels,
+            "kernels": tuple(kernels),
+            "strides": tuple(strides),
+            "bias": bias,
+            "layer_norm": layer_norm,
+            "normalize": normalize,
+        }
+        self.output_size = channels
+        self.receptive_field = 1
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            self.receptive_field = (self.receptive_field - 1) * stride + kernel
+        self.normalise = UtteranceNorm() if normalize else None
+        sizes = [1] + [channels] * (len(kernels) - 1)
+        convs = [
+            FrameConv(size, channels, kernel, stride, bias)
+            for size, kernel, stride in zip(sizes, kernels, strides, strict=True)
+        ]
+        for conv in convs:
+            # Base models have no norm to undo a wrong scale.
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList(
+            [nn.LayerNorm(channels) for _ in kernels] if layer_norm else [TimeNorm(channels)]
+        )
+        self.norm = nn.LayerNorm(channels)
+        self.trainable = trainable
+        self.requires_grad_(trainable)
+
+    def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Compute features.
+
+        Arguments
+        ---------
+        wavs : Tensor
+            Waveforms (B, samples), 16 kHz.
+        lengths : Tensor, optional
+            Relative lengths (B,), in (0, 1].
+
+        Returns
+        -------
+        Tensor
+            Features (B, T, C). Frames after an utterance's ``num_frames`` hold no meaning.
+
+        Raises
+        ------
+        ValueError
+            When ``wavs`` are shorter than ``receptive_field``.
+        """
+        # While tracing for ONNX, sizes are tensors, which Python cannot compare.
+        if not torch.jit.is_tracing() and wavs.shape[1] < self.receptive_field:
+            raise ValueError(
+                f"waveforms have {wavs.shape[1]} samples, and a frame needs {self.receptive_field}"
+            )
+        if self.trainable:
+            return self._convolve(wavs, lengths)
+        with torch.no_grad():
+            return self._convolve(wavs, lengths)
+
+    def _convolve(self, wavs: Tensor, lengths: Tensor | None) -> Tensor:
+        samples = None
+        x = wavs.unsqueeze(-1)
+        if lengths is not None:
+            samples = torch.round(lengths.float() * wavs.shape[1]).long()
+            x = torch.where(frame_mask(lengths, wavs.shape[1]), x, 0.0)
+        if self.normalise is not None:
+            x = self.normalise(x, lengths)
+        for index, conv in enumerate(self.convs):
+            x = conv(x)
+            if self.settings["layer_norm"]:
+                x = self.norms[index](x)
+            elif index == 0:
+                x = self.norms[0](x, None if samples is None else self._share(samples, x))
+            x = F.gelu(x)
+        return self.norm(x)
+
+    def _share(self, samples: Tensor, x: Tensor) -> Tensor:
+        """Relative lengths (B,) in frames ``x`` (B, T, C) of the first convolution."""
+        kernel, stride = self.settings["kernels"][0], self.settings["strides"][0]
+        return ((samples - kernel) // stride + 1) / x.shape[1]
+
+    def num_frames(self, samples: Tensor) -> Tensor:
+        """Frames of utterances of that many samples.
+
+        At least 1: an utterance shorter than ``receptive_field`` in a longer batch has one frame,
+        which sees the zeros after it.
+        """
+        for kernel, stride in zip(self.settings["kernels"], self.settings["strides"], strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples.clamp(min=1)

@@ -1,0 +1,129 @@
+"""The student of a self-supervised Transformer: waveforms, encoder blocks, a back end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechbrain_ext.nnet.masking import frame_mask
+
+
+class SSLStudent(nn.Module):
+    """Speaker embeddings from waveforms by the layout of a self-supervised model, any blocks in it.
+
+    The student of SV-Mixer (arXiv 2509.14136): the teacher's convolutional front end, a projection,
+    encoder blocks without positional encoding, a sum of the outputs of all blocks weighted by a
+    softmax of learned weights, and a back end that embeds it.
+
+    Arguments
+    ---------
+    front_end : Module
+        Maps waveforms (B, samples) and relative lengths to features (B, T, ``output_size``), and
+        tells by ``num_frames(samples)`` how many of them are an utterance's.
+    block : callable
+        Class of the blocks: made with ``hidden_size``, it maps frames (B, T, H) and a mask
+        (B, T, 1), or None when nothing is padded, to (B, T, H).
+    back_end : callable
+        Class of the back end: made with ``hidden_size``, it maps frames (B, T, H) and relative
+        lengths to embeddings (B, 1, D) and has the attribute ``embedding_size``.
+    hidden_size : int
+        Channels H of the blocks.
+    num_blocks : int
+        Blocks.
+
+    Attributes
+    ----------
+    embedding_size : int
+        D.
+    layers : dict
+        Names and channels of the hidden outputs, in their order: ``block1`` and so on.
+
+    Raises
+    ------
+    ValueError
+        When ``num_blocks`` is not positive.
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speechbrain_ext.lobes.back_ends import LinearBackEnd
+    >>> from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd
+    >>> from speechbrain_ext.nnet.mixing import GroupedMLP
+    >>> from speechbrain_ext.nnet.residual import ResidualBlock
+    >>> from speechbrain_ext.nnet.token_mlp import TokenMLP
+    >>> block = partial(ResidualBlock, mixers=[TokenMLP, GroupedMLP])
+    >>> model = SSLStudent(ConvFrontEnd(32), block, LinearBackEnd, hidden_size=16, num_blocks=2)
+    >>> model(torch.randn(2, 48000), torch.tensor([1.0, 0.6])).shape
+    torch.Size([2, 1, 192])
+    >>> model.layers
+    {'block1': 16, 'block2': 16}
+    """
+
+    def __init__(
+        self,
+        front_end: nn.Module,
+        block: Callable[[int], nn.Module],
+        back_end: Callable[[int], nn.Module],
+        hidden_size: int = 1024,
+        num_blocks: int = 6,
+    ) -> None:
+        super().__init__()
+        if num_blocks < 1:
+            raise ValueError(f"num_blocks={num_blocks} must be positive")
+        self.layers = {f"block{index}": hidden_size for index in range(1, num_blocks + 1)}
+        size: Any = front_end.output_size
+        self.front_end: Any = front_end
+        self.projection = nn.Linear(size, hidden_size)
+        self.blocks = nn.ModuleList(block(hidden_size) for _ in range(num_blocks))
+        self.layer_weights = nn.Parameter(torch.zeros(num_blocks))
+        embedder: Any = back_end(hidden_size)
+        self.back_end = embedder
+        self.embedding_size: int = embedder.embedding_size
+
+    def forward(
+        self, wavs: Tensor, lengths: Tensor | None = None, intermediates: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Embed.
+
+        Arguments
+        ---------
+        wavs : Tensor
+            Waveforms (B, samples), 16 kHz.
+        lengths : Tensor, optional
+            Relative lengths (B,), in (0, 1].
+        intermediates : bool
+            Whether the blocks' outputs are wanted too.
+
+        Returns
+        -------
+        Tensor, or (Tensor, list of Tensor)
+            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, H) of every block,
+            T being ``front_end.num_frames(samples)``.
+        """
+        x = self.projection(self.front_end(wavs, lengths))
+        mask = None
+        if lengths is not None:
+            samples = torch.round(lengths.float() * wavs.shape[1]).long()
+            # In frames: a share of the samples is not exactly the same share of the frames.
+            lengths = self.front_end.num_frames(samples) / x.shape[1]
+            mask = frame_mask(lengths, x.shape[1])
+        shares = self.layer_weights.softmax(dim=0).unbind()
+        total = torch.zeros_like(x)
+        hidden: list[Tensor] = []
+        for share, block in zip(shares, self.blocks, strict=True):
+            x = block(x, mask)
+            total = total + share * x
+            if intermediates:
+                hidden.append(x)
+        embedding = self.back_end(total, lengths)
+        return (embedding, hidden) if intermediates else embedding
+
+    def forward_intermediates(
+        self, wavs: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, H) of every block."""
+        embedding, hidden = self.forward(wavs, lengths, intermediates=True)
+        return embedding, hidden  # type: ignore[return-value]
