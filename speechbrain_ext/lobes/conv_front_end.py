@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from speechbrain_ext.nnet.masking import frame_mask
 from speechbrain_ext.nnet.normalization import UtteranceNorm
+
+# Samples times channels that go through the convolutions at a time when nothing is to be learnt.
+PIECE = 20_000_000
 
 
 class FrameConv(nn.Conv1d):
@@ -237,6 +241,26 @@ class ConvFrontEnd(nn.Module):
             x = torch.where(frame_mask(lengths, wavs.shape[1]), x, 0.0)
         if self.normalise is not None:
             x = self.normalise(x, lengths)
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if traced or torch.is_grad_enabled() or not self.settings["layer_norm"]:
+            return self._layers(x, samples)
+        return torch.cat([self._layers(piece) for piece in self._pieces(x)], dim=1)
+
+    def _pieces(self, x: Tensor) -> Iterator[Tensor]:
+        """Stretches of waveforms (B, samples, 1) whose frames follow each other.
+
+        Where no gradient is wanted and nothing looks beyond a frame's receptive field, the outputs
+        of the first convolutions, the largest of all, so need no more memory for an hour than for
+        some seconds, and stay in the processor's cache.
+        """
+        hop = math.prod(self.settings["strides"])
+        frames = (x.shape[1] - self.receptive_field) // hop + 1
+        count = max(1, PIECE // (hop * x.shape[0] * self.output_size))
+        for first in range(0, frames, count):
+            last = min(first + count, frames) - 1
+            yield x[:, first * hop : last * hop + self.receptive_field]
+
+    def _layers(self, x: Tensor, samples: Tensor | None = None) -> Tensor:
         for index, conv in enumerate(self.convs):
             x = conv(x)
             if self.settings["layer_norm"]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.lobes import conv_front_end
 from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd, FrameConv
 
 BOTH_SIDES_OF_A_FRAME = [400, 401, 719, 720, 721, 1039, 1040, 4800, 9999]
@@ -198,3 +199,32 @@ def test_no_graph_break(layer_norm: bool) -> None:
     for count in (4000, 6001):
         wavs = torch.randn(2, count)
         torch.testing.assert_close(compiled(wavs, lengths), front_end(wavs, lengths))
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("samples", [400, 719, 720, 16000, 16321])
+def test_pieces_change_nothing(
+    layer_norm: bool, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front_end = ConvFrontEnd(channels=8, layer_norm=layer_norm).eval()
+    wavs = torch.randn(3, samples)
+    lengths = torch.tensor([1.0, 0.9, 0.5])
+    whole = front_end(wavs, lengths).detach()  # gradients are wanted: in one piece
+    for frames in (1, 7, 10_000):
+        monkeypatch.setattr(conv_front_end, "PIECE", 320 * 3 * 8 * frames)
+        with torch.no_grad():
+            torch.testing.assert_close(front_end(wavs, lengths), whole, atol=1e-5, rtol=0)
+
+
+def test_an_hour_needs_no_more_memory_in_the_convolutions_than_a_minute() -> None:
+    front_end, largest = ConvFrontEnd(channels=8).eval(), 0
+
+    def look(layer: object, inputs: object, output: torch.Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, output.numel())
+
+    front_end.convs[0].register_forward_hook(look)
+    with torch.no_grad():
+        features = front_end(torch.zeros(1, 3600 * 16000))
+    assert features.shape == (1, 179_999, 8)
+    assert largest <= 1.01 * conv_front_end.PIECE / 5
