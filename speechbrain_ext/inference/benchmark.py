@@ -149,7 +149,7 @@ def benchmark_encoders(
     systems: list[dict[str, Any]] = []
     with torch.inference_mode():
         for name, encoder in encoders.items():
-            encoder = encoder.to(where).eval()
+            encoder = encoder.to(where).eval().requires_grad_(False)
             network = encoder.embedding_model
             feats = encoder.mean_var_norm(encoder.compute_features(wavs))
             networks[name] = partial(network, feats)
@@ -219,7 +219,8 @@ def benchmark_lengths(
     if not lengths or min(lengths) <= 0:
         raise ValueError(f"lengths are seconds above 0, and {list(lengths)} are not")
     where = torch.device(device)
-    encoders = {name: encoder.to(where).eval() for name, encoder in encoders.items()}
+    for encoder in encoders.values():
+        encoder.to(where).eval().requires_grad_(False)
     systems: dict[str, dict[str, Any]] = {
         name: {"name": name, "macs": [], "seconds": [], "spread": []} for name in encoders
     }

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_ext.inference.benchmark import benchmark_lengths, count_macs, time_side_by_side
+from speechbrain_ext.inference.benchmark import (
+    benchmark_encoders,
+    benchmark_lengths,
+    count_macs,
+    time_side_by_side,
+)
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
@@ -105,3 +110,26 @@ def test_lengths() -> None:
     for lengths in ([], [1.0, 0.0]):
         with pytest.raises(ValueError, match="above 0"):
             benchmark_lengths(encoders, lengths)
+
+
+class NormalisedConv(nn.Module):
+    """A lobe on waveforms with a weight norm, as WavLM's positions have."""
+
+    layers: dict[str, int] = {}
+    embedding_size = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(1, 4, 5), dim=2)
+
+    def forward(self, feats: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        return self.conv(feats.unsqueeze(1)).mean(dim=2).unsqueeze(1)
+
+
+def test_a_network_with_weight_norms_that_was_trained() -> None:
+    encoder = SpeakerEncoder(Waveforms(), PassThrough(), NormalisedConv())
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+    (system,) = benchmark_encoders({"a": encoder}, batch=1, rounds=1)["systems"]
+    assert system["macs_per_utterance"] == 20 * (32000 - 4)
+    (system,) = benchmark_lengths({"a": encoder}, [1.0], rounds=1)["systems"]
+    assert system["macs"] == [20 * (16000 - 4)]

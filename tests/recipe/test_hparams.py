@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from local.hparams import load_hparams, read_setting
+from local.hparams import claim_folder, load_hparams, read_setting
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import save_weights
@@ -109,3 +109,10 @@ def test_reading_one_setting_makes_no_class(tmp_path: Path) -> None:
     assert read_setting(tmp_path, "a") == 1
     with pytest.raises(UserError, match="not an experiment folder"):
         read_setting(tmp_path / "other", "a")
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "speaker1").mkdir()
+    with pytest.raises(UserError, match="holds other things than an experiment, speaker1"):
+        claim_folder(tmp_path, "a: 1")
+    assert not (tmp_path / "hyperparams.yaml").exists()

@@ -31,6 +31,9 @@ SSL_YAMLS = {
     "ssl/no_kd.yaml": "!include:sv_mixer.yaml\nsystem: no_kd\nteacher: null # labels alone\n",
     # Taught by an experiment, whatever else it includes.
     "ssl/of_experiment.yaml": "!include:sv_mixer.yaml\nsystem: of_exp\nteacher_folder: exp/x\n",
+    "ssl/tuned.yaml": "!include:base.yaml\nsystem: tuned\nteacher_source: some/wavlm\n",
+    "ssl/aligned.yaml": "!include:sv_mixer.yaml\nsystem: aligned\nteacher_source: null\n"
+    "teacher_folder: !ref exp/<corpus>/tuned/seed_<seed>\n",
 }
 # Notes how it was called, and leaves what the next stage looks for.
 STUB_PYTHON = """#!/usr/bin/env bash
@@ -299,7 +302,7 @@ def test_offline(recipe: Recipe) -> None:
     assert recipe.run("--student", "hparams/ssl/sv_mixer.yaml", "--offline").returncode == 0
     calls = recipe.calls()
     assert all(call.startswith("offline ") for call in calls)
-    assert calls[2].endswith("--offline True")
+    assert " --offline True" in calls[2]
     assert recipe.run("--offline", "--stop_stage", "3").returncode == 0
     assert not any("--offline" in call for call in recipe.calls())
 
@@ -309,3 +312,28 @@ def test_a_student_of_an_experiment_that_includes_such_a_student(recipe: Recipe)
     done = recipe.run("--student", "hparams/ssl/of_experiment.yaml", "--stop_stage", "3")
     assert done.returncode == 0, done.stderr
     assert script_names(recipe.calls()) == FLOW[:4]
+
+
+def test_the_teacher_is_the_system_that_the_student_names(recipe: Recipe) -> None:
+    """Of which it takes the folder; where that starts from a model, it is told which."""
+    options = ["--student", "hparams/ssl/aligned.yaml", "--teacher_source", "a/b", "--offline"]
+    done = recipe.run(*options, "--stop_stage", "3")
+    assert done.returncode == 0, done.stderr
+    teacher, student = recipe.calls()[2:4]
+    assert "train_teacher.py hparams/ssl/tuned.yaml" in teacher
+    assert "--output_folder exp/mini/tuned/seed_1 --teacher_source a/b --offline True" in teacher
+    assert "--teacher_folder exp/mini/tuned/seed_1" in student and "a/b" not in student
+
+
+def test_the_name_of_the_corpus(recipe: Recipe) -> None:
+    (recipe.root / "speech").mkdir()
+    done = recipe.run("--data", "speech", "--name", "mine", "--stop_stage", "0")
+    assert done.returncode == 0, done.stderr
+    (call,) = recipe.calls()
+    assert call.endswith(f"--src {recipe.root}/speech --dst data/mine/dev --jobs {os.cpu_count()}")
+
+
+def test_quotes_in_arguments_of_a_training(recipe: Recipe) -> None:
+    options = ["--student_args", "--back_end '{channels: [8, 8]}' --lr 1", "--stop_stage", "3"]
+    assert recipe.run(*options).returncode == 0
+    assert recipe.calls()[-1].endswith("--back_end {channels: [8, 8]} --lr 1")

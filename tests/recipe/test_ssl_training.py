@@ -251,6 +251,13 @@ def test_what_does_not_fit_is_one_sentence(
     assert not [*tmp_path.glob("exp/save/CKPT*")]
 
 
+def test_a_teacher_without_such_convolutions(place: Path, tmp_path: Path) -> None:
+    brain = brain_of(place, tmp_path / "exp")
+    brain.hparams.front_end_start = nn.Linear(2, 2)
+    with pytest.raises(UserError, match="Linear has no convolutions that a student can begin with"):
+        brain.train()
+
+
 def test_a_name_on_the_hub_is_not_fetched_when_offline(place: Path, tmp_path: Path) -> None:
     changes = {"teacher_source": "microsoft/wavlm-large", "output_folder": tmp_path / "exp"}
     result = run("train_distill.py", *arguments(place, tmp_path / "exp", **changes))

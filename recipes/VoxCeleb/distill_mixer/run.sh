@@ -118,6 +118,16 @@ setting() {
 }
 
 system_of() { sed -n 's/^system: *\([^ #]*\).*/\1/p' "$1"; }
+# The teacher that nobody names is the system whose folder the student's YAML names.
+case $given in
+    *" teacher "*) ;;
+    *)
+        system=$(setting teacher_folder "$student" | sed -n 's|.*exp/<corpus>/\([^/]*\)/seed_<seed>.*|\1|p') || system=""
+        for file in "hparams/$system.yaml" "hparams/ssl/$system.yaml"; do
+            [ -z "$system" ] || [ ! -f "$file" ] || teacher=$file
+        done
+        ;;
+esac
 for option in teacher student; do
     [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
     [ -n "$(system_of "${!option}")" ] || die "--$option ${!option} has no line 'system: NAME' to name its folder by."
@@ -126,20 +136,20 @@ done
 # A student of hparams/ssl names its teacher by `teacher_source`: nothing is trained for it.
 ssl=false teacher_name=$teacher
 ! setting teacher_source "$student" > /dev/null || setting teacher_folder "$student" > /dev/null || ssl=true
+[ -z "$teacher_source" ] || [ ! -d "$caller/$teacher_source" ] || teacher_source=$caller/$teacher_source
+case $teacher_source in
+    /* | .*) [ -d "$teacher_source" ] || die "--teacher_source $teacher_source: there is no such folder." ;;
+esac
 if $ssl; then
     for option in teacher teacher_args teacher_exp; do
         case $given in *" $option "*) die "--$option does nothing: the teacher of $student is its teacher_source." ;; esac
     done
-    [ -z "$teacher_source" ] || [ ! -d "$caller/$teacher_source" ] || teacher_source=$caller/$teacher_source
-    case $teacher_source in
-        /* | .*) [ -d "$teacher_source" ] || die "--teacher_source $teacher_source: there is no such folder." ;;
-    esac
     teacher_name=${teacher_source:-$(setting teacher_source "$student")}
     case " $student_args" in # which win
         *" --teacher_source "*) read -r teacher_name _ <<< "${student_args##*--teacher_source }" ;;
     esac
-elif [ -n "$teacher_source" ]; then
-    die "--teacher_source does nothing: $student has no key teacher_source, its teacher is $teacher."
+elif [ -n "$teacher_source" ] && ! setting teacher_source "$teacher" > /dev/null; then
+    die "--teacher_source does nothing: the teacher of $student is $teacher, which starts from no other model."
 fi
 own_teacher=exp/$name/$(system_of "$teacher")/seed_$seed
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
@@ -155,11 +165,18 @@ if [ "$precision" != fp32 ]; then
     teacher_args+=" --precision $precision"
     student_args+=" --precision $precision"
 fi
-read -r -a teacher_args <<< "$teacher_args"
-read -r -a student_args <<< "$student_args"
+words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
+split_teacher=() split_student=()
+while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
+while IFS= read -r -d '' word; do split_student+=("$word"); done < <(words "$student_args")
+source_args=()
+[ -z "$teacher_source" ] || source_args+=(--teacher_source "$teacher_source")
+! $offline || source_args+=(--offline True)
+# What is given in so many words comes last, and wins.
 if $ssl; then
-    [ -z "$teacher_source" ] || student_args=(--teacher_source "$teacher_source" ${student_args[@]+"${student_args[@]}"})
-    ! $offline || student_args+=(--offline True)
+    split_student=(${source_args[@]+"${source_args[@]}"} ${split_student[@]+"${split_student[@]}"})
+elif setting teacher_source "$teacher" > /dev/null; then
+    split_teacher=(${source_args[@]+"${source_args[@]}"} ${split_teacher[@]+"${split_teacher[@]}"})
 fi
 ! $offline || export HF_HUB_OFFLINE=1
 
@@ -223,7 +240,7 @@ stage_2() {
     fi
     needs "$manifests/manifest.json" 1
     "${launch[@]}" train_teacher.py "$teacher" --corpus_dir "$corpus_dir" --seed "$seed" \
-        --output_folder "$teacher_exp" ${teacher_args[@]+"${teacher_args[@]}"}
+        --output_folder "$teacher_exp" ${split_teacher[@]+"${split_teacher[@]}"}
 }
 
 stage_3() {
@@ -234,7 +251,7 @@ stage_3() {
         options+=(--teacher_folder "$teacher_exp")
     fi
     "${launch[@]}" train_distill.py "$student" "${options[@]}" \
-        --output_folder "$student_exp" ${student_args[@]+"${student_args[@]}"}
+        --output_folder "$student_exp" ${split_student[@]+"${split_student[@]}"}
 }
 
 stage_4() {

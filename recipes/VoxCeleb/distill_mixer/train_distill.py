@@ -99,6 +99,12 @@ class DistillBrain(SpeakerBrain):
         source = getattr(self.hparams, "front_end_start", None)
         if source is None:
             return
+        if not hasattr(source, "front_end_settings"):
+            raise ValueError(
+                f"front_end_start: {type(source).__name__} has no convolutions that a student can "
+                "begin with: the teacher must be a WavLM, HuBERT or wav2vec 2.0, fine-tuned by "
+                "hparams/ssl/wavlm_finetuned.yaml or as it is"
+            )
         front_end = self.hparams.embedding_model.front_end
         for key, value in source.front_end_settings.items():
             own = front_end.settings[key]
@@ -181,10 +187,10 @@ class DistillBrain(SpeakerBrain):
             if stats["share"] < least:
                 told = [*self.hparams.objective.teacher_terms, "classification"]
                 terms = ", ".join(f"{name} {stats[name]:.6f}" for name in told if name in stats)
+                weights = "alpha" if self.hparams.objective.distillation else "term_weights"
                 logger.warning(
                     f"Distillation was {stats['share']:.1%} of the loss in epoch {epoch}, under "
-                    f"{least:.0%} ({terms}): raise alpha or the terms' weights, or choose another "
-                    "distillation"
+                    f"{least:.0%} ({terms}): raise {weights} or choose another distillation"
                 )
 
 

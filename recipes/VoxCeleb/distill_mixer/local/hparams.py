@@ -145,6 +145,13 @@ def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
     # A mistake that was found before training leaves nothing to protect.
     save = Path(folder) / "save"
     begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
+    # The checkpointer has made `save` by now.
+    others = [entry.name for entry in Path(folder).glob("*") if entry.name != "save"]
+    if others and not path.is_file():
+        raise UserError(
+            f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: choose "
+            "another --output_folder"
+        )
     if path.is_file() and begun:
         yaml = ruamel.yaml.YAML()
         old = yaml.load(_resolve(path.read_text(encoding="utf-8")))

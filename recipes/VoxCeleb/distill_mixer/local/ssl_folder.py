@@ -31,8 +31,11 @@ def new_model(
     """Write a WavLM of a size, built as WavLM-Large is, with random weights; its parameters."""
     from transformers import WavLMConfig, WavLMModel
 
-    if hidden_size % 64:
+    if hidden_size < 1 or hidden_size % 64:
         raise UserError(f"--hidden_size {hidden_size} is not a multiple of 64, the size of a head")
+    if num_layers < 1 or conv_channels < 1:
+        sizes = f"--num_layers {num_layers} --conv_channels {conv_channels}"
+        raise UserError(f"{sizes}: give 1 or more of each")
     torch.manual_seed(seed)
     model = WavLMModel(
         WavLMConfig(
@@ -76,6 +79,8 @@ def _save(model: Any, normalize: bool, folder: Path) -> None:
     logging.disable_progress_bar()
     model.save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(folder)
+    for path in folder.iterdir():  # weights are written for their owner alone
+        path.chmod((folder / "config.json").stat().st_mode)
 
 
 @contextlib.contextmanager

@@ -24,40 +24,41 @@ _refuse() {
 }
 
 _parse_options() {
-    local names name argument value switch
-    names=" $(_option_lines | sed 's/=.*//' | tr '\n' ' ')"
+    # Names of their own: an option may be called name or value.
+    local _names _name _argument _value _switch
+    _names=" $(_option_lines | sed 's/=.*//' | tr '\n' ' ')"
     given=" "
     while [ $# -gt 0 ]; do
-        argument=$1
+        _argument=$1
         shift
-        case $argument in
+        case $_argument in
             -h | --help) _print_help; exit 0 ;;
             --?*) ;;
-            *) _refuse "'$argument' is not an option: write --name value" ;;
+            *) _refuse "'$_argument' is not an option: write --name value" ;;
         esac
-        name=${argument%%=*}
-        name=${name#--}
-        name=${name//-/_}
-        case $names in
-            *" $name "*) ;;
-            *) _refuse "there is no option --${argument#--}" ;;
+        _name=${_argument%%=*}
+        _name=${_name#--}
+        _name=${_name//-/_}
+        case $_names in
+            *" $_name "*) ;;
+            *) _refuse "there is no option --${_argument#--}" ;;
         esac
-        switch=false
-        case ${!name} in true | false) switch=true ;; esac
-        if [[ $argument == *=* ]]; then
-            value=${argument#*=}
-        elif $switch && [[ $# -eq 0 || $1 == --* ]]; then
-            value=true
+        _switch=false
+        case ${!_name} in true | false) _switch=true ;; esac
+        if [[ $_argument == *=* ]]; then
+            _value=${_argument#*=}
+        elif $_switch && [[ $# -eq 0 || $1 == --* ]]; then
+            _value=true
         else
-            [ $# -gt 0 ] || _refuse "--$name wants a value"
-            value=$1
+            [ $# -gt 0 ] || _refuse "--$_name wants a value"
+            _value=$1
             shift
         fi
-        if $switch && [ "$value" != true ] && [ "$value" != false ]; then
-            _refuse "--$name is true or false, not '$value'"
+        if $_switch && [ "$_value" != true ] && [ "$_value" != false ]; then
+            _refuse "--$_name is true or false, not '$_value'"
         fi
-        printf -v "$name" '%s' "$value"
-        given+="$name "
+        printf -v "$_name" '%s' "$_value"
+        given+="$_name "
     done
 }
 
