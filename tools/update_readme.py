@@ -102,7 +102,8 @@ def ablation_block(folder: Path) -> str:
     if by_length:
         parts += ["Cost of one utterance by its length:", *map(_markdown, by_length)]
     if claims:
-        parts += [f"Of {len(claims)} claims {len(decided)} are decided:"]
+        count = f"{len(decided)} are decided:" if decided else "none is decided."
+        parts += [f"Of {len(claims)} claims {count}"]
         parts += [_markdown([*of_claims[0][:2], *decided])] if decided else []
     return "\n\n".join(
         [
