@@ -13,14 +13,17 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
-from local.hparams import load_hparams
-from speechbrain_ext.errors import UserError, friendly_exit
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from local.hparams import load_hparams  # noqa: E402
+from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 
 GB = 1e9
 
