@@ -18,6 +18,20 @@ from speechbrain_ext.nnet.normalization import UtteranceNorm
 PIECE = 20_000_000
 
 
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Samples that a frame sees.
+
+    Example
+    -------
+    >>> receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+    400
+    """
+    samples = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
 class FrameConv(nn.Conv1d):
     """``nn.Conv1d`` without padding, for frames held channels last, (B, T, C).
 
@@ -183,9 +197,7 @@ class ConvFrontEnd(nn.Module):
             "normalize": normalize,
         }
         self.output_size = channels
-        self.receptive_field = 1
-        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
-            self.receptive_field = (self.receptive_field - 1) * stride + kernel
+        self.receptive_field = receptive_field(kernels, strides)
         self.normalise = UtteranceNorm() if normalize else None
         sizes = [1] + [channels] * (len(kernels) - 1)
         convs = [

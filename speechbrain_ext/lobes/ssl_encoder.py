@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.lobes.conv_front_end import receptive_field
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
 from speechbrain_ext.lobes.ssl_source import find_model
 
@@ -103,7 +104,7 @@ class SSLEncoder(nn.Module):
         self.precision = precision
         config: Any = model.config
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-        self.receptive_field = _receptive_field(self.kernels, self.strides)
+        self.receptive_field = receptive_field(self.kernels, self.strides)
         self.layers = {f"layer{layer}": int(config.hidden_size) for layer in self.chosen}
         self.embedding_size = int(config.hidden_size)
         self.back_end: nn.Module | None = None
@@ -260,17 +261,3 @@ class SSLEncoder(nn.Module):
             for prefix, module in modules.items()
             for name, tensor in module.state_dict().items()
         }
-
-
-def _receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Samples that a frame sees.
-
-    Example
-    -------
-    >>> _receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
-    400
-    """
-    samples = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples

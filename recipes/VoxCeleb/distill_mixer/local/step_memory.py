@@ -11,8 +11,10 @@ teacher's once, with its largest outputs on top. What a GPU's kernels take besid
 from __future__ import annotations
 
 import json
+import statistics
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from local.hparams import load_hparams  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
+from speechbrain_ext.inference.benchmark import time_side_by_side  # noqa: E402
 
 GB = 1e9
 
@@ -83,33 +86,22 @@ def estimate(hparams: dict[str, Any]) -> dict[str, float]:
         "student_activations": batch * crop / GB,
         "teacher_weights": 0.0,
         "teacher_activations": 0.0,
-        "seconds_a_crop_student": _seconds(lambda: _step(network, wavs)) / len(wavs),
-        "seconds_a_crop_teacher": 0.0,
     }
+    work: dict[str, Callable[[], object]] = {"student": partial(_step, network, wavs)}
     if teacher is not None:
         figures["teacher_weights"] = bytes_of(teacher) / GB
         # An operation's input and output, and a copy of either.
         figures["teacher_activations"] = 3 * batch * largest_output(teacher, wavs[:1]) / GB
-        figures["seconds_a_crop_teacher"] = _seconds(lambda: teacher(wavs)) / len(wavs)
-    figures["total"] = sum(
-        value for name, value in figures.items() if not name.startswith("seconds")
-    )
+        work["teacher"] = partial(teacher, wavs)
+    figures["total"] = sum(figures.values())
+    for name, seconds in time_side_by_side(work, 3, wavs.device).items():
+        figures[f"seconds_a_crop_{name}"] = statistics.median(seconds) / len(wavs)
     return figures
 
 
 def _step(network: nn.Module, wavs: Tensor) -> None:
     embedding, _ = network(wavs, intermediates=True)
     embedding.square().sum().backward()
-
-
-def _seconds(function: Any, rounds: int = 3) -> float:
-    function()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[rounds // 2]
 
 
 def main() -> None:
