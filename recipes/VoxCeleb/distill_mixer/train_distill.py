@@ -14,8 +14,9 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.logger import get_logger
 
-from local.brain import SECONDS, WEIGHT, WEIGHTED, Forward, SpeakerBrain, share
+from local.brain import Forward, SpeakerBrain
 from local.data import CropBatch, read_manifest, utterance_of
+from local.figures import SECONDS, WEIGHT, WEIGHTED, share
 from local.stopwatch import Stopwatch
 from local.training import run_training
 from speechbrain_ext.distill.objective import Objective

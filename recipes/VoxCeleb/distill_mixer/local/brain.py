@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
+from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, share
 from local.meter import EpochMeter
 from local.schedules import by_epoch
 from local.validation import valid_figures
@@ -36,11 +36,6 @@ from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.verification.trials import read_trials
 
 logger = get_logger(__name__)
-
-
-# Before the name of a term in the meter: its weight, and the term times its weight; before that of
-# a part of a step: its seconds.
-WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
 
 
 class Forward(NamedTuple):
@@ -401,14 +396,7 @@ class SpeakerBrain(sb.Brain):
 
     def _train_figures(self) -> dict[str, float]:
         totals = self.meter.totals()
-        seconds, waited = totals.pop("seconds"), totals.pop("waited")
-        parts = {
-            f"{name.removeprefix(SECONDS)}_time": totals.pop(name) / seconds
-            for name in [*totals]
-            if name.startswith(SECONDS)
-        }
-        utterances = totals.pop("weight")
-        averages = {name: total / utterances for name, total in totals.items()}
+        averages = averages_of(totals)
         everywhere = [self.unreadable]
         if self.distributed_launch:
             everywhere = [0] * self._world_size()
@@ -418,10 +406,7 @@ class SpeakerBrain(sb.Brain):
         return {
             **plain,
             **self.epoch_figures(averages),
-            "data_wait": waited / seconds,
-            **parts,
-            "seconds": seconds / self._world_size(),
-            "utterances": int(utterances),
+            **costs_of(totals, self._world_size()),
             "skipped": sum(everywhere),
             **self._memory(),
         }
@@ -431,8 +416,3 @@ class SpeakerBrain(sb.Brain):
         if self.device_type != "cuda":
             return {}
         return {"peak_memory_gb": torch.cuda.max_memory_allocated(self.device) / 1e9}
-
-
-def share(part: float, total: float) -> float:
-    """The share of a part in the total; 0 when the total is 0 or not a number."""
-    return part / total if total and math.isfinite(total) else 0.0

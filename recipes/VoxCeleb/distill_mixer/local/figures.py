@@ -1,0 +1,46 @@
+"""What an epoch's sums come to: averages of the loss and its terms, and where the time went."""
+
+from __future__ import annotations
+
+import math
+
+# Before the name of a term in the meter: its weight, and the term times its weight; before that of
+# a part of a step: its seconds.
+WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
+
+
+def averages_of(totals: dict[str, float]) -> dict[str, float]:
+    """Averages over the utterances of what :meth:`EpochMeter.totals` gives, times left out."""
+    left_out = ("seconds", "waited", "weight")
+    return {
+        name: total / totals["weight"]
+        for name, total in totals.items()
+        if name not in left_out and not name.startswith(SECONDS)
+    }
+
+
+def costs_of(totals: dict[str, float], world_size: int) -> dict[str, float]:
+    """Seconds of an epoch, the shares of them that waiting and parts of a step took, utterances.
+
+    Example
+    -------
+    >>> totals = {"seconds": 8.0, "waited": 2.0, "seconds/teacher": 4.0, "weight": 64.0}
+    >>> costs_of(totals, world_size=2)
+    {'data_wait': 0.25, 'teacher_time': 0.5, 'seconds': 4.0, 'utterances': 64}
+    """
+    parts = {
+        f"{name.removeprefix(SECONDS)}_time": total / totals["seconds"]
+        for name, total in totals.items()
+        if name.startswith(SECONDS)
+    }
+    return {
+        "data_wait": totals["waited"] / totals["seconds"],
+        **parts,
+        "seconds": totals["seconds"] / world_size,
+        "utterances": int(totals["weight"]),
+    }
+
+
+def share(part: float, total: float) -> float:
+    """The share of a part in the total; 0 when the total is 0 or not a number."""
+    return part / total if total and math.isfinite(total) else 0.0
