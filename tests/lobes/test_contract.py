@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +14,8 @@ from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet.bottleneck import Bottleneck
 from speechbrain_ext.nnet.hybrid import ForwardLSTM, LSTMMixerBlock
 from speechbrain_ext.nnet.token_mlp import TokenMLP
+from tests.lobes.memory import check_linear, peaks_by_name
 from tests.lobes.systems import ENCODERS, LOBES, OWN_ENCODERS, make_encoder, make_lobe
-
-ROOT = Path(__file__).resolve().parents[2]
-
 
 # What sets a variant apart from V2, worked out by hand, is added to V2's count.
 V2 = 2_664_576
@@ -106,43 +100,14 @@ def test_any_length(name: str, seconds: float) -> None:
     assert embedding.shape == (1, 1, 8) and embedding.isfinite().all()
 
 
-# Each lobe in a process of its own, whose peak is its own too; imports are made once.
-MEMORY = """
-import os, resource, torch
-from tests.lobes.systems import ENCODERS, make_encoder
-for name in ENCODERS:
-    if os.fork() == 0:
-        encoder, peaks = make_encoder(name), []
-        with torch.inference_mode():
-            for seconds in (15, 60, 105):
-                encoder(0.1 * torch.randn(1, seconds * 16000))
-                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        print(name, *peaks, flush=True)
-        os._exit(0)
-    os.wait()
-"""
-
-
 @pytest.fixture(scope="module")
 def peaks() -> dict[str, list[int]]:
-    """Peak memory in kilobytes after 15, 60 and 105 s of speech, by lobe."""
-    result = subprocess.run(
-        [sys.executable, "-c", MEMORY],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = (line.split() for line in result.stdout.splitlines())
-    return {name: [int(peak) for peak in found] for name, *found in lines}
+    return peaks_by_name("tests.lobes.systems", ENCODERS)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_memory_is_linear_in_time(name: str, peaks: dict[str, list[int]]) -> None:
-    first, second, third = peaks[name]
-    # Linear: the next 45 s cost what those before did; quadratic, they cost twice that.
-    assert third - second < 1.5 * (second - first) + 10_000
+    check_linear(peaks[name])
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd
 from speechbrain_ext.lobes.ssl_student import SSLStudent
+from tests.lobes.memory import check_linear, peaks_by_name
 from tests.lobes.ssl_systems import (
     BACK_ENDS,
     BLOCKS,
@@ -24,8 +22,6 @@ from tests.lobes.ssl_systems import (
     make_student,
     make_waveforms,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 
@@ -65,45 +61,14 @@ def test_any_length(name: str, seconds: float) -> None:
     assert embedding.shape == (1, 1, EMBEDDING_SIZE) and embedding.isfinite().all()
 
 
-# Each system in a process of its own, whose peak is its own too; imports are made once.
-MEMORY = """
-import os, resource, torch
-from tests.lobes.ssl_systems import SYSTEMS, make_student
-for name in SYSTEMS:
-    if os.fork() == 0:
-        student, peaks = make_student(name), []
-        with torch.inference_mode():
-            for seconds in (15, 60, 105):
-                student(0.1 * torch.randn(1, seconds * 16000))
-                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        print(name, *peaks, flush=True)
-        os._exit(0)
-    os.wait()
-"""
-
-
 @pytest.fixture(scope="module")
 def peaks() -> dict[str, list[int]]:
-    """Peak memory in kilobytes after 15, 60 and 105 s of speech, by system."""
-    result = subprocess.run(
-        [sys.executable, "-c", MEMORY],
-        cwd=ROOT,
-        # A fixed threshold: every tensor gives its memory back, and the peak is what was in use.
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = (line.split() for line in result.stdout.splitlines())
-    return {name: [int(peak) for peak in found] for name, *found in lines}
+    return peaks_by_name("tests.lobes.ssl_systems", SYSTEMS)
 
 
 @every_system
 def test_memory_is_linear_in_time(name: str, peaks: dict[str, list[int]]) -> None:
-    first, second, third = peaks[name]
-    # Linear: the next 45 s cost what those before did; quadratic, they cost twice that.
-    assert third - second < 1.2 * (second - first) + 5000
+    check_linear(peaks[name])
 
 
 @every_system
