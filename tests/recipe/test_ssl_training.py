@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from speechbrain.nnet.schedulers import ReduceLROnPlateau
+from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from torch import nn
 from train_distill import DistillBrain
 
@@ -226,12 +227,14 @@ def test_the_rate_is_halved_after_five_stale_validations() -> None:
     layer = nn.Linear(1, 1)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=8.0)
     scheduler = ReduceLROnPlateau(factor=0.5, patience=4, dont_halve_until_epoch=0)
+    counter = EpochCounterWithStopper(20, limit_to_stop=10, limit_warmup=0, direction="min")
     rates = []
-    for epoch, eer in enumerate([9, 8, *[8.5] * 5, 7, *[7.5] * 5, 7.5], start=1):
-        old, new = on_plateau(scheduler, optimizer, epoch, eer)
+    for epoch, eer in zip(counter, [9, 8, *[8.5] * 5, 7, *[7.5] * 5, 7.5], strict=False):
+        old, new = on_plateau(scheduler, optimizer, epoch, eer, counter)
         optimizer.param_groups[0]["lr"] = new
         rates.append(old)
     assert rates == [8.0] * 7 + [4.0] * 6 + [2.0]
+    assert (counter.best_score, counter.best_limit) == (7, 8)
 
 
 @pytest.mark.parametrize(

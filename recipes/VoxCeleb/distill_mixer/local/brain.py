@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.distributed import if_main_process
-from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor
@@ -20,8 +18,8 @@ from tqdm import tqdm
 
 from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
-from local.data import CropBatch, crop_dataset, read_manifest, speakers_of
-from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, share
+from local.data import CropBatch, crop_dataset, encode_speakers, read_manifest
+from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, peak_memory, share
 from local.meter import EpochMeter
 from local.schedules import by_epoch
 from local.validation import valid_figures
@@ -110,7 +108,13 @@ class SpeakerBrain(sb.Brain):
         )
         self.meter = EpochMeter()
         self.checkpointer.add_recoverable("meter", self.meter)
-        self.label_encoder = self._encode_speakers()
+        self.label_encoder = encode_speakers(
+            self.hparams.train_csv, self.hparams.speeds, self.hparams.num_speakers
+        )
+        if if_main_process():
+            save_folder = Path(self.hparams.save_folder)
+            save_folder.mkdir(parents=True, exist_ok=True)
+            self.label_encoder.save(save_folder / "label_encoder.txt")
         self.train_data = crop_dataset(
             self.hparams.train_csv,
             self.hparams.crop_reader,
@@ -122,7 +126,6 @@ class SpeakerBrain(sb.Brain):
         self.trials = read_trials(self.hparams.valid_trials)
         self.valid_embeddings: dict[str, np.ndarray] = {}
         self.batch_ids: list[str] = []
-        self.unreadable = 0
         self.bar: tqdm | None = None
         if self.hparams.start_from is not None:
             start_from(self.hparams, self.label_encoder)
@@ -144,16 +147,6 @@ class SpeakerBrain(sb.Brain):
         return {}
 
     # Data
-
-    def _encode_speakers(self) -> CategoricalEncoder:
-        path = Path(self.hparams.save_folder) / "label_encoder.txt"
-        encoder = CategoricalEncoder()
-        encoder.update_from_iterable(speakers_of(self.hparams.train_csv, self.hparams.speeds))
-        encoder.expect_len(self.hparams.num_speakers)
-        if if_main_process():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            encoder.save(path)
-        return encoder
 
     def noise(self) -> Tensor:
         """Two crops of noise, to try networks and losses on."""
@@ -295,7 +288,6 @@ class SpeakerBrain(sb.Brain):
         self.epoch = epoch or 0
         if self.step == 0:
             self.meter.reset()
-        self.unreadable = 0
         self.hparams.crop_reader.epoch = self.epoch
         self.sampler.set_epoch(self.epoch)
         self.bar = tqdm(
@@ -363,8 +355,6 @@ class SpeakerBrain(sb.Brain):
             self.hparams.lr_annealing, self.optimizer, self.epoch, valid_stats["eer"]
         )
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
-        if isinstance(self.hparams.epoch_counter, EpochCounterWithStopper):
-            self.hparams.epoch_counter.update_metric(valid_stats["eer"])
         with whole_or_none(self.checkpointer):
             self.checkpointer.save_and_keep_only(
                 meta={"epoch": epoch, "eer": valid_stats["eer"]},
@@ -384,12 +374,13 @@ class SpeakerBrain(sb.Brain):
     def _count_unreadable(self, batch: CropBatch) -> None:
         if not batch.unreadable:
             return
-        self.unreadable += len(batch.unreadable)
+        self.meter.sums["skipped"] += len(batch.unreadable)
+        skipped = int(self.meter.sums["skipped"])
         logger.warning(f"Skipped, could not be read: {', '.join(batch.unreadable)}")
         planned = self.steps_per_epoch * self.hparams.batch_size
-        if self.unreadable > self.hparams.max_unreadable * planned or not batch.id:
+        if skipped > self.hparams.max_unreadable * planned or not batch.id:
             raise UserError(
-                f"{self.unreadable} of {planned} crops of epoch {self.epoch} could not be read, "
+                f"{skipped} of {planned} crops of epoch {self.epoch} could not be read, "
                 f"last {batch.unreadable[-1]}, more than the share max_unreadable "
                 f"{self.hparams.max_unreadable}: mend the files or run stage 1 again"
             )
@@ -397,22 +388,11 @@ class SpeakerBrain(sb.Brain):
     def _train_figures(self) -> dict[str, float]:
         totals = self.meter.totals()
         averages = averages_of(totals)
-        everywhere = [self.unreadable]
-        if self.distributed_launch:
-            everywhere = [0] * self._world_size()
-            torch.distributed.all_gather_object(everywhere, self.unreadable)
         self.train_meta = self.epoch_meta(averages)
         plain = {name: value for name, value in averages.items() if "/" not in name}
         return {
             **plain,
             **self.epoch_figures(averages),
             **costs_of(totals, self._world_size()),
-            "skipped": sum(everywhere),
-            **self._memory(),
+            **peak_memory(self.device),
         }
-
-    def _memory(self) -> dict[str, float]:
-        """The most memory that was allocated on this process's GPU, in GB; nothing on a CPU."""
-        if self.device_type != "cuda":
-            return {}
-        return {"peak_memory_gb": torch.cuda.max_memory_allocated(self.device) / 1e9}

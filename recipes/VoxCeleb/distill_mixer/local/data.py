@@ -203,6 +203,14 @@ def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]
     return [_at(speaker, speed) for speed in _original_first(speeds) for speaker in speakers]
 
 
+def encode_speakers(path: str | Path, speeds: Sequence[float], count: int) -> CategoricalEncoder:
+    """The labels of a manifest's speakers at the speeds, of which there are ``count``."""
+    encoder = CategoricalEncoder()
+    encoder.update_from_iterable(speakers_of(path, speeds))
+    encoder.expect_len(count)
+    return encoder
+
+
 def count_speakers(path: str | Path, speeds: Sequence[float] = (1.0,)) -> int:
     """The number of different speakers in a manifest whose utterances are played at the speeds."""
     return len(speakers_of(path, speeds))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 # Before the name of a term in the meter: its weight, and the term times its weight; before that of
 # a part of a step: its seconds.
 WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
@@ -11,7 +13,7 @@ WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
 
 def averages_of(totals: dict[str, float]) -> dict[str, float]:
     """Averages over the utterances of what :meth:`EpochMeter.totals` gives, times left out."""
-    left_out = ("seconds", "waited", "weight")
+    left_out = ("seconds", "waited", "skipped", "weight")
     return {
         name: total / totals["weight"]
         for name, total in totals.items()
@@ -26,7 +28,7 @@ def costs_of(totals: dict[str, float], world_size: int) -> dict[str, float]:
     -------
     >>> totals = {"seconds": 8.0, "waited": 2.0, "seconds/teacher": 4.0, "weight": 64.0}
     >>> costs_of(totals, world_size=2)
-    {'data_wait': 0.25, 'teacher_time': 0.5, 'seconds': 4.0, 'utterances': 64}
+    {'data_wait': 0.25, 'teacher_time': 0.5, 'seconds': 4.0, 'utterances': 64, 'skipped': 0}
     """
     parts = {
         f"{name.removeprefix(SECONDS)}_time": total / totals["seconds"]
@@ -38,7 +40,15 @@ def costs_of(totals: dict[str, float], world_size: int) -> dict[str, float]:
         **parts,
         "seconds": totals["seconds"] / world_size,
         "utterances": int(totals["weight"]),
+        "skipped": int(totals.get("skipped", 0)),
     }
+
+
+def peak_memory(device: torch.device | str) -> dict[str, float]:
+    """The most memory that was allocated on a GPU by this process, in GB; nothing on a CPU."""
+    if torch.device(device).type != "cuda":
+        return {}
+    return {"peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
 
 
 def share(part: float, total: float) -> float:

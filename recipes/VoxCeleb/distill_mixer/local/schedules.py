@@ -20,7 +20,12 @@ def by_epoch(
 
 
 def on_plateau(
-    scheduler: ReduceLROnPlateau, optimizer: Optimizer, epoch: int, eer: float
+    scheduler: ReduceLROnPlateau,
+    optimizer: Optimizer,
+    epoch: int,
+    eer: float,
+    counter: EpochCounterWithStopper,
 ) -> tuple[float, float]:
-    """The valid EER, so that the rate falls when that no longer does."""
+    """The valid EER, so that the rate falls, and ``counter`` stops, when that no longer does."""
+    counter.update_metric(eer)
     return scheduler([optimizer], epoch, eer)
