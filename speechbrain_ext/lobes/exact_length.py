@@ -10,6 +10,8 @@ import torch
 from speechbrain.nnet.pooling import StatisticsPooling
 from torch import Tensor, nn
 
+from speechbrain_ext.lobes.each_length import each_length
+
 
 class NoiselessStatisticsPooling(StatisticsPooling):
     """SpeechBrain's mean and standard deviation over time without the noise it adds to the mean.
@@ -132,26 +134,16 @@ class ExactLength(nn.Module):
             embedding, hidden = self._embed(feats)
             return (embedding, hidden) if intermediates else embedding
         frames = torch.round(lengths.float() * feats.shape[1]).long().clamp(min=1)
-        counts = frames.unique().tolist()
-        if self.training and len(counts) > 1:
+        if self.training and len(counts := frames.unique().tolist()) > 1:
             raise ValueError(f"lengths of {counts} frames in a batch: train on crops of one length")
-        groups = [(count, (frames == count).nonzero().squeeze(1)) for count in counts]
-        parts = [self._embed(feats[rows, :count]) for count, rows in groups]
-        # Back from groups to the order of the batch.
-        order = torch.cat([rows for _, rows in groups]).argsort()
-        embedding = torch.cat([part for part, _ in parts])[order]
-        if not intermediates:
-            return embedding
-        hidden = [
-            torch.cat(
-                [
-                    nn.functional.pad(layers[index], (0, 0, 0, feats.shape[1] - count))
-                    for count, (_, layers) in zip(counts, parts, strict=True)
-                ]
-            )[order]
-            for index in range(len(self.layers))
-        ]
-        return embedding, hidden
+
+        def embed(rows: Tensor, count: int) -> list[Tensor]:
+            embedding, hidden = self._embed(feats[rows, :count])
+            longer = (0, 0, 0, feats.shape[1] - count)
+            return [embedding, *(nn.functional.pad(x, longer) for x in hidden)]
+
+        embedding, *hidden = each_length(frames, embed)
+        return (embedding, hidden) if intermediates else embedding
 
     def forward_intermediates(
         self, feats: Tensor, lengths: Tensor | None = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.lobes.conv_front_end import receptive_field
+from speechbrain_ext.lobes.each_length import each_length
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
 from speechbrain_ext.lobes.ssl_source import find_model
 
@@ -203,16 +204,13 @@ class SSLEncoder(nn.Module):
 
     def _encode_padded(self, wavs: Tensor, samples: Tensor) -> list[Tensor]:
         """The chosen layers (B, T, H) of utterances of those samples, zero after their end."""
-        counts = samples.unique().tolist()
-        groups = [(count, (samples == count).nonzero().squeeze(1)) for count in counts]
-        parts = [self._encode(wavs[rows, :count]) for count, rows in groups]
-        # Back from groups to the order of the batch.
-        order = torch.cat([rows for _, rows in groups]).argsort()
         total = self.num_frames(wavs.shape[1])
-        return [
-            torch.cat([F.pad(x, (0, 0, 0, total - x.shape[1])) for x in layer])[order]
-            for layer in zip(*parts, strict=True)
-        ]
+
+        def encode(rows: Tensor, count: int) -> list[Tensor]:
+            hidden = self._encode(wavs[rows, :count])
+            return [F.pad(x, (0, 0, 0, total - x.shape[1])) for x in hidden]
+
+        return list(each_length(samples, encode))
 
     @property
     def front_end_settings(self) -> dict[str, Any]:
