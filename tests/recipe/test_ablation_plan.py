@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import speechbrain as sb
+from train_distill import DistillBrain
+from train_teacher import TeacherBrain
 
 from local.ablation.claims import read_claims
 from local.ablation.commands import Place, resolved_settings, training_arguments
 from local.ablation.plan import read_ablation
+from local.hparams import check_overrides
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE
 
@@ -98,7 +102,9 @@ def test_mistakes_in_claims_are_named(tmp_path: Path, claim: str, message: str) 
         read_claims(ablation)
 
 
-@pytest.mark.parametrize(("name", "claims"), [("documents", 30), ("sv_mixer_tables", 9)])
+@pytest.mark.parametrize(
+    ("name", "claims"), [("documents", 30), ("sv_mixer_tables", 9), ("ssl_small", 7)]
+)
 def test_the_files_are_whole(name: str, claims: int) -> None:
     """Their claims are about their systems; the settings of every run can be made."""
     ablation = read_ablation(RECIPE / "hparams" / "ablations" / f"{name}.yaml")
@@ -106,5 +112,8 @@ def test_the_files_are_whole(name: str, claims: int) -> None:
     assert len(ids) == len(set(ids)) > claims
     place = Place(ablation, Path("data/some"))
     for run in ablation.runs(1):
-        _, tree = resolved_settings(training_arguments(place, run))
+        arguments = training_arguments(place, run)
+        _, tree = resolved_settings(arguments)
         assert tree["system"] == run.system.name
+        path, _, overrides = sb.parse_arguments(arguments)
+        check_overrides(path, DistillBrain.reads | TeacherBrain.reads, overrides)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from train_distill import DistillBrain
 
-from local.hparams import claim_folder, load_hparams, read_setting
+from local.hparams import check_overrides, claim_folder, load_hparams, read_setting
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import save_weights
@@ -116,3 +117,15 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds other things than an experiment, speaker1"):
         claim_folder(tmp_path, "a: 1")
     assert not (tmp_path / "hyperparams.yaml").exists()
+
+
+def test_an_override_that_would_change_nothing_is_refused() -> None:
+    """The aligned student has its teacher from a folder, so that nothing reads teacher_source."""
+    aligned = RECIPE / "hparams" / "ssl" / "sv_mixer_aligned.yaml"
+    for override in ("teacher_source: there", "teacher_layers: [6]", "n_mels: 40"):
+        key = override.partition(":")[0]
+        with pytest.raises(UserError, match=f"--{key} .* would change nothing"):
+            check_overrides(aligned, DistillBrain.reads, override)
+    check_overrides(aligned, DistillBrain.reads, "teacher_folder: there\nalpha: 0.5")
+    hidden = RECIPE / "hparams" / "ssl" / "sv_mixer_wavlm_large.yaml"
+    check_overrides(hidden, DistillBrain.reads, "teacher_source: there\nteacher_layers: [6]")

@@ -37,6 +37,7 @@ class DistillBrain(SpeakerBrain):
     needs = {"teacher", "objective"}
     reads = SpeakerBrain.reads | {
         "teacher",
+        "teacher_folder",  # which run.sh gives to every student of the mel path
         "teacher_hears",
         "objective",
         "front_end_start",

@@ -22,6 +22,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 
 INCLUDE = "!include:"
+REFERENCE = re.compile(r"<(\w+)")
 # What may change between two runs into one folder: how long, how fast and where, but not what.
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
 FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
@@ -88,7 +89,7 @@ def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -
         )
     while True:
         text = file.read_text(encoding="utf-8")
-        known |= set(re.findall(r"<(\w+)", text))
+        known |= set(REFERENCE.findall(text))
         if not (included := re.search(f"^{INCLUDE}(\\S+)", text, re.MULTILINE)):
             break
         file = file.parent / included[1]
@@ -97,6 +98,35 @@ def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -
             close = difflib.get_close_matches(key, known, n=1)
             hint = f": did you mean {close[0]}?" if close else ": remove it"
             raise UserError(f"{path} has the key '{key}' ({value}), which nothing reads{hint}")
+
+
+def check_overrides(path: str | os.PathLike[str], reads: set[str], overrides: str) -> None:
+    """Refuse the override of a key that nothing reads any more: it would change nothing.
+
+    A file that builds on another may replace all that read a key of that one.
+
+    Arguments
+    ---------
+    path : str or path
+        The YAML file.
+    reads : set of str
+        Keys that the program reads, as for :func:`check_keys`.
+    overrides : str
+        As :func:`load_hparams` takes them.
+
+    Raises
+    ------
+    UserError
+        Naming the key.
+    """
+    tree = _read(Path(path))
+    live = reads | set(REFERENCE.findall(_text(tree)))
+    for key, value in _parse(overrides).items():
+        if key in tree and key not in live:
+            raise UserError(
+                f"--{key} {value} would change nothing: what reads '{key}' is not in {path}, only "
+                "in a file that it builds on: leave it out"
+            )
 
 
 def resolve_hparams(
@@ -111,10 +141,8 @@ def resolve_hparams(
             hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
             raise UserError(f"{path} has no key '{key}' to override: {hint}")
     changes |= {key: value for key, value in (run_options or {}).items() if key in tree}
-    text = io.StringIO()
-    ruamel.yaml.YAML().dump(tree, text)
     try:
-        return _resolve(text.getvalue(), changes)
+        return _resolve(_text(tree), changes)
     except (ValueError, ruamel.yaml.YAMLError) as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -198,6 +226,12 @@ def _read(path: Path) -> Any:
     base = _read(path.parent / tag.removeprefix(INCLUDE))
     base.update(tree)
     return base
+
+
+def _text(tree: Any) -> str:
+    text = io.StringIO()
+    ruamel.yaml.YAML().dump(tree, text)
+    return text.getvalue()
 
 
 def _parse(overrides: str) -> dict[str, Any]:

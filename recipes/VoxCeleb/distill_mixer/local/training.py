@@ -6,7 +6,7 @@ import speechbrain as sb
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
 
 from local.brain import SpeakerBrain
-from local.hparams import check_keys, claim_folder, load_hparams
+from local.hparams import check_keys, check_overrides, claim_folder, load_hparams
 from local.processes import leave_together
 
 
@@ -28,6 +28,7 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     path, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
     check_keys(path, brain_class.reads, brain_class.needs)
+    check_overrides(path, brain_class.reads, overrides)
     given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
     hparams, resolved = load_hparams(path, overrides, given)
     if if_main_process():
