@@ -99,7 +99,7 @@ def small(system: str, place: Path) -> dict[str, str]:
     """Settings that make a system small, as text."""
     tree = ruamel.yaml.YAML().load(resolve_hparams(HPARAMS / "ssl" / f"{system}.yaml"))
     settings = {key: str(value) for key, value in SMALL.items() if key in tree}
-    if "layer_pairs" in tree:
+    if tree.get("terms"):
         settings["layer_pairs"] = pairs(system)
     if "num_heads" in tree:
         settings["num_heads"] = "4"
