@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from speechbrain_ext.nnet.normalization import UtteranceNorm
 
 # Samples times channels that go through the convolutions at a time when nothing is to be learnt.
 PIECE = 20_000_000
+# Frames whose moments are taken at a time.
+STRETCH = 100_000
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -83,6 +87,49 @@ class FrameConv(nn.Conv1d):
             y = torch.baddbmm(y, view, part.expand(x.shape[0], -1, -1))
         return y if self.bias is None else y + self.bias
 
+    def moments(self, x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance over time of what :meth:`forward` gives, without making it.
+
+        They follow from the mean and the covariance of the numbers that a frame is made of, which
+        for a waveform are as few as the kernel is long.
+
+        Arguments
+        ---------
+        x : Tensor
+            As for :meth:`forward`; finite after an utterance's end.
+        counts : Tensor
+            Frames T' (B,) of each utterance.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            (B, 1, out_channels) each, computed in float64.
+
+        Example
+        -------
+        >>> layer, x = FrameConv(1, 6, kernel_size=10, stride=5), torch.randn(2, 800, 1)
+        >>> mean, variance = layer.moments(x, torch.tensor([159, 159]))
+        >>> torch.allclose(variance, layer(x).var(dim=1, correction=0, keepdim=True), atol=1e-5)
+        True
+        """
+        windows = x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2)
+        inside = torch.arange(windows.shape[1], device=x.device) < counts.unsqueeze(-1)
+        shares = inside / counts.unsqueeze(-1).double()  # (B, T')
+        mean = windows.new_zeros(len(x), 1, windows.shape[2], dtype=torch.float64)
+        square = windows.new_zeros(len(x), *windows.shape[2:] * 2, dtype=torch.float64)
+        for part, share in zip(windows.split(STRETCH, 1), shares.split(STRETCH, 1), strict=True):
+            part = part.double()
+            weighted = part.transpose(1, 2) * share.unsqueeze(1)
+            mean += weighted.sum(dim=2).unsqueeze(1)
+            square += weighted @ part
+        weight = self.weight.flatten(1).double()  # (out_channels, in_channels * kernel)
+        covariance = square - mean.transpose(1, 2) * mean
+        variance = ((weight @ covariance) * weight).sum(dim=2).clamp(min=0).unsqueeze(1)
+        mean = mean @ weight.T
+        if self.bias is not None:
+            mean = mean + self.bias
+        return mean.to(x.dtype), variance.to(x.dtype)
+
 
 class TimeNorm(nn.Module):
     """Normalisation of each channel over the frames of one utterance, with a learned affine map.
@@ -117,8 +164,19 @@ class TimeNorm(nn.Module):
             shares = inside / inside.sum(dim=2, keepdim=True)
         # Products: twice as fast as PyTorch's variance along an axis that is not the last.
         centred = x - torch.bmm(shares, x)
-        scale = self.weight * torch.rsqrt(torch.bmm(shares, centred.square()) + 1e-5)
-        return torch.addcmul(self.bias, centred, scale)
+        return torch.addcmul(self.bias, centred, self._scale(torch.bmm(shares, centred.square())))
+
+    def of(self, mean: Tensor, variance: Tensor) -> Callable[[Tensor], Tensor]:
+        """The normalisation of frames whose mean and variance (B, 1, C) are known."""
+        scale = self._scale(variance)
+        return partial(_affine, scale=scale, offset=self.bias - mean * scale)
+
+    def _scale(self, variance: Tensor) -> Tensor:
+        return self.weight * torch.rsqrt(variance + 1e-5)
+
+
+def _affine(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    return torch.addcmul(offset, x, scale)
 
 
 class ConvFrontEnd(nn.Module):
@@ -254,16 +312,33 @@ class ConvFrontEnd(nn.Module):
         if self.normalise is not None:
             x = self.normalise(x, lengths)
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if traced or torch.is_grad_enabled() or not self.settings["layer_norm"]:
-            return self._layers(x, samples)
-        return torch.cat([self._layers(piece) for piece in self._pieces(x)], dim=1)
+        if traced or torch.is_grad_enabled():
+            return self._layers(x, self._first_norm(x, samples))
+        norm = self._first_norm(x, samples, known=True)
+        return torch.cat([self._layers(piece, norm) for piece in self._pieces(x)], dim=1)
+
+    def _first_norm(
+        self, x: Tensor, samples: Tensor | None, known: bool = False
+    ) -> Callable[[Tensor], Tensor]:
+        """What follows the first convolution of ``x``; ``known`` if pieces of it will be given."""
+        if self.settings["layer_norm"]:
+            return self.norms[0]
+        conv: Any = self.convs[0]
+        norm: Any = self.norms[0]
+        if samples is None and not known:
+            return norm
+        if samples is None:
+            samples = torch.full((x.shape[0],), x.shape[1], device=x.device)
+        counts = ((samples - conv.kernel_size[0]) // conv.stride[0] + 1).clamp(min=1)
+        if known:
+            return norm.of(*conv.moments(x, counts))
+        return lambda y: norm(y, counts / y.shape[1])
 
     def _pieces(self, x: Tensor) -> Iterator[Tensor]:
         """Stretches of waveforms (B, samples, 1) whose frames follow each other.
 
-        Where no gradient is wanted and nothing looks beyond a frame's receptive field, the outputs
-        of the first convolutions, the largest of all, so need no more memory for an hour than for
-        some seconds, and stay in the processor's cache.
+        Where no gradient is wanted, the outputs of the first convolutions, the largest of all, so
+        need no more memory for an hour than for some seconds, and stay in the processor's cache.
         """
         hop = math.prod(self.settings["strides"])
         frames = (x.shape[1] - self.receptive_field) // hop + 1
@@ -272,20 +347,11 @@ class ConvFrontEnd(nn.Module):
             last = min(first + count, frames) - 1
             yield x[:, first * hop : last * hop + self.receptive_field]
 
-    def _layers(self, x: Tensor, samples: Tensor | None = None) -> Tensor:
-        for index, conv in enumerate(self.convs):
-            x = conv(x)
-            if self.settings["layer_norm"]:
-                x = self.norms[index](x)
-            elif index == 0:
-                x = self.norms[0](x, None if samples is None else self._share(samples, x))
-            x = F.gelu(x)
+    def _layers(self, x: Tensor, first_norm: Callable[[Tensor], Tensor]) -> Tensor:
+        norms = [first_norm, *self.norms[1:]]
+        for conv, norm in zip_longest(self.convs, norms, fillvalue=nn.Identity()):
+            x = F.gelu(norm(conv(x)))
         return self.norm(x)
-
-    def _share(self, samples: Tensor, x: Tensor) -> Tensor:
-        """Relative lengths (B,) in frames ``x`` (B, T, C) of the first convolution."""
-        kernel, stride = self.settings["kernels"][0], self.settings["strides"][0]
-        return ((samples - kernel) // stride + 1) / x.shape[1]
 
     def num_frames(self, samples: Tensor) -> Tensor:
         """Frames of utterances of that many samples.

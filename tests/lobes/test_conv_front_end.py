@@ -216,8 +216,26 @@ def test_pieces_change_nothing(
             torch.testing.assert_close(front_end(wavs, lengths), whole, atol=1e-5, rtol=0)
 
 
-def test_an_hour_needs_no_more_memory_in_the_convolutions_than_a_minute() -> None:
-    front_end, largest = ConvFrontEnd(channels=8).eval(), 0
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_moments_of_a_convolution_that_is_not_made(
+    offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conv = FrameConv(2, 6, kernel_size=10, stride=5)
+    x, counts = torch.randn(3, 800, 2) + offset, torch.tensor([159, 60, 1])
+    expected = conv.double()(x.double())
+    for stretch in (1000, 7):
+        monkeypatch.setattr(conv_front_end, "STRETCH", stretch)
+        mean, variance = conv.float().moments(x, counts)
+        for row, count in enumerate(counts):
+            frames = expected[row, :count]
+            torch.testing.assert_close(mean[row, 0], frames.mean(dim=0).float())
+            variance_of = frames.var(dim=0, correction=0).float()
+            torch.testing.assert_close(variance[row, 0], variance_of, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_an_hour_needs_no_more_memory_in_the_convolutions_than_a_minute(layer_norm: bool) -> None:
+    front_end, largest = ConvFrontEnd(channels=8, layer_norm=layer_norm).eval(), 0
 
     def look(layer: object, inputs: object, output: torch.Tensor) -> None:
         nonlocal largest
