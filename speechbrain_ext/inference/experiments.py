@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import ruamel.yaml
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,6 +27,7 @@ from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 WEIGHTS = Path("save")  # holds embedding_model.safetensors and classifier.safetensors
 ENCODER_KEYS = ("compute_features", "mean_var_norm", "embedding_model")
+BUILD_ARGUMENTS = "build_arguments"
 
 
 def save_weights(
@@ -34,6 +37,9 @@ def save_weights(
     name: str = "embedding_model",
 ) -> Path:
     """Write weights that later steps read.
+
+    A network that is made from files of its own may say by ``build_arguments`` which arguments make
+    it without them; they are kept with the weights, and an experiment folder needs no other.
 
     Arguments
     ---------
@@ -53,6 +59,8 @@ def save_weights(
     """
     path = Path(folder) / WEIGHTS / f"{name}.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    if hasattr(module, BUILD_ARGUMENTS):
+        metadata = metadata | {BUILD_ARGUMENTS: json.dumps(module.build_arguments)}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata=metadata)
     return path
@@ -82,6 +90,8 @@ def load_weights(
 def encoder_yaml(folder: str | os.PathLike[str]) -> str:
     """The part of an experiment's ``hyperparams.yaml`` that describes its encoder.
 
+    With the arguments that its weights were kept with, if there are any.
+
     Raises
     ------
     UserError
@@ -92,10 +102,21 @@ def encoder_yaml(folder: str | os.PathLike[str]) -> str:
         raise UserError(
             f"{path} does not exist: {folder} is not an experiment folder, train it first"
         )
-    return encoder_part(path.read_text(encoding="utf-8"), path)
+    return encoder_part(path.read_text(encoding="utf-8"), path, _build_arguments(folder))
 
 
-def encoder_part(text: str, path: str | os.PathLike[str]) -> str:
+def _build_arguments(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    path = Path(folder) / WEIGHTS / "embedding_model.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {}).get(BUILD_ARGUMENTS, "{}"))
+    except (OSError, SafetensorError):  # load_weights says what is wrong
+        return {}
+
+
+def encoder_part(
+    text: str, path: str | os.PathLike[str], build_arguments: dict[str, Any] | None = None
+) -> str:
     """The same of the YAML text of the file ``path``."""
     yaml = ruamel.yaml.YAML()
     tree = yaml.load(text)
@@ -104,6 +125,7 @@ def encoder_part(text: str, path: str | os.PathLike[str]) -> str:
         raise UserError(
             f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}"
         )
+    tree["embedding_model"].update(build_arguments or {})
     part = io.StringIO()
     yaml.dump({key: tree[key] for key in ENCODER_KEYS}, part)
     return part.getvalue()

@@ -56,7 +56,7 @@ README = """\
 # {title}
 
 {parameters:,} parameters, embeddings of {size} numbers. Needs the package `speechbrain_ext`
-({version}) beside SpeechBrain: `pip install .` in the repository that made this folder.
+({version}) beside SpeechBrain: `pip install {package}` in the repository that made this folder.
 
 ```python
 from speechbrain.inference.speaker import SpeakerRecognition
@@ -115,7 +115,8 @@ def write_model_folder(
             "speakers": len(classification.labels) if classification else 0,
             "difference": difference,
         }
-        text = _readme(experiment, facts)
+        extra = getattr(encoder.embedding_model, "extra", None)
+        text = _readme(experiment, facts, f'".[{extra}]"' if extra else ".")
         (draft / "README.md").write_text(text, encoding="utf-8")
     return facts
 
@@ -177,7 +178,7 @@ def _hyperparams(experiment: Path, classification: _Classification | None) -> st
     )
 
 
-def _readme(experiment: Path, facts: dict[str, Any]) -> str:
+def _readme(experiment: Path, facts: dict[str, Any], package: str) -> str:
     """How to use the folder, with the thresholds that the experiment's tests found."""
     thresholds = ["The recipe has not scored this model: choose a threshold on data of your own."]
     rows = []
@@ -207,6 +208,7 @@ def _readme(experiment: Path, facts: dict[str, Any]) -> str:
         size=facts["embedding_size"],
         sample_rate=_settings(experiment)["sample_rate"],
         version=speechbrain_ext.__version__,
+        package=package,
         thresholds="\n".join(thresholds),
         classes=classes,
     )

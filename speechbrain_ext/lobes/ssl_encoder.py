@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, overload
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from speechbrain_ext.lobes.conv_front_end import receptive_field
 from speechbrain_ext.lobes.each_length import each_length
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
-from speechbrain_ext.lobes.ssl_source import find_model
+from speechbrain_ext.lobes.ssl_source import describe, described, find_model
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -48,9 +48,14 @@ class SSLEncoder(nn.Module):
     precision : str
         "fp32", or "bf16" for weights and computation of a frozen model in bfloat16. Waveforms are
         normalised, and hidden outputs given, in float32 all the same.
+    description : mapping, optional
+        That of another: the network is then made like it, whether its source is there or not, with
+        random weights in which a state dict is to be loaded.
 
     Attributes
     ----------
+    description : dict
+        The model's ``config.json`` and ``preprocessor_config.json``, by these names.
     embedding_size : int
         D.
     layers : dict
@@ -81,6 +86,9 @@ class SSLEncoder(nn.Module):
     (torch.Size([2, 1, 48]), torch.Size([2, 49, 48]), {'layer1': 48, 'layer2': 48})
     """
 
+    #: What of this package's extras it needs.
+    extra = "ssl"
+
     def __init__(
         self,
         source: str,
@@ -89,6 +97,7 @@ class SSLEncoder(nn.Module):
         back_end: Callable[[int], nn.Module] | None = None,
         offline: bool = False,
         precision: str = "fp32",
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if architecture not in WRAPPERS:
@@ -98,9 +107,15 @@ class SSLEncoder(nn.Module):
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}, and must be 'fp32' or 'bf16'")
         require_transformers()
-        model, self.normalize, self.chosen = load_model(
-            find_model(source, offline), architecture, layers
-        )
+        if description is None:
+            folder = find_model(source, offline)
+            loaded = load_model(folder, architecture, layers)
+            self.description = describe(folder)
+        else:
+            with described(description) as folder:
+                loaded = load_model(folder, architecture, layers, weights=False)
+                self.description = describe(folder)
+        model, self.normalize, self.chosen = loaded
         self.model: Any = model.to(PRECISIONS[precision])
         self.precision = precision
         config: Any = model.config
@@ -115,6 +130,11 @@ class SSLEncoder(nn.Module):
         self.layer_weights: nn.Parameter | None = None
         if back_end is not None and len(self.chosen) > 1:
             self.layer_weights = nn.Parameter(torch.zeros(len(self.chosen)))
+
+    @property
+    def build_arguments(self) -> dict[str, Any]:
+        """Arguments that, beside its own, make this network where its source is not."""
+        return {"description": self.description}
 
     @overload
     def num_frames(self, samples: int) -> int: ...

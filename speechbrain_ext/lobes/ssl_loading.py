@@ -19,7 +19,18 @@ from speechbrain_ext.lobes.ssl_source import CONFIG, check_folder, find_weights
 
 #: Modules and classes of ``speechbrain.integrations.huggingface`` by ``model_type``.
 WRAPPERS = {"wavlm": "WavLM", "hubert": "HuBERT", "wav2vec2": "Wav2Vec2"}
-_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    EOFError,
+    pickle.UnpicklingError,
+    SafetensorError,
+    # A file that torch.load reads, but which has other things than tensors by their names.
+    AttributeError,
+    TypeError,
+)
 
 
 class LoadedModel(NamedTuple):
@@ -81,7 +92,9 @@ def choose_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
     return sorted(chosen)
 
 
-def load_model(folder: Path, architecture: str, layers: Sequence[int] | None) -> LoadedModel:
+def load_model(
+    folder: Path, architecture: str, layers: Sequence[int] | None, weights: bool = True
+) -> LoadedModel:
     """Read a model in float32, without the layers of the Transformer above the highest chosen one.
 
     Weights are safetensors, or are read by ``torch.load`` with ``weights_only=True``; code that
@@ -96,6 +109,8 @@ def load_model(folder: Path, architecture: str, layers: Sequence[int] | None) ->
         "wavlm", "hubert" or "wav2vec2".
     layers : sequence of int, optional
         See :func:`choose_layers`.
+    weights : bool
+        Whether weights are read. Otherwise they are at random, for others to be loaded.
 
     Returns
     -------
@@ -109,7 +124,7 @@ def load_model(folder: Path, architecture: str, layers: Sequence[int] | None) ->
     ValueError
         For layers that do not exist.
     """
-    check_folder(folder, architecture)
+    check_folder(folder, architecture, weights)
     wrapper: Any = getattr(
         importlib.import_module(f"speechbrain.integrations.huggingface.{architecture}"),
         WRAPPERS[architecture],
@@ -130,6 +145,9 @@ def load_model(folder: Path, architecture: str, layers: Sequence[int] | None) ->
                 return config
 
             def _from_pretrained(self, source: str, *args: Any, **kwargs: Any) -> None:
+                if not weights:
+                    self.model = self.auto_class.from_config(self.config)
+                    return
                 self.model, report = self.auto_class.from_pretrained(
                     source,
                     config=self.config,
@@ -142,7 +160,7 @@ def load_model(folder: Path, architecture: str, layers: Sequence[int] | None) ->
 
         try:
             loaded = Loader(str(folder), save_path=None)
-        except (*_UNREADABLE, SafetensorError) as error:
+        except _UNREADABLE as error:
             raise UserError(
                 f"{find_weights(folder)} cannot be read as the weights that {folder / CONFIG} "
                 f"describes ({_reason(error)}): download the model again (git lfs pull in a clone)"

@@ -7,6 +7,9 @@ without a line that says so.
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,7 @@ def find_model(source: str, offline: bool = False) -> Path:
     cached = try_to_load_from_cache(source, CONFIG, cache_dir=constants.HF_HUB_CACHE)
     if isinstance(cached, str):
         folder = Path(cached).parent
-        if find_weights(folder) and (folder / PREPROCESSOR).is_file():
+        if _whole(folder):
             return folder
     if offline or constants.is_offline_mode():
         raise UserError(
@@ -80,7 +83,32 @@ def find_weights(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
-def check_folder(folder: Path, architecture: str) -> None:
+def _whole(folder: Path) -> bool:
+    """Whether a folder of the cache has all that is read."""
+    weights = find_weights(folder)
+    if weights is None or not (folder / PREPROCESSOR).is_file():
+        return False
+    if WEIGHTS[weights.name] is None:
+        return True
+    shards = _read(weights, "download it again").get("weight_map", {})
+    return all((folder / shard).is_file() for shard in set(shards.values()))
+
+
+def describe(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a folder holds besides weights, by the names of its files."""
+    return {name: _read(folder / name, "copy it there") for name in (CONFIG, PREPROCESSOR)}
+
+
+@contextmanager
+def described(description: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder, inside the block, with what :func:`describe` gave of another."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (CONFIG, PREPROCESSOR):
+            (Path(folder) / name).write_text(json.dumps(description[name]), encoding="utf-8")
+        yield Path(folder)
+
+
+def check_folder(folder: Path, architecture: str, weights: bool = True) -> None:
     """Refuse a folder that cannot be a teacher.
 
     Arguments
@@ -89,6 +117,8 @@ def check_folder(folder: Path, architecture: str) -> None:
         The folder.
     architecture : str
         The ``model_type`` that its ``config.json`` must have.
+    weights : bool
+        Whether it must have weights.
 
     Raises
     ------
@@ -104,7 +134,7 @@ def check_folder(folder: Path, architecture: str) -> None:
             f"{folder / CONFIG} is of the architecture '{found}', not '{architecture}': set the "
             "architecture to the model's, or give another model"
         )
-    if find_weights(folder) is None:
+    if weights and find_weights(folder) is None:
         raise UserError(
             f"{folder} has no weights (model.safetensors or pytorch_model.bin): copy them there"
         )

@@ -68,6 +68,23 @@ def full_hidden_states(folder: Path, wavs: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("architecture, norm", BOTH)
+@pytest.mark.parametrize("layers", [[1], [1, 3]])
+def test_its_description_makes_it_where_the_source_is_not(
+    folders: dict[tuple[str, str], Path], architecture: str, norm: str, layers: list[int]
+) -> None:
+    original = SSLEncoder(str(folders[architecture, norm]), architecture, layers).eval()
+    state = torch.random.get_rng_state()
+    copy = SSLEncoder("not/there", architecture, layers, **original.build_arguments).eval()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert copy.build_arguments == original.build_arguments
+    wavs, lengths = torch.randn(2, 6000), torch.tensor([1.0, 0.5])
+    with torch.no_grad():
+        assert not torch.allclose(copy(wavs, lengths), original(wavs, lengths), atol=1e-3)
+        copy.load_state_dict(original.state_dict())
+        assert torch.equal(copy(wavs, lengths), original(wavs, lengths))
+
+
+@pytest.mark.parametrize("architecture, norm", BOTH)
 def test_hidden_states_are_those_of_the_whole_model(
     folders: dict[tuple[str, str], Path], architecture: str, norm: str
 ) -> None:
@@ -84,11 +101,13 @@ def test_hidden_states_are_those_of_the_whole_model(
         parameters.append(sum(p.numel() for p in encoder.parameters()))
         assert len(encoder.model.encoder.layers) == layer
     assert parameters == sorted(set(parameters))
-    several = SSLEncoder(str(folder), architecture, [2, 0]).eval()
-    assert several.layers == {"layer0": 32, "layer2": 32} and several.embedding_size == 32
-    with torch.no_grad():
-        _, hidden = several.forward_intermediates(wavs)
-    assert torch.equal(hidden[0], expected[0]) and torch.equal(hidden[1], expected[2])
+    for layers in ([2, 0], [1, 3], [3, 1, 2]):
+        several = SSLEncoder(str(folder), architecture, layers).eval()
+        assert several.layers == {f"layer{layer}": 32 for layer in sorted(layers)}
+        with torch.no_grad():
+            _, hidden = several.forward_intermediates(wavs)
+        for layer, found in zip(sorted(layers), hidden, strict=True):
+            assert torch.equal(found, expected[layer])
     assert SSLEncoder(str(folder), architecture).layers == {"layer3": 32}
 
 

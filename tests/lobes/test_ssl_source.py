@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -77,6 +78,15 @@ def save_command(folder: Path) -> None:
     torch.save({"encoder": Command()}, folder / "pytorch_model.bin")
 
 
+def save_nested(folder: Path) -> None:
+    """As other frameworks save a model, with the configuration of old models."""
+    torch.save({"model": load_file(folder / "model.safetensors")}, folder / "pytorch_model.bin")
+    remove("model.safetensors", folder)
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = {key: value for key, value in settings.items() if "dtype" not in key}
+    write("config.json", json.dumps(settings).encode(), folder)
+
+
 FAULTS: dict[str, tuple[Any, str]] = {
     "no config": (partial(remove, "config.json"), r"config.json does not exist: give"),
     "broken config": (partial(write, "config.json", b"{"), r"config.json is not valid JSON"),
@@ -111,6 +121,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
         partial(set_keys, "config.json", {"num_hidden_layers": 4}),
         r"model.safetensors lacks \d+ of \d+ tensors .*encoder.layers.3",
     ),
+    "tensors one level down": (save_nested, r"pytorch_model.bin cannot be read as the weights"),
     "a pickle that runs commands": (save_command, r"pytorch_model.bin .*other things than tensors"),
 }
 
@@ -203,6 +214,26 @@ def test_a_cached_name_needs_no_network(folder: Path, cache: Path) -> None:
     encoder = SSLEncoder("someone/wavlm", "wavlm", offline=True)
     assert encoder.layers == {"layer3": 32}
     remove("model.safetensors", snapshot)
+    with pytest.raises(UserError, match="nor is it whole in the Hugging Face cache"):
+        SSLEncoder("someone/wavlm", "wavlm", offline=True)
+
+
+def test_a_cached_model_without_all_its_parts_is_not_whole(folder: Path, cache: Path) -> None:
+    snapshot = put_into_cache(folder, cache)
+    tensors = load_file(snapshot / "model.safetensors")
+    remove("model.safetensors", snapshot)
+    names, parts = sorted(tensors), ["model-00001-of-00002", "model-00002-of-00002"]
+    for part, held in zip(parts, (names[:40], names[40:]), strict=True):
+        save_file(
+            {name: tensors[name] for name in held},
+            snapshot / f"{part}.safetensors",
+            metadata={"format": "pt"},
+        )
+    weight_map = {name: f"{parts[index >= 40]}.safetensors" for index, name in enumerate(names)}
+    index = {"metadata": {}, "weight_map": weight_map}
+    write("model.safetensors.index.json", json.dumps(index).encode(), snapshot)
+    assert SSLEncoder("someone/wavlm", "wavlm", offline=True).layers == {"layer3": 32}
+    remove(f"{parts[1]}.safetensors", snapshot)
     with pytest.raises(UserError, match="nor is it whole in the Hugging Face cache"):
         SSLEncoder("someone/wavlm", "wavlm", offline=True)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from speechbrain.inference.speaker import EncoderClassifier
 
 from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
@@ -62,6 +64,26 @@ def test_what_was_fine_tuned_becomes_a_teacher(place: Path) -> None:
         torch.testing.assert_close(found[layer], value)
         assert not torch.allclose(first[layer], value, atol=1e-3)
     assert saved.normalize
+
+
+def test_what_was_fine_tuned_needs_its_source_no_more(place: Path, tmp_path: Path) -> None:
+    source, experiment = tmp_path / "source", tmp_path / "exp"
+    shutil.copytree(place / "new", source)
+    words = training(place, experiment)
+    words[words.index("--teacher_source") + 1] = str(source)
+    result = run("train_teacher.py", *words)
+    assert result.returncode == 0, result.stderr
+    wavs = 0.1 * torch.randn(2, 8000)
+    with torch.no_grad():
+        expected = load_encoder(experiment)(wavs)
+        shutil.rmtree(source)
+        torch.testing.assert_close(load_encoder(experiment)(wavs), expected)
+        result = run("export.py", experiment)
+        assert result.returncode == 0, result.stderr
+        folder = str(experiment / "export")
+        exported = EncoderClassifier.from_hparams(source=folder, savedir=folder)
+        torch.testing.assert_close(exported.encode_batch(wavs), expected)
+    assert 'pip install ".[ssl]"' in (experiment / "export" / "README.md").read_text()
 
 
 def test_mistakes_are_one_sentence(place: Path, tmp_path: Path) -> None:
