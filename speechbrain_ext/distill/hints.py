@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,7 +37,6 @@ class Hints(LayerPairs):
 
     Example
     -------
-    >>> import torch
     >>> from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
     >>> hints = Hints([["block2", "lstm1"]], {"block1": 8, "block2": 8}, {"lstm1": 16})
     >>> student = StudentOutput(torch.randn(4, 2), {"block2": torch.randn(4, 50, 8)}, torch.ones(1))
@@ -60,5 +60,7 @@ class Hints(LayerPairs):
 
     def compare(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """One minus the cosine of (B, T, C), projected, and (B, T, C')."""
-        projected = self.projections[index](student)
-        return (1 - F.cosine_similarity(projected.float(), teacher.float(), dim=-1)).mean()
+        # Under AMP a cosine near 1 would have few digits left below it.
+        with torch.autocast(student.device.type, enabled=False):
+            projected = self.projections[index](student.float())
+            return (1 - F.cosine_similarity(projected, teacher.float(), dim=-1)).mean()

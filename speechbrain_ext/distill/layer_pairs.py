@@ -32,7 +32,8 @@ def channels_of(layers: Mapping[str, int], name: str, owner: str, key: str) -> i
 class LayerPairs(nn.Module):
     """A term of the loss: the weighted mean over pairs of a student's and a teacher's layer.
 
-    A subclass says in ``compare`` what two layers are compared by.
+    A subclass says in ``compare`` what two layers are compared by. All frames count alike: a batch
+    must have no padding, as crops of one length have none.
 
     Arguments
     ---------

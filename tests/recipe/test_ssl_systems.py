@@ -126,6 +126,29 @@ def test_sizes_are_the_published_ones(system: str) -> None:
         assert tree["teacher_layers"] == [int(pair[1][5:]) for pair in tree["layer_pairs"]]
 
 
+@pytest.mark.parametrize("system", [name for name in STUDENTS if not name.endswith("aligned")])
+def test_training_is_the_published_one(system: str) -> None:
+    """Of arXiv 2509.14136: what its tables have in common."""
+    text = resolve_hparams(HPARAMS / "ssl" / f"{system}.yaml")
+    tree = ruamel.yaml.YAML().load(io.StringIO(text))
+    optimiser, margin = tree["opt_class"], tree["margin_loss"]
+    assert optimiser.tag.value == "!name:torch.optim.AdamW"
+    assert (optimiser["lr"], optimiser["weight_decay"]) == (2e-4, 2e-5)
+    assert tree["crop_seconds"] == 3.0
+    assert tree["batch_size"] * tree["grad_accumulation_factor"] == 128
+    schedule, counter = tree["lr_annealing"], tree["epoch_counter"]
+    # SpeechBrain's scheduler halves at the validation after its patience.
+    assert (schedule["factor"], schedule["patience"] + 1) == (0.5, 5)
+    assert (counter["limit_to_stop"], counter["limit_warmup"]) == (10, 0)
+    assert tree["anneal"]["counter"] is counter
+    assert margin["k"] == 5
+    if system == "sv_mixer_wavlm_large_top_k_weight":
+        assert margin["multiplier"] == 10
+    else:
+        assert margin.tag.value.endswith("InterTopKMargin") and margin["penalty"] == 0.06
+    assert tree["term_weights"] == ({} if system == "sv_mixer_no_kd" else {"hidden": 0.5})
+
+
 def test_the_tables_have_every_student() -> None:
     ablation = read_ablation(HPARAMS / "ablations" / "sv_mixer_tables.yaml")
     assert {Path(system.yaml).stem for system in ablation.systems.values()} == set(SYSTEMS)

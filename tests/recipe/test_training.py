@@ -122,10 +122,13 @@ def test_reconstruction_is_a_term_of_the_teacher(corpus: Path, tmp_path: Path) -
 def test_killed_inside_an_epoch_ends_where_an_undisturbed_run_ends(
     corpus: Path, tmp_path: Path
 ) -> None:
-    """Bit for bit: crops, order and dropout follow from seed, epoch and step alone."""
+    """Bit for bit: crops, order and dropout follow from seed, epoch and step alone.
+
+    The checkpoint that is due at step 5 waits for the gradients of three batches to be used.
+    """
     arguments = [*TEACHER, "--corpus_dir", corpus, "--number_of_epochs", "3"]
     arguments += ["--crops_per_utterance", "8", "--ckpt_interval_minutes", "0"]
-    arguments += ["--ckpt_interval_steps", "5"]
+    arguments += ["--ckpt_interval_steps", "5", "--grad_accumulation_factor", "3"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run("train_teacher.py", *arguments, "--output_folder", whole).returncode == 0
     process = subprocess.Popen(

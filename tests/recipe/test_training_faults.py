@@ -119,6 +119,12 @@ def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
         train(TeacherBrain, "--max_unreadable", 0.1)
 
 
+def test_an_epoch_without_a_step_is_refused(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"grad_accumulation_factor 7 is more than the \d batches"):
+        train(TeacherBrain, "--grad_accumulation_factor", 7)
+    assert not (tmp_path / "exp" / "train_log.jsonl").exists()
+
+
 def test_a_loss_that_is_not_finite_names_its_utterances(train: Train, tmp_path: Path) -> None:
     class Diverging(TeacherBrain):
         def classification_loss(self, *args: Any) -> torch.Tensor:

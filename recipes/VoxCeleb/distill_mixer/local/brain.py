@@ -182,6 +182,12 @@ class SpeakerBrain(sb.Brain):
             generator=torch.Generator(),
         )
         self.steps_per_epoch = len(loader)
+        if self.steps_per_epoch < self.grad_accumulation_factor:
+            raise UserError(
+                f"grad_accumulation_factor {self.grad_accumulation_factor} is more than the "
+                f"{self.steps_per_epoch} batches of an epoch, so no step would be made: lower it "
+                "or --batch_size"
+            )
         valid = utterance_loader(
             read_manifest(self.hparams.valid_csv),
             self.hparams.max_batch_seconds,
@@ -364,6 +370,11 @@ class SpeakerBrain(sb.Brain):
         self.hparams.train_logger.log_stats(
             {"epoch": epoch, "lr": old_lr, **self.train_meta}, self.train_stats, valid_stats
         )
+
+    def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
+        # Gradients that have been added up since the last step are in no checkpoint.
+        due = super()._should_save_intra_epoch_ckpt(*args)
+        return due and self.step % self.grad_accumulation_factor == 0
 
     def _save_intra_epoch_ckpt(self) -> None:
         with whole_or_none(self.checkpointer):

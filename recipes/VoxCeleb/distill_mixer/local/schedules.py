@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from speechbrain.nnet.schedulers import ReduceLROnPlateau, StepScheduler
 from speechbrain.utils.checkpoints import register_checkpoint_hooks
 from speechbrain.utils.epoch_loop import EpochCounterWithStopper
@@ -26,6 +28,11 @@ def on_plateau(
     eer: float,
     counter: EpochCounterWithStopper,
 ) -> tuple[float, float]:
-    """The valid EER, so that the rate falls, and ``counter`` stops, when that no longer does."""
+    """The valid EER, so that the rate falls, and ``counter`` stops, when that no longer does.
+
+    To both an epoch as good as the best before it is a stale one; on short lists of trials they are
+    many, and the scheduler alone would wait for a worse one.
+    """
     counter.update_metric(eer)
-    return scheduler([optimizer], epoch, eer)
+    better = counter.best_limit == epoch
+    return scheduler([optimizer], epoch, eer if better else math.inf)
