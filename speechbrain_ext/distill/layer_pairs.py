@@ -64,7 +64,8 @@ class LayerPairs(nn.Module):
         if not pairs:
             raise ValueError(f"pairs must name at least one pair of layers, got {pairs}")
         for pair in pairs:
-            if isinstance(pair, str) or len(pair) != 2:
+            names = not isinstance(pair, str) and all(isinstance(name, str) for name in pair)
+            if not names or len(pair) != 2:
                 raise ValueError(f"pairs: {pair} is not a [student's layer, teacher's layer]")
             channels_of(student_layers, pair[0], owner="student", key="pairs")
             channels_of(teacher_layers, pair[1], owner="teacher", key="pairs")

@@ -60,7 +60,8 @@ class DistillationObjective(nn.Module):
     ------
     ValueError
         When the names of terms and weights differ, the weights leave less than nothing to the
-        classification, or alpha or the projection is for a distillation that is not there.
+        classification, or alpha or the projection is for a distillation that is not there; when
+        the distillation or the projection is no module.
 
     Example
     -------
@@ -109,6 +110,9 @@ class DistillationObjective(nn.Module):
                 f"alpha {alpha.maximum} and term_weights {term_weights} sum to more than 1, which "
                 "leaves nothing to the classification"
             )
+        for name, part in (("distillation", distillation), ("projection", projection)):
+            if part is not None and not callable(part):
+                raise ValueError(f"{name} is {part!r}, and must be a loss or a layer, by !new:")
         if distillation is None and projection is not None:
             raise ValueError(
                 f"projection is {type(projection).__name__}, which is for the distillation alone, "

@@ -65,7 +65,7 @@ class SSLEncoder(nn.Module):
 
     Raises
     ------
-    ImportError
+    MissingPackage
         Without transformers.
     UserError
         When the model cannot be found, or is not what it should be.

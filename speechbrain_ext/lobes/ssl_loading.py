@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pickle
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import MissingPackage, UserError
 from speechbrain_ext.lobes.ssl_source import CONFIG, check_folder, find_weights
 
 #: Modules and classes of ``speechbrain.integrations.huggingface`` by ``model_type``.
@@ -33,6 +34,9 @@ _UNREADABLE = (
 )
 
 
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+
+
 class LoadedModel(NamedTuple):
     """A model of transformers, whether it wants normalised waveforms, and the layers chosen."""
 
@@ -46,11 +50,11 @@ def require_transformers() -> None:
 
     Raises
     ------
-    ImportError
+    MissingPackage
         Saying what to install.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise ImportError(
+        raise MissingPackage(
             "WavLM, HuBERT and wav2vec 2.0 need transformers, which is not installed: "
             'pip install "speechbrain_ext[ssl]"'
         )
@@ -83,6 +87,8 @@ def choose_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
     """
     if layers is None:
         return [depth]
+    if not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise ValueError(f"layers must be a list such as [{depth}], got {layers!r}")
     chosen = list(layers)
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"layers must name at least one layer and none twice, got {chosen}")
@@ -157,6 +163,7 @@ def load_model(
                     output_loading_info=True,
                 )
                 _check_report(folder, self.model, report)
+                _check_depth(folder, self.model, report, config.num_hidden_layers)
 
         try:
             loaded = Loader(str(folder), save_path=None)
@@ -192,6 +199,17 @@ def _check_report(folder: Path, model: nn.Module, report: dict[str, Any]) -> Non
             f"{find_weights(folder)} lacks {len(missing)} of {len(model.state_dict())} tensors of "
             f"the model, or has them in other sizes, {missing[0]} for one: it is of another model, "
             f"give the one that {folder / CONFIG} describes"
+        )
+
+
+def _check_depth(folder: Path, model: nn.Module, report: dict[str, Any], depth: int) -> None:
+    """Refuse a configuration of another number of layers: the last norm would be misplaced."""
+    names = [*model.state_dict(), *report["unexpected_keys"]]
+    layers = {int(found[1]) for found in map(_LAYER.search, names) if found}
+    if layers and len(layers) != depth:
+        raise UserError(
+            f"{folder / CONFIG} says {depth} layers, and {find_weights(folder)} has {len(layers)}: "
+            "give the one that belongs to the other"
         )
 
 

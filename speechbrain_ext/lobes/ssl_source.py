@@ -54,6 +54,10 @@ def find_model(source: str, offline: bool = False) -> Path:
     UserError
         When there is no such folder, and the name is not in the cache and cannot be downloaded.
     """
+    if not isinstance(source, str):
+        raise UserError(
+            f"source is {source!r}: give the folder of a model, or a name on the Hugging Face hub"
+        )
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return folder

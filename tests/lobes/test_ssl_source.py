@@ -121,6 +121,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
         partial(set_keys, "config.json", {"num_hidden_layers": 4}),
         r"model.safetensors lacks \d+ of \d+ tensors .*encoder.layers.3",
     ),
+    "fewer layers than weights": (
+        partial(set_keys, "config.json", {"num_hidden_layers": 2}),
+        r"config.json says 2 layers, and .*model.safetensors has 3: give the one",
+    ),
     "tensors one level down": (save_nested, r"pytorch_model.bin cannot be read as the weights"),
     "a pickle that runs commands": (save_command, r"pytorch_model.bin .*other things than tensors"),
 }
@@ -166,8 +170,15 @@ def test_a_yaml_file_names_itself(folder: Path, tmp_path: Path) -> None:
     hparams, _ = load_hparams(path)
     assert hparams["encoder"].layers == {"layer2": 32}
     path.write_text(path.read_text(encoding="utf-8").replace("[2]", "[9]"), encoding="utf-8")
-    with pytest.raises(UserError, match="system.yaml: layers has 9: the model has layers 0 to 3"):
+    with pytest.raises(UserError, match="system.yaml: encoder: layers has 9: the model has lay"):
         load_hparams(path)
+
+
+def test_a_depth_that_is_not_the_weights_is_refused_whatever_layers_are_read(folder: Path) -> None:
+    """The final norm would be left out after the last layer that there is."""
+    set_keys("config.json", {"num_hidden_layers": 5}, folder)
+    with pytest.raises(UserError, match=r"config.json says 5 layers, and .* has 3"):
+        SSLEncoder(str(folder), "wavlm", layers=[3])
 
 
 def test_without_transformers_the_message_says_what_to_install(

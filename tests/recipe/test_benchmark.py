@@ -47,12 +47,17 @@ def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     faults: list[tuple[list[Argument], str]] = [
         ([tmp_path / "nowhere"], "does not exist"),
         ([student, "--rounds", 0], "--rounds 0"),
+        ([student, "--lengths", "nan"], "--lengths nan is too short"),
+        ([student, "--device", "gpu"], "--device gpu cannot be used"),
         ([student, "--seconds_of_speech", 0.01], "too short"),
     ]
     for arguments, words in faults:
         with pytest.raises(SystemExit) as stop:
             run_benchmark(*arguments, "--out", tmp_path / "speed.json")
         assert stop.value.code == 1 and words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_benchmark(student, "--out", tmp_path)
+    assert f"--out {tmp_path} is a folder" in capsys.readouterr().err
 
 
 def ssl_experiment(folder: Path, teacher: str) -> Path:

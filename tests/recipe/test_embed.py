@@ -56,6 +56,15 @@ def call(*arguments: str | Path) -> int:
             return embed.main()
 
 
+def test_torchrun_is_refused(
+    model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        call(model, audio, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command(model: Path, audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("embed.py", model, audio, out)

@@ -337,3 +337,10 @@ def test_quotes_in_arguments_of_a_training(recipe: Recipe) -> None:
     options = ["--student_args", "--back_end '{channels: [8, 8]}' --lr 1", "--stop_stage", "3"]
     assert recipe.run(*options).returncode == 0
     assert recipe.calls()[-1].endswith("--back_end {channels: [8, 8]} --lr 1")
+    calls = recipe.calls()
+    for which in ("--student_args", "--teacher_args"):
+        done = recipe.run(which, "--noise_folder '/data/musan --lr 1")
+        assert done.returncode == 1
+        assert "A quote is not closed in: " in done.stderr
+        assert done.stderr.endswith("--noise_folder '/data/musan --lr 1\n")
+    assert recipe.calls() == calls

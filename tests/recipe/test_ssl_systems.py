@@ -195,7 +195,22 @@ def test_trains_and_exports(system: str, place: Path, monkeypatch: pytest.Monkey
         ("sv_mixer_wavlm_large", "groups: 5", "groups=5"),
         ("transformer_wavlm_large", "num_heads: 5", "num_heads=5"),
         ("sv_mixer_wavlm_large", "alpha: 0.3", "alpha"),
-        ("sv_mixer_wavlm_large", "teacher_precision: fp16", "precision"),
+        (
+            "sv_mixer_wavlm_large",
+            "teacher_precision: fp16",
+            "'fp32' or 'bf16' .precision is teacher_precision in the YAML",
+        ),
+        ("sv_mixer_wavlm_large", "teacher_layers: 2", "a list such as .24., got 2 .layers is"),
+        ("sv_mixer_wavlm_large", "teacher_source: null", "source is None: .* is teacher_source in"),
+        ("sv_mixer_wavlm_large", "teacher: null", "teacher is null, and <teacher.layers> is read"),
+        ("sv_mixer_wavlm_large", "block: null", "block is None, and must be a class, by !name:"),
+        ("sv_mixer_wavlm_large", "back_end: ecapa", "back_end is 'ecapa', and must be a class"),
+        ("sv_mixer_wavlm_large", "back_end: {odd: 3}", "unexpected keyword argument 'odd'"),
+        ("sv_mixer_wavlm_large", "layer_pairs: [[[block1], [layer2]]]", "is not a .student's la"),
+        ("sv_mixer_wavlm_large", "layer_pairs: {block1: layer2}", "another structure than the"),
+        ("sv_mixer_wavlm_large", "hidden_size: 64.0", "hidden_size is 64.0, and must be a whole"),
+        ("sv_mixer_wavlm_large", "groups: 0", "groups is 0, and must be a whole number, 1 or more"),
+        ("sv_mixer_wavlm_large", "offline: maybe", "offline is 'maybe', and must be True or False"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -99,7 +99,7 @@ def trained(place: Path) -> Path:
 
 def test_the_teacher_is_the_same_after_an_epoch(place: Path, tmp_path: Path) -> None:
     brain = brain_of(place, tmp_path / "exp", number_of_epochs=1)
-    wavs = brain.noise()
+    wavs = brain.noise(8000)
     before = brain.teacher(wavs)
     weights = {name: value.clone() for name, value in brain.teacher.state_dict().items()}
     modes: list[bool] = []
@@ -243,7 +243,8 @@ def test_the_rate_is_halved_after_five_stale_validations() -> None:
     [
         ({"normalize_wav": False}, "front end has normalize True and the student's False"),
         ({"conv_channels": 8}, "front end has channels 16 and the student's 8"),
-        ({"crop_seconds": 0.02}, "400"),
+        ({"crop_seconds": 0.02}, r"crop_seconds 0.02 is too short for the network \(.* 320 .*400"),
+        ({"back_end": "{channels: [16, 16, 16, 16, 48], lin_neurons: 24}"}, "of 24 numbers, which"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
@@ -110,6 +111,14 @@ def test_unreadable_audio_is_skipped_and_counted(
     assert "id002/s0/0" in (tmp_path / "exp" / "log.txt").read_text()
 
 
+def test_audio_of_another_rate_is_refused(train: Train, corpus: Path) -> None:
+    path = corpus / "train" / "id002" / "s0" / "0.wav"
+    samples, _ = soundfile.read(path, dtype="int16")
+    soundfile.write(path, samples, 8000)
+    with pytest.raises(UserError, match=rf"{path} has 8000 samples a second, and .* reads 16000"):
+        train(TeacherBrain)
+
+
 def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
     for path in (corpus / "train" / "id002").rglob("*.wav"):
         path.unlink()
@@ -169,7 +178,16 @@ def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Pa
         (["--alpha", "-0.5"], r"alpha must lie in \[0, 1\], got -0.5"),
         (["--alpha=1.5"], r"alpha must lie in \[0, 1\], got 1.5"),
         (["--groups", "5"], "groups=5 must divide the channels 16 and 48"),
-        (["--crop_seconds", "0"], "crop_seconds must be positive, got 0"),
+        (["--crop_seconds", "0"], "crop_seconds is 0, and must be a number above 0"),
+        (["--crop_seconds", "0.001"], r"crop_seconds 0.001 is too short for the network \(.*raise"),
+        (["--keep_checkpoints", "0"], "keep_checkpoints is 0, and must be a whole number, 1 or"),
+        (["--batch_size", "1"], "batch_size is 1, and must be a whole number, 2 or more"),
+        (["--seed", "-1"], "seed is -1, and must be a whole number, 0 or more"),
+        (["--lr", "fast"], "lr is 'fast', and must be a number above 0"),
+        (["--spec_augment", "maybe"], "spec_augment is 'maybe', and must be True or False"),
+        (["--precision", "fp16"], "precision fp16 needs a GPU"),
+        (["--device", "gpu"], "--device gpu cannot be used .*: give another"),
+        (["--distillation", "cosine"], "distillation is 'cosine', and must be a loss or a layer"),
         (["--batch_size", "64"], "24 crops an epoch, fewer than one batch of 64"),
     ],
 )

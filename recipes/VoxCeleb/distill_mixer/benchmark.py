@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from local.devices import check_device
 from local.hparams import read_setting
 from local.lengths import length_figure, length_tables
 from local.teachers import load_teacher
@@ -55,16 +57,18 @@ def main() -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name} {value} measures nothing: give 1 or more")
     # The front end reflects half a window at both ends.
-    if args.seconds_of_speech < 0.1:
+    if not 0.1 <= args.seconds_of_speech < math.inf:
         seconds = args.seconds_of_speech
         raise UserError(f"--seconds_of_speech {seconds} is too short: give 0.1 or more")
     for seconds in args.lengths or ():
-        if seconds < 0.1:
+        if not 0.1 <= seconds < math.inf:
             raise UserError(f"--lengths {seconds:g} is too short: give 0.1 or more")
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out} is a folder: give the name of a file")
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = check_device(args.device)
     encoders: dict[str, SpeakerEncoder] = {}
     if args.with_teacher:
         try:

@@ -17,11 +17,12 @@ and can run any code: load a folder only from somebody you trust.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from local.evaluation.options import add_model_options, check_options
-from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.folder import FAILURES, FolderReport, embed_folder
 from speechbrain_ext.inference.output_folder import model_facts
 from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
@@ -43,6 +44,11 @@ def main() -> int:
     add_model_options(parser)
     args = parser.parse_args()
     device = check_options(args)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            "embed.py is one process: start it for each GPU, --device cuda:0, cuda:1 and so on, on "
+            "a folder of its own"
+        )
 
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "embed.py")

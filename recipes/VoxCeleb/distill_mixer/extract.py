@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-from speechbrain.utils.distributed import ddp_init_group, if_main_process, infer_device
+from speechbrain.utils.distributed import ddp_init_group, if_main_process
 from tqdm import tqdm
 
 from local.data import read_manifest
+from local.devices import check_device
 from local.processes import leave_together
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--device", help="cpu, cuda:0, ...; the best there is by default")
     args = parser.parse_args()
 
-    device = args.device or infer_device()
+    device = check_device(args.device)
     backend = "gloo" if device == "cpu" else "nccl"
     ddp_init_group({"distributed_backend": backend, "device": device})
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

@@ -166,6 +166,9 @@ if [ "$precision" != fp32 ]; then
     student_args+=" --precision $precision"
 fi
 words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
+for given in "$teacher_args" "$student_args"; do
+    words "$given" > /dev/null 2>&1 || die "A quote is not closed in: $given"
+done
 split_teacher=() split_student=()
 while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
 while IFS= read -r -d '' word; do split_student+=("$word"); done < <(words "$student_args")

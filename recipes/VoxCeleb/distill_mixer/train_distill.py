@@ -26,6 +26,9 @@ from speechbrain_ext.errors import UserError, friendly_exit
 logger = get_logger(__name__)
 
 HEARS = ("clean", "corrupted")
+# Settings of a front end, by the keys of hparams/shared/ssl.yaml where they have another name.
+FRONT_END_KEYS = {"channels": "conv_channels", "bias": "conv_bias"}
+FRONT_END_KEYS |= {"layer_norm": "conv_layer_norm", "normalize": "normalize_wav"}
 
 
 class DistillBrain(SpeakerBrain):
@@ -113,7 +116,8 @@ class DistillBrain(SpeakerBrain):
             if own != value:
                 raise ValueError(
                     f"front_end_start: the teacher's front end has {key} {value} and the student's "
-                    f"{own}: set it to the teacher's, or front_end_start to null"
+                    f"{own}: set {FRONT_END_KEYS.get(key, key)} to the teacher's, or "
+                    "front_end_start to null"
                 )
         front_end.load_state_dict(source.front_end_state())
 
@@ -133,7 +137,8 @@ class DistillBrain(SpeakerBrain):
 
     def _try_loss(self) -> None:
         rows = read_manifest(self.hparams.train_csv)
-        utterances, wavs = [rows[0]["ID"], rows[-1]["ID"]], self.noise()
+        utterances = [rows[0]["ID"], rows[-1]["ID"]]
+        wavs = self.noise(self.hparams.crop_reader.samples)
         self.modules.eval()
         with torch.no_grad():
             feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))

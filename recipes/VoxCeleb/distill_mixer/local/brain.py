@@ -148,14 +148,31 @@ class SpeakerBrain(sb.Brain):
 
     # Data
 
-    def noise(self) -> Tensor:
-        """Two crops of noise, to try networks and losses on."""
-        samples = (2, self.hparams.crop_reader.samples)
-        return torch.randn(samples, generator=torch.Generator().manual_seed(0)).to(self.device)
+    def noise(self, samples: int) -> Tensor:
+        """Two waveforms of noise (2, samples), to try networks and losses on."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn((2, samples), generator=generator).to(self.device)
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
-        check_encoder(self.encoder, self.noise())
+        reader = self.hparams.crop_reader
+        check_encoder(self.encoder, self.noise(max(reader.samples, reader.sample_rate)))
+        try:
+            with torch.no_grad():
+                embeddings = self.encoder(self.noise(reader.samples))
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                f"crop_seconds {reader.samples / reader.sample_rate:g} is too short for the "
+                f"network ({str(error).splitlines()[0]}): raise it"
+            ) from None
+        try:
+            with torch.no_grad():
+                self.modules.classifier.eval()(embeddings)
+        except RuntimeError:
+            raise UserError(
+                f"the network gives embeddings of {self.encoder.embedding_size} numbers, which the "
+                "classifier does not take: give both one lin_neurons"
+            ) from None
 
     def train(self) -> None:
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""

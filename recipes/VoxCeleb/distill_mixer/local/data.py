@@ -36,11 +36,17 @@ class CropReader:
         Seed of the draw.
     sample_rate : int
         Samples per second.
+
+    Raises
+    ------
+    UserError
+        When a file has another sample rate.
     """
 
     def __init__(self, seconds: float, seed: int, sample_rate: int = 16000) -> None:
         if seconds <= 0:
             raise ValueError(f"crop_seconds must be positive, got {seconds}")
+        self.sample_rate = sample_rate
         self.samples = round(seconds * sample_rate)
         self.seed = seed
         self.epoch = 0
@@ -57,9 +63,14 @@ class CropReader:
             first += int(draw.integers(length - wanted + 1))
             length = wanted
         try:
-            signal, _ = audio_io.load(wav, frame_offset=first, num_frames=length)
+            signal, rate = audio_io.load(wav, frame_offset=first, num_frames=length)
         except Exception:  # libsndfile's wrapper raises several kinds
             return None
+        if rate != self.sample_rate:
+            raise UserError(
+                f"{wav} has {rate} samples a second, and the network reads {self.sample_rate}: "
+                "convert it (stage 0 does), and run stage 1 again"
+            )
         if signal.shape[1] != length or not bool(torch.isfinite(signal).all()):
             return None
         played = _player(percent)(signal[:1])[0]

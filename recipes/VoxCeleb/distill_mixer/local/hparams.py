@@ -18,12 +18,24 @@ from typing import Any
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 
+from local.load_errors import explain
+from local.settings import check_settings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 
 INCLUDE = "!include:"
 REFERENCE = re.compile(r"<(\w+)")
 # What may change between two runs into one folder: how long, how fast and where, but not what.
+# What classes raise that are given what they cannot use.
+REFUSALS = (
+    ValueError,
+    TypeError,
+    ImportError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+)
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
 FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
 
@@ -54,13 +66,16 @@ def load_hparams(
         For a missing file, an override of a key the file has not, or a value a class refuses.
     """
     resolved = resolve_hparams(path, overrides, run_options)
+    tree, values = _read(Path(path)), ruamel.yaml.YAML().load(resolved)
+    check_settings(path, values)
     try:
         return load_hyperpyyaml(resolved), resolved
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
         raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
-    except (ValueError, TypeError, ImportError, ruamel.yaml.YAMLError) as error:
-        reason = " ".join(str(part).strip() for part in error.args)
-        raise UserError(f"{path}: {reason}") from None
+    except UserError as error:  # says which file of its own
+        raise UserError(explain(error, tree, values)) from None
+    except (*REFUSALS, ruamel.yaml.YAMLError) as error:
+        raise UserError(f"{path}: {explain(error, tree, values)}") from None
 
 
 def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -> None:
@@ -82,6 +97,8 @@ def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -
         Naming the key.
     """
     tree, known, file = _read(Path(path)), set(reads), Path(path)
+    if "objective" in tree and "objective" not in reads:
+        raise UserError(f"{path} is a student's: train it with train_distill.py")
     for key in sorted(needs - tree.keys()):
         raise UserError(
             f"{path} has no key '{key}': train_distill.py trains a student with a teacher and an "
@@ -144,6 +161,11 @@ def resolve_hparams(
     try:
         return _resolve(_text(tree), changes)
     except (ValueError, ruamel.yaml.YAMLError) as error:
+        if len(error.args) > 1:  # HyperPyYAML's, with all overrides
+            raise UserError(
+                f"{path}: an override has another structure than the file's value: a list cannot "
+                "become a mapping, nor a mapping a list"
+            ) from None
         raise UserError(f"{path}: {error}") from None
 
 

@@ -23,12 +23,14 @@ from torch import nn
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
+from speechbrain_ext.lobes.ssl_loading import require_transformers
 
 
 def new_model(
     folder: Path, hidden_size: int, num_layers: int, conv_channels: int, seed: int
 ) -> int:
     """Write a WavLM of a size, built as WavLM-Large is, with random weights; its parameters."""
+    require_transformers()
     from transformers import WavLMConfig, WavLMModel
 
     if hidden_size < 1 or hidden_size % 64:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import speechbrain as sb
+import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
 
 from local.brain import SpeakerBrain
+from local.devices import check_device
 from local.hparams import check_keys, check_overrides, claim_folder, load_hparams
 from local.processes import leave_together
+from speechbrain_ext.errors import UserError
 
 
 def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
@@ -27,6 +30,9 @@ def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
 def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     path, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
+    device = check_device(run_opts["device"])
+    if run_opts["precision"] == "fp16" and torch.device(device).type == "cpu":
+        raise UserError("precision fp16 needs a GPU: give bf16 or fp32 on a CPU")
     check_keys(path, brain_class.reads, brain_class.needs)
     check_overrides(path, brain_class.reads, overrides)
     given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}

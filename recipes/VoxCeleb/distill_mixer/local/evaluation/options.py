@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-from speechbrain.utils.distributed import infer_device
-
+from local.devices import check_device
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.segments import VIEWS
 
@@ -59,10 +57,4 @@ def check_options(args: argparse.Namespace) -> str:
         raise UserError(f"--num_workers {args.num_workers}: give 0 or more.")
     if not args.max_batch_seconds > 0:
         raise UserError(f"--max_batch_seconds {args.max_batch_seconds}: give more than 0.")
-    device = args.device or infer_device()
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts that it has it
-        reason = " ".join(str(error).split(".")[0].split())
-        raise UserError(f"--device {device} cannot be used ({reason}): give another.") from None
-    return device
+    return check_device(args.device)

@@ -1,0 +1,114 @@
+"""What the plain settings of a system's YAML may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from speechbrain_ext.errors import UserError
+
+
+class Rule(NamedTuple):
+    """Whether a value will do, and in words what will."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _whole(least: int) -> Rule:
+    def whole(x: Any) -> bool:
+        return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+    return Rule(whole, f"a whole number, {least} or more")
+
+
+def _number(holds: Callable[[float], bool], words: str) -> Rule:
+    def finite(x: Any) -> bool:
+        number = isinstance(x, (int, float)) and not isinstance(x, bool)
+        return number and math.isfinite(x) and holds(x)
+
+    return Rule(finite, words)
+
+
+def _one_of(*values: Any) -> Rule:
+    return Rule(lambda x: x in values, " or ".join(map(str, values)))
+
+
+RULES: dict[str, Rule] = {
+    # Batch normalisation takes its statistics of a batch.
+    "batch_size": _whole(2),
+    **dict.fromkeys(("num_workers", "seed"), _whole(0)),
+    **dict.fromkeys(
+        (
+            "average_checkpoints",
+            "conv_channels",
+            "crops_per_utterance",
+            "expansion",
+            "feed_forward_size",
+            "grad_accumulation_factor",
+            "groups",
+            "hidden_size",
+            "keep_checkpoints",
+            "lin_neurons",
+            "n_mels",
+            "num_blocks",
+            "num_heads",
+            "num_tokens",
+            "number_of_epochs",
+            "patience",
+            "stop_after",
+        ),
+        _whole(1),
+    ),
+    **dict.fromkeys(
+        ("crop_seconds", "lr", "lr_decay", "max_batch_seconds", "scale"),
+        _number(lambda x: x > 0, "a number above 0"),
+    ),
+    **dict.fromkeys(
+        ("ckpt_interval_minutes", "margin", "max_unreadable", "mixup", "weight_decay"),
+        _number(lambda x: x >= 0, "a number, 0 or more"),
+    ),
+    "dropout": _number(lambda x: 0 <= x < 1, "a number from 0 to below 1"),
+    **dict.fromkeys(
+        (
+            "conv_bias",
+            "conv_layer_norm",
+            "drop_last",
+            "freeze_classifier",
+            "normalize_wav",
+            "offline",
+            "spec_augment",
+            "train_front_end",
+        ),
+        Rule(lambda x: isinstance(x, bool), "True or False"),
+    ),
+    "precision": _one_of("fp32", "fp16", "bf16"),
+}
+
+
+def check_settings(path: object, settings: Mapping[str, Any]) -> None:
+    """Refuse a value with which training would fail, or mislead, later.
+
+    Arguments
+    ---------
+    path : path
+        The YAML file, for the message.
+    settings : mapping
+        Its values, with those of the command line.
+
+    Raises
+    ------
+    UserError
+        Naming the key, its value and what will do.
+
+    Example
+    -------
+    >>> check_settings("v2.yaml", {"batch_size": 64, "lr": 0.001})
+    >>> check_settings("v2.yaml", {"lr": "fast"})
+    Traceback (most recent call last):
+    speechbrain_ext.errors.UserError: v2.yaml: lr is 'fast', and must be a number above 0
+    """
+    for key, rule in RULES.items():
+        if key in settings and not rule.holds(value := settings[key]):
+            raise UserError(f"{path}: {key} is {value!r}, and must be {rule.words}")

@@ -1,0 +1,54 @@
+"""What ends a program, and how it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from speechbrain_ext.errors import UserError, friendly_exit
+
+
+class Failing(torch.utils.data.Dataset[int]):
+    """As a crop of a file with another sample rate fails."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise UserError("a.wav has 8000 samples a second: convert it")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_is_its_sentence_from_a_worker_too(
+    workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, friendly_exit():
+        list(DataLoader(Failing(), num_workers=workers))
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: a.wav has 8000 samples a second: convert it\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, friendly_exit():
+        (tmp_path / "file").touch()
+        (tmp_path / "file" / "below").mkdir()
+    assert end.value.code == 1
+    expected = f"error: {tmp_path}/file/below cannot be used (Not a directory)\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_ctrl_c_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end, friendly_exit():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped: run the same again to go on\n"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="ours"), friendly_exit():
+        raise RuntimeError("ours")
