@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from speechbrain_ext.nnet.dropout import Dropout
+from speechbrain_ext.nnet.mlp import two_layers
 
 
 class ChannelMLP(nn.Module):
@@ -44,4 +44,5 @@ class ChannelMLP(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); no frame sees another, so ``mask`` is not used."""
-        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+        rows, width = x.flatten(0, 1), self.fc1.out_features
+        return two_layers(self.fc1, self.fc2, self.dropout, rows, width).view(x.shape)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.masking import zero_padding
+from speechbrain_ext.nnet.mlp import two_layers
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
 
 
@@ -58,7 +59,8 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, in_channels) to (B, T, out_channels)."""
-        return _joined(self.by_group(_by_group(x, self.groups)), x.shape)
+        rows = _joined(self.by_group(_by_group(x.flatten(0, 1), self.groups)))
+        return rows.view(*x.shape[:-1], -1)
 
     def by_group(self, x: Tensor) -> Tensor:
         """Map (G, N, in_channels / G) to (G, N, out_channels / G), with no copy in between."""
@@ -66,14 +68,14 @@ class GroupedLinear(nn.Module):
         return torch.baddbmm(self.bias.view(self.groups, 1, -1), x, weight)
 
 
-def _by_group(x: Tensor, groups: int) -> Tensor:
-    """(B, T, C) as (G, B T, C / G)."""
-    return x.flatten(0, 1).unflatten(-1, (groups, -1)).transpose(0, 1)
+def _by_group(rows: Tensor, groups: int) -> Tensor:
+    """(N, C) as (G, N, C / G)."""
+    return rows.unflatten(-1, (groups, -1)).transpose(0, 1)
 
 
-def _joined(x: Tensor, shape: torch.Size) -> Tensor:
-    """And back, to (B, T) and whatever channels there are."""
-    return x.transpose(0, 1).reshape(*shape[:-1], -1)
+def _joined(groups: Tensor) -> Tensor:
+    """And back."""
+    return groups.transpose(0, 1).flatten(1)
 
 
 class MaxFeatureMap(torch.autograd.Function):
@@ -216,9 +218,16 @@ class GroupedMLP(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); frames are independent, so that ``mask`` changes nothing."""
-        hidden = self.fc1.by_group(_by_group(x, self.fc1.groups))
-        hidden = self.dropout(F.gelu(hidden))
-        return self.dropout(_joined(self.fc2.by_group(hidden), x.shape))
+        rows = x.flatten(0, 1)
+        width = len(self.fc1.bias)
+        return two_layers(self._first, self._second, self.dropout, rows, width).view(x.shape)
+
+    def _first(self, rows: Tensor) -> Tensor:
+        """(N, C) to the hidden layer by groups, (G, N, ...)."""
+        return self.fc1.by_group(_by_group(rows, self.fc1.groups))
+
+    def _second(self, hidden: Tensor) -> Tensor:
+        return _joined(self.fc2.by_group(hidden))
 
 
 class PointwiseTokenMixing(GroupedMLP):

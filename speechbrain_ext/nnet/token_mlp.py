@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from speechbrain_ext.nnet.dropout import Dropout
+from speechbrain_ext.nnet.mlp import two_layers
 
 
 class TokenMLP(nn.Module):
@@ -73,8 +75,9 @@ class TokenMLP(nn.Module):
 
     def _mix(self, windows: Tensor) -> Tensor:
         """Map (windows, N, C), every one alone."""
-        hidden = self.dropout(F.gelu(_along_time(self.fc1, windows)))
-        return self.dropout(_along_time(self.fc2, hidden))
+        first, second = partial(_along_time, self.fc1), partial(_along_time, self.fc2)
+        width = self.fc1.out_features * windows.shape[2]
+        return two_layers(first, second, self.dropout, windows, width)
 
 
 def _fixed_shapes() -> bool:

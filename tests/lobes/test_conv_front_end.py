@@ -198,7 +198,9 @@ def test_no_graph_break(layer_norm: bool) -> None:
     lengths = torch.tensor([1.0, 0.5])
     for count in (4000, 6001):
         wavs = torch.randn(2, count)
-        torch.testing.assert_close(compiled(wavs, lengths), front_end(wavs, lengths))
+        # First, because SpeechBrain makes what holds a layer in float32 at its first call.
+        expected = front_end(wavs, lengths)
+        torch.testing.assert_close(compiled(wavs, lengths), expected)
 
 
 @pytest.mark.parametrize("layer_norm", [True, False])
