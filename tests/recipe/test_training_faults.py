@@ -188,7 +188,7 @@ def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Pa
         (["--precision", "fp16"], "precision fp16 needs a GPU"),
         (["--device", "gpu"], "--device gpu cannot be used .*: give another"),
         (["--distillation", "cosine"], "distillation is 'cosine', and must be a loss or a layer"),
-        (["--batch_size", "64"], "24 crops an epoch, fewer than one batch of 64"),
+        (["--batch_size", "64"], "24 crops an epoch to a process, fewer than one batch of 64"),
     ],
 )
 def test_a_bad_override_is_one_sentence(

@@ -17,6 +17,7 @@ from speechbrain.utils.logger import get_logger
 from local.brain import Forward, SpeakerBrain
 from local.data import CropBatch, read_manifest, utterance_of
 from local.figures import SECONDS, WEIGHT, WEIGHTED, share
+from local.rehearsal import noise
 from local.stopwatch import Stopwatch
 from local.training import run_training
 from speechbrain_ext.distill.objective import Objective
@@ -138,7 +139,7 @@ class DistillBrain(SpeakerBrain):
     def _try_loss(self) -> None:
         rows = read_manifest(self.hparams.train_csv)
         utterances = [rows[0]["ID"], rows[-1]["ID"]]
-        wavs = self.noise(self.hparams.crop_reader.samples)
+        wavs = noise(self.hparams.crop_reader.samples, self.device)
         self.modules.eval()
         with torch.no_grad():
             feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))

@@ -21,6 +21,7 @@ from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, encode_speakers, read_manifest
 from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, peak_memory, share
 from local.meter import EpochMeter
+from local.rehearsal import check_steps, rehearse
 from local.schedules import by_epoch
 from local.validation import valid_figures
 from local.weights import keep_best, start_from
@@ -28,7 +29,6 @@ from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
-from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.verification.trials import read_trials
@@ -146,33 +146,12 @@ class SpeakerBrain(sb.Brain):
         """Settings in force during an epoch, of which the averages tell those that move."""
         return {}
 
-    # Data
-
-    def noise(self, samples: int) -> Tensor:
-        """Two waveforms of noise (2, samples), to try networks and losses on."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn((2, samples), generator=generator).to(self.device)
+    # Training
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
-        reader = self.hparams.crop_reader
-        check_encoder(self.encoder, self.noise(max(reader.samples, reader.sample_rate)))
-        try:
-            with torch.no_grad():
-                embeddings = self.encoder(self.noise(reader.samples))
-        except (ValueError, RuntimeError) as error:
-            raise UserError(
-                f"crop_seconds {reader.samples / reader.sample_rate:g} is too short for the "
-                f"network ({str(error).splitlines()[0]}): raise it"
-            ) from None
-        try:
-            with torch.no_grad():
-                self.modules.classifier.eval()(embeddings)
-        except RuntimeError:
-            raise UserError(
-                f"the network gives embeddings of {self.encoder.embedding_size} numbers, which the "
-                "classifier does not take: give both one lin_neurons"
-            ) from None
+        classifier, reader = self.modules.classifier, self.hparams.crop_reader
+        rehearse(self.encoder, classifier, reader, self.device)
 
     def train(self) -> None:
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
@@ -180,12 +159,8 @@ class SpeakerBrain(sb.Brain):
             self.check()
         except ValueError as error:
             raise UserError(str(error)) from None
-        batch_size = self.hparams.batch_size
-        if len(self.train_data) < batch_size * self._world_size():
-            raise UserError(
-                f"{self.hparams.train_csv} gives {len(self.train_data)} crops an epoch, fewer than "
-                f"one batch of {batch_size}: lower --batch_size or raise --crops_per_utterance"
-            )
+        batch_size, crops = self.hparams.batch_size, len(self.train_data) // self._world_size()
+        check_steps(self.hparams.train_csv, crops, batch_size, self.grad_accumulation_factor)
         loader = self.make_dataloader(
             self.train_data,
             sb.Stage.TRAIN,
@@ -199,12 +174,6 @@ class SpeakerBrain(sb.Brain):
             generator=torch.Generator(),
         )
         self.steps_per_epoch = len(loader)
-        if self.steps_per_epoch < self.grad_accumulation_factor:
-            raise UserError(
-                f"grad_accumulation_factor {self.grad_accumulation_factor} is more than the "
-                f"{self.steps_per_epoch} batches of an epoch, so no step would be made: lower it "
-                "or --batch_size"
-            )
         valid = utterance_loader(
             read_manifest(self.hparams.valid_csv),
             self.hparams.max_batch_seconds,

@@ -1,0 +1,93 @@
+"""Networks tried on noise before they are trained: what would fail later is told at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from local.data import CropReader
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.lobes.contract import check_encoder
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+
+
+def noise(samples: int, device: str | torch.device) -> Tensor:
+    """Two waveforms of noise (2, samples); the random state is left alone."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn((2, samples), generator=generator).to(device)
+
+
+def check_steps(manifest: str, crops: int, batch_size: int, accumulated: int) -> None:
+    """Refuse an epoch in which no step would be made.
+
+    Arguments
+    ---------
+    manifest : str
+        Where the crops come from.
+    crops : int
+        Of an epoch, for each process.
+    batch_size, accumulated : int
+        Crops of a batch, batches of a step.
+
+    Raises
+    ------
+    UserError
+        Naming what to change.
+
+    Example
+    -------
+    >>> check_steps("train.csv", crops=24, batch_size=4, accumulated=6)
+    """
+    batches = crops // batch_size
+    if not batches:
+        raise UserError(
+            f"{manifest} gives {crops} crops an epoch to a process, fewer than one batch of "
+            f"{batch_size}: lower --batch_size or raise --crops_per_utterance"
+        )
+    if batches < accumulated:
+        raise UserError(
+            f"grad_accumulation_factor {accumulated} is more than the {batches} batches of an "
+            "epoch, so no step would be made: lower it or --batch_size"
+        )
+
+
+@torch.no_grad()
+def rehearse(
+    encoder: SpeakerEncoder, classifier: nn.Module, reader: CropReader, device: str | torch.device
+) -> None:
+    """Refuse networks that do not keep the contract, or do not fit crops or one another.
+
+    Arguments
+    ---------
+    encoder : SpeakerEncoder
+        Put into eval mode.
+    classifier : Module
+        Put into eval mode; maps embeddings (B, 1, D).
+    reader : CropReader
+        Of the crops that are trained on.
+    device : str or device
+        Where the networks are.
+
+    Raises
+    ------
+    ValueError
+        When the encoder breaks the contract; see ``check_encoder``.
+    UserError
+        When crops are too short, or the classifier does not take the embeddings.
+    """
+    # A short crop says nothing of padding.
+    check_encoder(encoder, noise(max(reader.samples, reader.sample_rate), device))
+    try:
+        embeddings = encoder(noise(reader.samples, device))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"crop_seconds {reader.samples / reader.sample_rate:g} is too short for the network "
+            f"({str(error).splitlines()[0]}): raise it"
+        ) from None
+    try:
+        classifier.eval()(embeddings)
+    except RuntimeError:
+        raise UserError(
+            f"the network gives embeddings of {encoder.embedding_size} numbers, which the "
+            "classifier does not take: give both one lin_neurons"
+        ) from None
