@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 
@@ -15,14 +16,30 @@ class MissingPackage(UserError, ImportError):
     """A package that is wanted and not installed."""
 
 
-_NAME = f"{UserError.__module__}.{UserError.__qualname__}"
+_WORKER = re.compile(r"Caught \w+ in DataLoader worker")
+
+
+def sentence_of(error: UserError) -> str:
+    """What an error says, without the traceback that it has from a worker process.
+
+    Example
+    -------
+    >>> sentence_of(UserError("a.wav is empty: remove it"))
+    'a.wav is empty: remove it'
+    """
+    text = str(error).strip()
+    if not _WORKER.match(text):
+        return text
+    starts = [found.end() for found in re.finditer(r"^[\w.]+: ", text, re.MULTILINE)]
+    return text[starts[-1] :] if starts else text
 
 
 @contextlib.contextmanager
 def friendly_exit() -> Iterator[None]:
     """Turn a :class:`UserError` into its sentence on standard error and exit status 1.
 
-    So is a file or folder that the system does not let us read or write. Ctrl-C ends with 130.
+    So is a file or folder that the system does not let us read or write. Ctrl-C ends the program as
+    ever, which a shell's loop relies on, but without a traceback.
 
     Example
     -------
@@ -33,10 +50,7 @@ def friendly_exit() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sentence = str(error).strip()
-        if sentence.startswith("Caught "):  # in a worker process, with its traceback before it
-            sentence = sentence.splitlines()[-1].removeprefix(f"{_NAME}: ")
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {sentence_of(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
         if error.filename is None:
@@ -44,5 +58,6 @@ def friendly_exit() -> Iterator[None]:
         print(f"error: {error.filename} cannot be used ({error.strerror})", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("stopped: run the same again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        print("stopped", file=sys.stderr)
+        sys.excepthook = lambda *_: None
+        raise

@@ -125,7 +125,8 @@ def encoder_part(
         raise UserError(
             f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}"
         )
-    tree["embedding_model"].update(build_arguments or {})
+    if build_arguments:
+        tree["embedding_model"].update(build_arguments)
     part = io.StringIO()
     yaml.dump({key: tree[key] for key in ENCODER_KEYS}, part)
     return part.getvalue()

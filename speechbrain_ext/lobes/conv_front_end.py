@@ -114,15 +114,16 @@ class FrameConv(nn.Conv1d):
         """
         windows = x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2)
         inside = torch.arange(windows.shape[1], device=x.device) < counts.unsqueeze(-1)
-        shares = inside / counts.unsqueeze(-1).double()  # (B, T')
-        mean = windows.new_zeros(len(x), 1, windows.shape[2], dtype=torch.float64)
-        square = windows.new_zeros(len(x), *windows.shape[2:] * 2, dtype=torch.float64)
+        exact = torch.float32 if x.device.type == "mps" else torch.float64  # which that lacks
+        shares = inside / counts.unsqueeze(-1).to(exact)  # (B, T')
+        mean = windows.new_zeros(len(x), 1, windows.shape[2], dtype=exact)
+        square = windows.new_zeros(len(x), *windows.shape[2:] * 2, dtype=exact)
         for part, share in zip(windows.split(STRETCH, 1), shares.split(STRETCH, 1), strict=True):
-            part = part.double()
+            part = part.to(exact)
             weighted = part.transpose(1, 2) * share.unsqueeze(1)
             mean += weighted.sum(dim=2).unsqueeze(1)
             square += weighted @ part
-        weight = self.weight.flatten(1).double()  # (out_channels, in_channels * kernel)
+        weight = self.weight.flatten(1).to(exact)  # (out_channels, in_channels * kernel)
         covariance = square - mean.transpose(1, 2) * mean
         variance = ((weight @ covariance) * weight).sum(dim=2).clamp(min=0).unsqueeze(1)
         mean = mean @ weight.T

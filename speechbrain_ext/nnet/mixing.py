@@ -49,7 +49,7 @@ class GroupedLinear(nn.Module):
             raise ValueError(
                 f"groups={groups} must divide the channels {in_channels} and {out_channels}"
             )
-        self.groups = groups
+        self.groups, self.out_channels = groups, out_channels
         # The initialisation of nn.Linear over the channels that an output really sees.
         bound = (in_channels // groups) ** -0.5
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups))
@@ -219,7 +219,7 @@ class GroupedMLP(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); frames are independent, so that ``mask`` changes nothing."""
         rows = x.flatten(0, 1)
-        width = len(self.fc1.bias)
+        width = self.fc1.out_channels
         return two_layers(self._first, self._second, self.dropout, rows, width).view(x.shape)
 
     def _first(self, rows: Tensor) -> Tensor:

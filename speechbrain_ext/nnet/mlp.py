@@ -28,7 +28,7 @@ def two_layers(
     Arguments
     ---------
     first, second : callable
-        The layers; they map rows apart.
+        The layers; they map rows apart. What ``first`` gives is its own, and may be overwritten.
     dropout : Module
         After each of them.
     x : Tensor

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import ruamel.yaml
 import torch
 from train_distill import DistillBrain
+from train_teacher import TeacherBrain
 
-from local.hparams import check_overrides, claim_folder, load_hparams, read_setting
+from local.hparams import (
+    check_overrides,
+    claim_folder,
+    load_hparams,
+    read_setting,
+    resolve_hparams,
+)
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import save_weights
+from speechbrain_ext.inference.experiments import encoder_yaml, save_weights
 from tests.recipe.tiny import RECIPE, make_corpus
 
 MIXER = {"v1": 2_664_576, "v2": 2_664_576, "v2_kl": 2_664_576}
@@ -129,3 +138,29 @@ def test_an_override_that_would_change_nothing_is_refused() -> None:
     check_overrides(aligned, DistillBrain.reads, "teacher_folder: there\nalpha: 0.5")
     hidden = RECIPE / "hparams" / "ssl" / "sv_mixer_wavlm_large.yaml"
     check_overrides(hidden, DistillBrain.reads, "teacher_source: there\nteacher_layers: [6]")
+
+
+def test_what_run_sh_gives_on_the_embedded_corpus_is_read() -> None:
+    """Whatever system is trained there."""
+    text = (RECIPE / "run.sh").read_text()
+    mini = dict(re.findall(r'^mini_(\w*)args="([^"]*)"', text, re.MULTILINE))
+    hparams = RECIPE / "hparams"
+    systems = [*hparams.glob("*.yaml"), *(hparams / "ssl").glob("*.yaml")]
+    for path in systems:
+        tree = ruamel.yaml.YAML().load(resolve_hparams(path))
+        if "system" not in tree:
+            continue
+        brain = DistillBrain if "objective" in tree else TeacherBrain
+        given = mini[""] + " " + mini["student_" if "objective" in tree else "teacher_"]
+        words = (mini["ssl_"] if "teacher_source" in tree else given).split()
+        pairs = zip(words[::2], words[1::2], strict=True)
+        overrides = "\n".join(f"{key[2:]}: {value}" for key, value in pairs)
+        check_overrides(path, brain.reads, overrides)
+    assert len(systems) > 60
+
+
+def test_an_embedding_model_without_keywords_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "hyperparams.yaml"
+    for node in ("!new:torch.nn.Identity", "!new:torch.nn.Linear [4, 2]"):
+        path.write_text(f"compute_features: 1\nmean_var_norm: 2\nembedding_model: {node}\n")
+        assert node in encoder_yaml(tmp_path)

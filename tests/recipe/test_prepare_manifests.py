@@ -243,7 +243,7 @@ def test_a_failure_leaves_the_earlier_manifests(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prepare_module, "write_skipped", interrupted)
-    with pytest.raises(SystemExit):
+    with pytest.raises(KeyboardInterrupt):
         run(tmp_path, *sources(audio), "--min_seconds", 0.1)
     assert contents(tmp_path / "manifests") == before
     assert [path.name for path in tmp_path.iterdir()] == ["manifests"]

@@ -323,6 +323,8 @@ def test_the_teacher_is_the_system_that_the_student_names(recipe: Recipe) -> Non
     assert "train_teacher.py hparams/ssl/tuned.yaml" in teacher
     assert "--output_folder exp/mini/tuned/seed_1 --teacher_source a/b --offline True" in teacher
     assert "--teacher_folder exp/mini/tuned/seed_1" in student and "a/b" not in student
+    for call in (teacher, student):  # neither has the mel path's rate
+        assert "--number_of_epochs 5" in call and "--lr" not in call
 
 
 def test_the_name_of_the_corpus(recipe: Recipe) -> None:

@@ -232,6 +232,7 @@ def test_the_rate_is_halved_after_five_stale_validations() -> None:
     rates = []
     # One as good as the best is stale too.
     for epoch, eer in zip(counter, [9, 8, *[8.5] * 5, 7, *[7.5, 7] * 2, 7, 7.5], strict=False):
+        counter.update_metric(eer)
         old, new = on_plateau(scheduler, optimizer, epoch, eer, counter)
         optimizer.param_groups[0]["lr"] = new
         rates.append(old)

@@ -181,14 +181,15 @@ def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Pa
         (["--crop_seconds", "0"], "crop_seconds is 0, and must be a number above 0"),
         (["--crop_seconds", "0.001"], r"crop_seconds 0.001 is too short for the network \(.*raise"),
         (["--keep_checkpoints", "0"], "keep_checkpoints is 0, and must be a whole number, 1 or"),
-        (["--batch_size", "1"], "batch_size is 1, and must be a whole number, 2 or more"),
+        (["--batch_size", "1"], "batch_size 1 leaves .* give 2 or more"),
         (["--seed", "-1"], "seed is -1, and must be a whole number, 0 or more"),
         (["--lr", "fast"], "lr is 'fast', and must be a number above 0"),
         (["--spec_augment", "maybe"], "spec_augment is 'maybe', and must be True or False"),
-        (["--precision", "fp16"], "precision fp16 needs a GPU"),
+        (["--precision", "fp16"], "set to fp16. .*not yet supported on CPU"),
+        (["--eval_precision", "fp16"], "set to fp16. .*not yet supported on CPU"),
         (["--device", "gpu"], "--device gpu cannot be used .*: give another"),
         (["--distillation", "cosine"], "distillation is 'cosine', and must be a loss or a layer"),
-        (["--batch_size", "64"], "24 crops an epoch to a process, fewer than one batch of 64"),
+        (["--batch_size", "64"], "24 crops an epoch, fewer than one batch of 64"),
     ],
 )
 def test_a_bad_override_is_one_sentence(

@@ -43,7 +43,7 @@ corpus_seed=0  # of the embedded corpus: another one gives other speakers
 mini_args="--number_of_epochs 5 --crop_seconds 1.5 --lr 0.001 --lr_decay 0.7"  # overrides for both trainings on the embedded corpus: minutes on 2 CPU cores
 mini_teacher_args="--batch_size 16 --grad_accumulation_factor 1"  # and for its teacher
 mini_student_args="--batch_size 32"  # and for its student
-mini_ssl_args="--number_of_epochs 5 --crop_seconds 1.5 --batch_size 16"  # overrides for a student of hparams/ssl, in place of these three
+mini_ssl_args="--number_of_epochs 5 --crop_seconds 1.5 --batch_size 16"  # overrides for systems of hparams/ssl, in place of these three
 # End of options.
 
 caller=$PWD
@@ -155,11 +155,17 @@ own_teacher=exp/$name/$(system_of "$teacher")/seed_$seed
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
 [ -n "$student_exp" ] || student_exp=exp/$name/$(system_of "$student")/seed_$seed
 
-if [ "$kind" = mini ] && $ssl; then
-    student_args="$mini_ssl_args $student_args"
-elif [ "$kind" = mini ]; then
-    teacher_args="$mini_args $mini_teacher_args $teacher_args"
-    student_args="$mini_args $mini_student_args $student_args"
+if [ "$kind" = mini ]; then
+    if setting teacher_source "$teacher" > /dev/null; then
+        teacher_args="$mini_ssl_args $teacher_args"
+    else
+        teacher_args="$mini_args $mini_teacher_args $teacher_args"
+    fi
+    if setting teacher_source "$student" > /dev/null; then
+        student_args="$mini_ssl_args $student_args"
+    else
+        student_args="$mini_args $mini_student_args $student_args"
+    fi
 fi
 if [ "$precision" != fp32 ]; then
     teacher_args+=" --precision $precision"

@@ -51,7 +51,12 @@ def load_block(path: Path) -> tuple[str, nn.Module, int]:
 
 def measure(paths: list[Path], shapes: list[tuple[int, float]], rounds: int) -> dict[str, Any]:
     """The cost of every system's block for batches of (utterances, seconds)."""
-    blocks = {name: (block.eval(), channels) for name, block, channels in map(load_block, paths)}
+    blocks: dict[str, tuple[nn.Module, int]] = {}
+    for path in paths:
+        name, block, channels = load_block(path)
+        if name in blocks:
+            raise UserError(f"{path} has the system {name} of a file before it: rename one")
+        blocks[name] = block.eval(), channels
     systems: dict[str, dict[str, Any]] = {
         name: {
             "name": name,

@@ -150,8 +150,8 @@ class SpeakerBrain(sb.Brain):
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
-        classifier, reader = self.modules.classifier, self.hparams.crop_reader
-        rehearse(self.encoder, classifier, reader, self.device)
+        reader = self.hparams.crop_reader
+        rehearse(self.encoder, self.modules.classifier, reader, self.device)
 
     def train(self) -> None:
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
@@ -159,8 +159,7 @@ class SpeakerBrain(sb.Brain):
             self.check()
         except ValueError as error:
             raise UserError(str(error)) from None
-        batch_size, crops = self.hparams.batch_size, len(self.train_data) // self._world_size()
-        check_steps(self.hparams.train_csv, crops, batch_size, self.grad_accumulation_factor)
+        batch_size = self.hparams.batch_size
         loader = self.make_dataloader(
             self.train_data,
             sb.Stage.TRAIN,
@@ -173,7 +172,8 @@ class SpeakerBrain(sb.Brain):
             # Its own generator: the workers' seeds must not take from the networks' random numbers.
             generator=torch.Generator(),
         )
-        self.steps_per_epoch = len(loader)
+        self.steps_per_epoch, factor = len(loader), self.grad_accumulation_factor
+        check_steps(len(self.train_data), batch_size, self._world_size(), len(loader), factor)
         valid = utterance_loader(
             read_manifest(self.hparams.valid_csv),
             self.hparams.max_batch_seconds,
@@ -342,6 +342,9 @@ class SpeakerBrain(sb.Brain):
                 f"{self.epoch}: the training has diverged, lower --lr"
             )
         valid_stats["seconds"] = time.perf_counter() - self.stage_start
+        counter = self.hparams.epoch_counter
+        if hasattr(counter, "update_metric"):  # which ends training early
+            counter.update_metric(valid_stats["eer"])
         anneal = getattr(self.hparams, "anneal", by_epoch)
         old_lr, new_lr = anneal(
             self.hparams.lr_annealing, self.optimizer, self.epoch, valid_stats["eer"]

@@ -18,24 +18,14 @@ from typing import Any
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 
-from local.load_errors import explain
+from local.load_errors import explain, null_reference
 from local.settings import check_settings
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, sentence_of
 from speechbrain_ext.files import atomic_path
 
 INCLUDE = "!include:"
 REFERENCE = re.compile(r"<(\w+)")
 # What may change between two runs into one folder: how long, how fast and where, but not what.
-# What classes raise that are given what they cannot use.
-REFUSALS = (
-    ValueError,
-    TypeError,
-    ImportError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-)
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
 FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
 
@@ -73,8 +63,13 @@ def load_hparams(
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
         raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
     except UserError as error:  # says which file of its own
-        raise UserError(explain(error, tree, values)) from None
-    except (*REFUSALS, ruamel.yaml.YAMLError) as error:
+        told = UserError(sentence_of(error)).with_traceback(error.__traceback__)
+        raise UserError(explain(told, tree, values)) from None
+    except AttributeError as error:
+        if sentence := null_reference(error, tree, values):
+            raise UserError(f"{path}: {sentence}") from None
+        raise
+    except (ValueError, TypeError, ImportError, ruamel.yaml.YAMLError) as error:
         raise UserError(f"{path}: {explain(error, tree, values)}") from None
 
 

@@ -32,13 +32,9 @@ def explain(error: Exception, tree: Mapping[str, Any], values: Mapping[str, Any]
     'it must be long'
     """
     parts = [str(part).strip() for part in error.args]
-    reason = parts[-1].splitlines()[0] if parts and parts[-1] else type(error).__name__
-    null = re.fullmatch(r"'NoneType' object has no attribute '(\w+)'", reason)
-    if null:
-        for key in _readers(tree, null[1]):
-            if values.get(key) is None:
-                return f"{key} is null, and <{key}.{null[1]}> is read: override what reads it too"
-    called = re.fullmatch(r"'(\w+)' object is not callable", reason)
+    reason = " ".join(parts[-1].split()) if parts and parts[-1] else type(error).__name__
+    # A null or a word where a class should be; a number would be a mistake in a class's own code.
+    called = re.fullmatch(r"'(NoneType|str|list)' object is not callable", reason)
     for name in _classes(error, parts):
         for key, node in _made(tree, name):
             for reference in _references(node).values():
@@ -53,6 +49,17 @@ def explain(error: Exception, tree: Mapping[str, Any], values: Mapping[str, Any]
             hint = f" ({', '.join(given)} in the YAML)" if given else ""
             return reason + hint if reason.startswith(key) else f"{key}: {reason}{hint}"
     return reason
+
+
+def null_reference(
+    error: AttributeError, tree: Mapping[str, Any], values: Mapping[str, Any]
+) -> str | None:
+    """The sentence for a reference to an attribute of a key that is null; None for other errors."""
+    null = re.fullmatch(r"'NoneType' object has no attribute '(\w+)'", str(error))
+    for key in _readers(tree, null[1]) if null else ():
+        if null and values.get(key) is None:
+            return f"{key} is null, and <{key}.{null[1]}> is read: override what reads it too"
+    return None
 
 
 def _classes(error: Exception, parts: list[str]) -> Iterator[str]:

@@ -50,7 +50,8 @@ class EpochMeter:
             return totals
         parts: list[dict[str, float]] = [{}] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, totals)
-        return {name: sum(part.get(name, 0.0) for part in parts) for name in totals}
+        names = dict.fromkeys(name for part in parts for name in part)
+        return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
     def averages(self) -> dict[str, float]:
         """Averages over the batches of this process."""

@@ -17,17 +17,21 @@ def noise(samples: int, device: str | torch.device) -> Tensor:
     return torch.randn((2, samples), generator=generator).to(device)
 
 
-def check_steps(manifest: str, crops: int, batch_size: int, accumulated: int) -> None:
-    """Refuse an epoch in which no step would be made.
+def check_steps(
+    crops: int, batch_size: int, processes: int, batches: int, accumulated: int
+) -> None:
+    """Refuse an epoch in which no step would be made, or one with nothing to normalise by.
 
     Arguments
     ---------
-    manifest : str
-        Where the crops come from.
     crops : int
-        Of an epoch, for each process.
-    batch_size, accumulated : int
-        Crops of a batch, batches of a step.
+        Of an epoch.
+    batch_size, processes : int
+        Crops of a batch in each process, and these.
+    batches : int
+        Of an epoch, in each process.
+    accumulated : int
+        Batches of a step.
 
     Raises
     ------
@@ -36,13 +40,14 @@ def check_steps(manifest: str, crops: int, batch_size: int, accumulated: int) ->
 
     Example
     -------
-    >>> check_steps("train.csv", crops=24, batch_size=4, accumulated=6)
+    >>> check_steps(crops=24, batch_size=4, processes=1, batches=6, accumulated=6)
     """
-    batches = crops // batch_size
-    if not batches:
+    if batch_size * processes < 2:
+        raise UserError("batch_size 1 leaves batch normalisation no statistics: give 2 or more")
+    if crops < batch_size * processes:
         raise UserError(
-            f"{manifest} gives {crops} crops an epoch to a process, fewer than one batch of "
-            f"{batch_size}: lower --batch_size or raise --crops_per_utterance"
+            f"train_csv gives {crops} crops an epoch, fewer than one batch of {batch_size} in "
+            f"{processes} process(es): lower --batch_size or raise --crops_per_utterance"
         )
     if batches < accumulated:
         raise UserError(
@@ -79,6 +84,8 @@ def rehearse(
     check_encoder(encoder, noise(max(reader.samples, reader.sample_rate), device))
     try:
         embeddings = encoder(noise(reader.samples, device))
+    except torch.OutOfMemoryError:
+        raise
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"crop_seconds {reader.samples / reader.sample_rate:g} is too short for the network "
@@ -86,8 +93,10 @@ def rehearse(
         ) from None
     try:
         classifier.eval()(embeddings)
-    except RuntimeError:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
         raise UserError(
             f"the network gives embeddings of {encoder.embedding_size} numbers, which the "
-            "classifier does not take: give both one lin_neurons"
+            f"classifier does not take ({str(error).splitlines()[0]}): give both one lin_neurons"
         ) from None

@@ -28,11 +28,10 @@ def on_plateau(
     eer: float,
     counter: EpochCounterWithStopper,
 ) -> tuple[float, float]:
-    """The valid EER, so that the rate falls, and ``counter`` stops, when that no longer does.
+    """The valid EER, so that the rate falls when that no longer does.
 
-    To both an epoch as good as the best before it is a stale one; on short lists of trials they are
-    many, and the scheduler alone would wait for a worse one.
+    An epoch as good as the best before it is a stale one, as it is to ``counter``; on short lists
+    of trials they are many, and the scheduler alone would wait for a worse one.
     """
-    counter.update_metric(eer)
     better = counter.best_limit == epoch
     return scheduler([optimizer], epoch, eer if better else math.inf)

@@ -36,12 +36,11 @@ def _one_of(*values: Any) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    # Batch normalisation takes its statistics of a batch.
-    "batch_size": _whole(2),
     **dict.fromkeys(("num_workers", "seed"), _whole(0)),
     **dict.fromkeys(
         (
             "average_checkpoints",
+            "batch_size",
             "conv_channels",
             "crops_per_utterance",
             "expansion",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import speechbrain as sb
-import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
 
 from local.brain import SpeakerBrain
@@ -30,9 +29,7 @@ def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
 def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     path, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
-    device = check_device(run_opts["device"])
-    if run_opts["precision"] == "fp16" and torch.device(device).type == "cpu":
-        raise UserError("precision fp16 needs a GPU: give bf16 or fp32 on a CPU")
+    check_device(run_opts["device"])
     check_keys(path, brain_class.reads, brain_class.needs)
     check_overrides(path, brain_class.reads, overrides)
     given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
@@ -41,4 +38,8 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
         claim_folder(hparams["output_folder"], resolved)
     ddp_barrier()
     sb.create_experiment_directory(hparams["output_folder"])
-    brain_class(hparams, run_opts).train()
+    try:
+        brain = brain_class(hparams, run_opts)
+    except ValueError as error:  # of SpeechBrain's options, such as fp16 on a CPU
+        raise UserError(" ".join(str(error).split())) from None
+    brain.train()
