@@ -13,6 +13,7 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import frame_mask
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
@@ -67,7 +68,7 @@ class FrameConv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, T, in_channels) to (B, T', out_channels)."""
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if makes_graph():
             return super().forward(x.transpose(1, 2)).transpose(1, 2)
         kernel, stride = self.kernel_size[0], self.stride[0]
         count = (x.shape[1] - kernel) // stride + 1
@@ -312,8 +313,7 @@ class ConvFrontEnd(nn.Module):
             x = torch.where(frame_mask(lengths, wavs.shape[1]), x, 0.0)
         if self.normalise is not None:
             x = self.normalise(x, lengths)
-        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if traced or torch.is_grad_enabled():
+        if makes_graph() or torch.is_grad_enabled():
             return self._layers(x, self._first_norm(x, samples))
         norm = self._first_norm(x, samples, known=True)
         return torch.cat([self._layers(piece, norm) for piece in self._pieces(x)], dim=1)

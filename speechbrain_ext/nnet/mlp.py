@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.nnet.graphs import makes_graph
+
 # Numbers of the hidden layer that are held at a time where nothing is learnt: 8 MB.
 PIECE = 2_000_000
 
@@ -23,7 +25,7 @@ def two_layers(
 
     Where no gradient is wanted, rows of ``x`` go through both layers some at a time: the hidden
     layer, the largest of all, needs the same memory for any number of rows and stays in a CPU's
-    cache. On one thread an SV-Mixer block of 1024 channels embeds 1.5 times as fast for it.
+    cache, which on long utterances and in batches saves a third of an SV-Mixer block's time.
 
     Arguments
     ---------
@@ -49,8 +51,7 @@ def two_layers(
     ...     torch.allclose(two_layers(first, second, nn.Dropout(0.0), x, width=32), whole)
     True
     """
-    graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if graph or torch.is_grad_enabled() or dropout.training:
+    if makes_graph() or torch.is_grad_enabled() or dropout.training:
         return dropout(second(dropout(F.gelu(first(x)))))
     rows = max(1, PIECE // width) if x.device.type == "cpu" else len(x)
     gelu_ = torch.ops.aten.gelu_

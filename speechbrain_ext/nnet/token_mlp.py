@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.nnet.dropout import Dropout
+from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.mlp import two_layers
 
 
@@ -67,7 +68,7 @@ class TokenMLP(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); ``mask`` (B, T, 1) is true inside the utterance."""
-        if mask is None and _fixed_shapes() and x.shape[1] == self.num_tokens:
+        if mask is None and not makes_graph() and x.shape[1] == self.num_tokens:
             return self._mix(x)
         inside, back = _windows(x, mask, self.num_tokens)
         windows = take_frames(x, inside).reshape(-1, self.num_tokens, x.shape[2])
@@ -78,11 +79,6 @@ class TokenMLP(nn.Module):
         first, second = partial(_along_time, self.fc1), partial(_along_time, self.fc2)
         width = self.fc1.out_features * windows.shape[2]
         return two_layers(first, second, self.dropout, windows, width)
-
-
-def _fixed_shapes() -> bool:
-    """Whether Python may look at a number of frames: not where a graph is made for any."""
-    return not (torch.jit.is_tracing() or torch.compiler.is_compiling())
 
 
 def _windows(x: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor]:

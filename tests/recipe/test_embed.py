@@ -57,11 +57,16 @@ def call(*arguments: str | Path) -> int:
 
 
 def test_torchrun_is_refused(
-    model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit):
         call(model, audio, tmp_path / "out")
+    assert "embed.py is one process" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -68,6 +68,7 @@ def main() -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    # Of the accelerators only CUDA is waited for when times are taken.
     device = check_device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     encoders: dict[str, SpeakerEncoder] = {}
     if args.with_teacher:

@@ -172,8 +172,8 @@ if [ "$precision" != fp32 ]; then
     student_args+=" --precision $precision"
 fi
 words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
-for given in "$teacher_args" "$student_args"; do
-    words "$given" > /dev/null 2>&1 || die "A quote is not closed in: $given"
+for text in "$teacher_args" "$student_args"; do
+    words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"
 done
 split_teacher=() split_student=()
 while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
