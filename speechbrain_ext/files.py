@@ -1,11 +1,18 @@
-"""Files that are either whole or absent."""
+"""Files and folders that are either whole or absent, one process at a time, known by digests."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
 
 
 @contextlib.contextmanager
@@ -39,3 +46,102 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time work on a folder; others wait."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of ``target`` when the block ends well.
+
+    Arguments
+    ---------
+    target : Path
+        The folder to replace; it need not exist.
+
+    Yields
+    ------
+    Path
+        A folder beside it. When the block raises, it is removed and ``target`` stays.
+
+    Example
+    -------
+    >>> target = getfixture("tmp_path") / "manifests"
+    >>> with replaced_folder(target) as folder:
+    ...     _ = (folder / "train.csv").write_text("ID")
+    >>> [path.name for path in target.iterdir()]
+    ['train.csv']
+    """
+    new, old = _new(target), _old(target)
+    restore(target)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    finally:
+        restore(target)
+
+
+def restore(target: Path) -> None:
+    """Put right what a killed run left: the earlier folder stays, half-made ones go."""
+    if _old(target).exists() and not target.exists():
+        _old(target).rename(target)
+    for leftover in (_new(target), _old(target)):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def _new(target: Path) -> Path:
+    return target.with_name(f".{target.name}.new")
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def fingerprint(made_from: dict[str, Any]) -> str:
+    """Give the SHA-256 of everything that the manifests are made from."""
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Give the SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def written_files(folder: Path) -> dict[str, str]:
+    """Give the digest of every file in the folder but ``manifest.json``."""
+    return {
+        path.relative_to(folder).as_posix(): file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+
+
+def is_current(folder: Path, wanted: str) -> bool:
+    """Tell whether the folder is whole, unaltered, and has this fingerprint."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["fingerprint"] != wanted:
+            return False
+        return all(
+            file_digest(folder / name) == digest for name, digest in manifest["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

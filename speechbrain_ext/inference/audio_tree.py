@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from speechbrain_ext.inference.any_audio import DECODED, READABLE
+from speechbrain_ext.audio import DECODED, READABLE
 
 
 @dataclass

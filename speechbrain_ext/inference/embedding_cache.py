@@ -14,11 +14,11 @@ from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch import Tensor
 from tqdm import tqdm
 
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.experiments import weights_sha256
 from speechbrain_ext.inference.extraction import (
-    SAMPLE_RATE,
     embed_batch,
     gather_embeddings,
     utterance_loader,

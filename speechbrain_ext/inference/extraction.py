@@ -7,13 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from speechbrain.dataio import audio_io
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
-
-SAMPLE_RATE = 16000
 
 
 class UtteranceBatch(NamedTuple):
@@ -44,36 +42,6 @@ class _Batches(Dataset):
         padded = torch.stack([nn.functional.pad(wav, (0, longest - len(wav))) for wav in wavs])
         lengths = None if bool((samples == longest).all()) else samples / longest
         return UtteranceBatch([row["ID"] for row in self.batches[index]], padded, lengths)
-
-
-def read_audio(path: str) -> Tensor:
-    """Read a mono file of 16 kHz.
-
-    Arguments
-    ---------
-    path : str
-        An audio file that libsndfile reads.
-
-    Returns
-    -------
-    Tensor
-        Samples (samples,), float32.
-
-    Raises
-    ------
-    UserError
-        When it cannot be read, or has another sample rate or several channels.
-    """
-    try:
-        signal, rate = audio_io.load(path)
-    except Exception as error:  # libsndfile's wrapper raises several kinds
-        raise UserError(f"{path} cannot be read ({error}): mend or remove it") from None
-    if rate != SAMPLE_RATE or signal.shape[0] != 1:
-        raise UserError(
-            f"{path} has {signal.shape[0]} channels at {rate} Hz: "
-            f"convert it to mono at {SAMPLE_RATE} Hz"
-        )
-    return signal[0]
 
 
 def utterance_loader(

@@ -69,7 +69,7 @@ def embed_folder(
     """Write the embedding of ``<audio>/a/b/c.flac`` to ``<out>/a/b/c.npy``, and so on.
 
     Files of any format, sample rate and number of channels are read by
-    :func:`~speechbrain_ext.inference.any_audio.read_any_audio`. An embedding that is there and not
+    :func:`~speechbrain_ext.audio.read_any_audio`. An embedding that is there and not
     older than its audio is left alone, so a run that was killed goes on. Files without an embedding
     are listed in ``<out>/failures.tsv``, which is there only when there are some.
 

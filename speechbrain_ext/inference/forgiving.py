@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from speechbrain_ext.inference.any_audio import AudioFault, read_any_audio, read_header
-from speechbrain_ext.inference.extraction import SAMPLE_RATE, UtteranceBatch, embed_batch
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_any_audio, read_header
+from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
 
 _MOST_FILES = 256  # in a batch, however short they are
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.experiments import weights_sha256
-from speechbrain_ext.inference.extraction import SAMPLE_RATE
 
 NAME = "model.json"
 # Of numbers around 1: devices and precisions differ by less, another front end by more.

@@ -13,9 +13,9 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import load_encoder
-from speechbrain_ext.inference.extraction import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 

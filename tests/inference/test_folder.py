@@ -17,9 +17,10 @@ import torchaudio
 from speechbrain.dataio.preprocess import AudioNormalizer
 from torch import Tensor, nn
 
+from speechbrain_ext import audio as any_audio
+from speechbrain_ext.audio import AudioFault, read_any_audio, resample_blocks
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference import any_audio, folder
-from speechbrain_ext.inference.any_audio import AudioFault, read_any_audio, resample_blocks
+from speechbrain_ext.inference import folder
 from speechbrain_ext.inference.audio_tree import list_audio_files, output_names
 from speechbrain_ext.inference.folder import embed_folder
 from speechbrain_ext.inference.forgiving import batches_of

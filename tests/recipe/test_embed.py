@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ext.inference.any_audio import read_any_audio
+from speechbrain_ext.audio import read_any_audio
 from speechbrain_ext.inference.model_folder import write_model_folder
 from speechbrain_ext.inference.pretrained import load_pretrained
 from speechbrain_ext.inference.segments import VIEWS

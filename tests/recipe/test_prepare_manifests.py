@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from local.manifests import prepare as prepare_module
-from local.manifests import storage
 from local.prepare_manifests import main
+from speechbrain_ext import files
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distill_mixer"
 RATE = 16000
@@ -254,6 +254,6 @@ def test_a_run_killed_while_swapping_is_put_right(tmp_path: Path) -> None:
     (tmp_path / ".manifests.old").mkdir()
     (tmp_path / ".manifests.old" / "train.csv").write_text("earlier")
     (tmp_path / ".manifests.new").mkdir()
-    storage.restore(target)
+    files.restore(target)
     assert contents(tmp_path) == {"manifests/train.csv": b"earlier"}
     assert [path.name for path in tmp_path.iterdir()] == ["manifests"]

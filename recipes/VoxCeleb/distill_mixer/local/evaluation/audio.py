@@ -11,8 +11,8 @@ import soundfile
 from tqdm import tqdm
 
 from local.evaluation.lists import some
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.extraction import SAMPLE_RATE
 
 CONVERT = f"for instance `ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.flac`"
 CONVERT_M4A = "local/convert_audio.py makes a copy of the tree that can be"

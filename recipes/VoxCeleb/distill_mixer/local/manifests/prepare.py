@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.manifests import storage
 from local.manifests.settings import Settings
 from local.manifests.tree import AudioTree, list_audio
 from local.manifests.trial_lists import (
@@ -27,6 +26,7 @@ from local.manifests.utterances import (
     write_skipped,
 )
 from local.manifests.validation import hold_out
+from speechbrain_ext import files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import TrialList, write_trials
 
@@ -105,20 +105,20 @@ def prepare(
         "exclude": _digest(sources.exclude_speakers) if sources.exclude_speakers else None,
         "allow_overlap": sources.allow_overlap,
     }
-    wanted = storage.fingerprint(made_from)
+    wanted = files.fingerprint(made_from)
     folder = corpus_dir / "manifests"
     corpus_dir.mkdir(parents=True, exist_ok=True)
-    with storage.exclusive(corpus_dir):
-        storage.restore(folder)
-        if storage.is_current(folder, wanted):
-            manifest = json.loads((folder / storage.MANIFEST).read_text(encoding="utf-8"))
+    with files.exclusive(corpus_dir):
+        files.restore(folder)
+        if files.is_current(folder, wanted):
+            manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
             return manifest, False
-        with storage.replaced_folder(folder) as new:
+        with files.replaced_folder(folder) as new:
             manifest = {"fingerprint": wanted, **corpus}
             manifest |= _write(new, trees, sources, settings, jobs)
-            manifest["files"] = storage.written_files(new)
+            manifest["files"] = files.written_files(new)
             text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-            (new / storage.MANIFEST).write_text(text, encoding="utf-8")
+            (new / files.MANIFEST).write_text(text, encoding="utf-8")
     return manifest, True
 
 
@@ -213,7 +213,7 @@ def _corpus(corpus_dir: Path) -> dict[str, Any]:
 
 def _digest(path: str) -> str:
     try:
-        return storage.file_digest(path)
+        return files.file_digest(path)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); name an existing file."

@@ -14,10 +14,13 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from speechbrain.dataio import audio_io
 from torch import Tensor
 
-from speechbrain_ext.inference.extraction import SAMPLE_RATE
+from speechbrain_ext.errors import UserError
 
+#: Samples per second of everything that the models hear.
+SAMPLE_RATE = 16000
 #: Endings of files that libsndfile reads.
 READABLE = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au"),
@@ -78,6 +81,36 @@ def read_header(path: str | os.PathLike[str]) -> AudioHeader | None:
     with _opened(path) as audio:
         frames = audio.frames if audio.frames <= _MAX_FRAMES else None
         return AudioHeader(frames, audio.samplerate, audio.channels)
+
+
+def read_audio(path: str) -> Tensor:
+    """Read a mono file of 16 kHz.
+
+    Arguments
+    ---------
+    path : str
+        An audio file that libsndfile reads.
+
+    Returns
+    -------
+    Tensor
+        Samples (samples,), float32.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, or has another sample rate or several channels.
+    """
+    try:
+        signal, rate = audio_io.load(path)
+    except Exception as error:  # libsndfile's wrapper raises several kinds
+        raise UserError(f"{path} cannot be read ({error}): mend or remove it") from None
+    if rate != SAMPLE_RATE or signal.shape[0] != 1:
+        raise UserError(
+            f"{path} has {signal.shape[0]} channels at {rate} Hz: "
+            f"convert it to mono at {SAMPLE_RATE} Hz"
+        )
+    return signal[0]
 
 
 def read_any_audio(path: str | os.PathLike[str]) -> Tensor:
