@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from speechbrain_ext.audio import DECODED, READABLE
+from speechbrain_ext.audio import AUDIO
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _walk(
             tree.ignored["hidden"] += 1
         elif _is_folder(entry):
             _walk(entry.path, name, (*above, here), excluded, tree)
-        elif entry.name.lower().endswith((*READABLE, *DECODED)):
+        elif entry.name.lower().endswith(AUDIO):
             tree.files.append(name)
         else:
             tree.ignored[PurePosixPath(entry.name).suffix.lower() or "no ending"] += 1

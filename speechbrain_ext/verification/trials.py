@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from speechbrain_ext.audio import AUDIO
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
-
-AUDIO_EXTENSIONS = (".wav", ".flac", ".m4a", ".ogg", ".mp3", ".aac", ".opus", ".sph")
 
 _VOXCELEB_LABELS = {"0": False, "1": True}
 _KALDI_LABELS = {"nontarget": False, "target": True}
@@ -198,7 +197,7 @@ def strip_audio_extension(name: str) -> str:
     ('id1/s.01/00001', 'dr.who/1')
     """
     stem, extension = os.path.splitext(name)
-    return stem if extension.lower() in AUDIO_EXTENSIONS else name
+    return stem if extension.lower() in AUDIO else name
 
 
 def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[str]) -> TrialList:

@@ -72,7 +72,7 @@ def audio(tmp_path: Path) -> Path:
     (root / "gone.wav").symlink_to(root / "nowhere.wav")
     (root / "itself.wav").symlink_to(root / "itself.wav")
     (root / "notes.txt").write_text("notes")
-    (root / "video.mp4").touch()
+    (root / "subtitles.srt").touch()
     (root / "._c.flac").touch()
     return root
 
@@ -98,7 +98,7 @@ def test_everything_is_embedded_or_named(audio: Path, tmp_path: Path, threads: i
     report = embed_folder(network, audio, out, least_samples=100, num_workers=threads)
     assert (report.written, report.present) == (4, 0)
     assert {failure.path: failure.cause for failure in report.failures} == FAILED
-    assert dict(report.ignored) == {".txt": 1, ".mp4": 1, "hidden": 1}
+    assert dict(report.ignored) == {".txt": 1, ".srt": 1, "hidden": 1}
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {
         *("a/b/c.npy", "a/telephone.npy", "a/stereo.npy", "d.v1.npy"),

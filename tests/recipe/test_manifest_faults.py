@@ -119,7 +119,7 @@ def test_each_cause_is_counted_and_listed(
         found.setdefault(cause, set()).add(Path(path).name)
         details[Path(path).name] = detail
     assert found == expected
-    assert details["original.m4a"] == "m4a: convert with local/convert_audio.py"
+    assert details["original.m4a"] == ".m4a: convert with local/convert_audio.py"
     assert details["cd.wav"] == "44100 Hz, not 16000 Hz"
     assert details["short.wav"] == "0.250 s, less than 0.3 s"
     assert all(details.values())

@@ -3,12 +3,12 @@
 
     python local/convert_audio.py --src /data/speech --dst data/speech/dev
 
-`src` is laid out as <speaker>/<session>/<utterance>.{wav,flac,ogg,mp3,m4a}. Of these, m4a is what
-the recipe's audio library cannot read, so it is converted by ffmpeg to 16 kHz mono FLAC. A speaker
-without m4a files becomes one link in `dst`; a speaker with some becomes a folder of converted
-files, and of links to the others. An m4a file beside a readable file of the same name was converted
-by somebody before, and is passed over. Nothing below `src` is written to. Conversions already in
-`dst` are kept, so a killed run goes on where it stopped.
+`src` is laid out as <speaker>/<session>/<utterance>.{wav,flac,mp3,m4a,...}. What the recipe's audio
+library cannot read, such as m4a, is converted by ffmpeg to 16 kHz mono FLAC. A speaker without such
+files becomes one link in `dst`; a speaker with some becomes a folder of converted files, and of
+links to the others. Such a file beside a readable file of the same name was converted by somebody
+before, and is passed over. Nothing below `src` is written to. Conversions already in `dst` are
+kept, so a killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, from any folder
 
+from speechbrain_ext.audio import DECODED, READABLE  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 from speechbrain_ext.files import atomic_path  # noqa: E402
 
-READABLE = (".wav", ".flac", ".ogg", ".mp3")
-TO_CONVERT = (".m4a",)
 MAX_FAILED = 0.05
 _SOURCE_NOTE = ".source"
 
@@ -69,7 +68,7 @@ def _mirror_speaker(source: Path, mirror: Path) -> list[tuple[Path, Path]]:
     others = [
         path
         for path in files
-        if path.suffix.lower() in TO_CONVERT and path.with_suffix("") not in known
+        if path.suffix.lower() in DECODED and path.with_suffix("") not in known
     ]
     if not others and (mirror.is_symlink() or not mirror.exists()):
         _link(mirror, source)

@@ -24,13 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, fro
 
 from local.convert_audio import (  # noqa: E402
     MAX_FAILED,
-    READABLE,
-    TO_CONVERT,
     add_job_options,
     failure_table,
     mirror_speakers,
 )
 from local.corpus_folder import begin, finish  # noqa: E402
+from speechbrain_ext.audio import READABLE  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 from speechbrain_ext.files import atomic_path  # noqa: E402
 
@@ -59,7 +58,7 @@ def _holds_audio(speaker: Path) -> bool:
         folders.sort()
         visible = [name for name in files if not name.startswith(".")]
         for name in visible:
-            if name.lower().endswith((*READABLE, *TO_CONVERT)):
+            if name.lower().endswith((*READABLE, ".m4a")):
                 return True
         if visible:
             return False

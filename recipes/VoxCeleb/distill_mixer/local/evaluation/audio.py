@@ -11,7 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from local.evaluation.lists import some
-from speechbrain_ext.audio import SAMPLE_RATE
+from speechbrain_ext.audio import DECODED, SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 
 CONVERT = f"for instance `ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.flac`"
@@ -79,7 +79,7 @@ def _look(path: str) -> Audio | str:
     mend = "mend them or take them out of the lists"
     try:
         status = os.stat(path)
-        if path.lower().endswith((".m4a", ".aac")):
+        if path.lower().endswith(DECODED):
             return f"cannot be read as they are: {CONVERT_M4A}"
         with soundfile.SoundFile(os.fsencode(path)) as audio:
             rate, channels, frames = audio.samplerate, audio.channels, audio.frames

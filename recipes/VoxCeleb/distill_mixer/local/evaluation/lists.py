@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from local.manifests.voxceleb import recognise
+from speechbrain_ext.audio import AUDIO, DECODED
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import (
-    AUDIO_EXTENSIONS,
     TrialList,
     read_trials,
     strip_audio_extension,
@@ -204,4 +204,4 @@ def _list(folder: str) -> _Folder:
 def _rank(file: str, wanted: str) -> tuple[bool, bool, int]:
     """What libsndfile reads comes first, then the very file named."""
     ending = os.path.splitext(file)[1].lower()
-    return ending in (".m4a", ".aac"), file != wanted, AUDIO_EXTENSIONS.index(ending)
+    return ending in DECODED, file != wanted, AUDIO.index(ending)

@@ -18,6 +18,7 @@ import soundfile
 from tqdm import tqdm
 
 from local.manifests.settings import Settings
+from speechbrain_ext.audio import DECODED
 from speechbrain_ext.errors import UserError
 
 CAUSES = {
@@ -32,7 +33,7 @@ CAUSES = {
 }
 """Why a file is skipped, and what helps."""
 
-M4A_DETAIL = "m4a: convert with local/convert_audio.py"
+TO_CONVERT = "convert with local/convert_audio.py"
 
 _CHUNK = 256
 # A header without a length (a stream that was never finished) reads as an absurd number.
@@ -150,8 +151,8 @@ def check_file(path: str, settings: Settings) -> int | Skipped:
     try:
         if os.path.getsize(path) == 0:
             return Skipped("empty", "0 bytes")
-        if path.lower().endswith(".m4a"):
-            return Skipped("unreadable", M4A_DETAIL)
+        if path.lower().endswith(DECODED):
+            return Skipped("unreadable", f"{os.path.splitext(path)[1]}: {TO_CONVERT}")
         with soundfile.SoundFile(path) as audio:
             return _check_audio(audio, settings)
     except (OSError, RuntimeError, ValueError) as error:  # soundfile's errors are RuntimeErrors

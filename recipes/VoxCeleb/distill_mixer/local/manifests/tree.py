@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from speechbrain_ext.audio import AUDIO
 from speechbrain_ext.errors import UserError
 
-EXTENSIONS = (".wav", ".flac", ".m4a", ".ogg", ".mp3")
-LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,m4a,ogg,mp3}"
+LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,...}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def list_audio(root: str | os.PathLike[str]) -> AudioTree:
     Arguments
     ---------
     root : str or path
-        A folder laid out as ``<speaker>/<session>/<utterance>.{wav,flac,m4a,ogg,mp3}``.
+        A folder laid out as ``<speaker>/<session>/<utterance>.{wav,flac,...}``.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def _walk(top: str, below: str, depth: int) -> Iterator[tuple[str, int, int, int
         if entry.name.startswith("."):
             continue
         path = f"{below}/{entry.name}" if below else entry.name
-        if entry.name.lower().endswith(EXTENSIONS):
+        if entry.name.lower().endswith(AUDIO):
             try:
                 status = entry.stat()
                 is_folder = entry.is_dir()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from local.manifests.scan import CAUSES, Skipped, scan_files
 from local.manifests.settings import Settings
 from local.manifests.tree import AudioTree
+from speechbrain_ext.audio import DECODED
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import strip_audio_extension
 
@@ -50,8 +51,8 @@ class SkippedFile(NamedTuple):
 def one_file_each(paths: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, Skipped]]]:
     """Choose one file where an utterance lies there in several formats.
 
-    An m4a file beside the file it was converted to is passed over without a word; of other
-    duplicates the first by extension is used.
+    A file for ffmpeg, such as m4a, beside the file it was converted to is passed over without a
+    word; of other duplicates the first by extension is used.
 
     Arguments
     ---------
@@ -75,9 +76,9 @@ def one_file_each(paths: Sequence[str]) -> tuple[dict[str, str], list[tuple[str,
     for path in paths:
         name = strip_audio_extension(path)
         earlier = chosen.get(name)
-        if earlier is None or earlier.lower().endswith(".m4a"):
+        if earlier is None or earlier.lower().endswith(DECODED):
             chosen[name] = path
-        elif not path.lower().endswith(".m4a"):
+        elif not path.lower().endswith(DECODED):
             skipped.append((path, Skipped("duplicate", f"{earlier} is used")))
     return chosen, skipped
 
