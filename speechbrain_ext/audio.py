@@ -18,21 +18,12 @@ from speechbrain.dataio import audio_io
 from torch import Tensor
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import AUDIO as AUDIO
+from speechbrain_ext.formats import DECODED as DECODED
+from speechbrain_ext.formats import READABLE as READABLE
 
 #: Samples per second of everything that the models hear.
 SAMPLE_RATE = 16000
-#: Endings of files that libsndfile reads; those that training reads as they are come first.
-READABLE = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".wave", ".aif", ".aiff", ".aifc"),
-    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
-)
-#: Endings of files that ffmpeg has to decode, those of video with sound among them.
-DECODED = (
-    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3g2", ".ape", ".ac3", ".wv"),
-    *(".tta", ".spx", ".mka", ".weba", ".webm", ".mp4", ".mov", ".mkv", ".avi", ".flv"),
-)
-#: Endings of all files that hold sound, the one list that every command goes by.
-AUDIO = (*READABLE, *DECODED)
 
 _BLOCK_SECONDS = 10
 # A header without a length (a stream that was never finished) reads as an absurd number.

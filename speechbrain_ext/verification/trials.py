@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechbrain_ext.audio import AUDIO
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.formats import strip_audio_extension as strip_audio_extension
 
 _VOXCELEB_LABELS = {"0": False, "1": True}
 _KALDI_LABELS = {"nontarget": False, "target": True}
@@ -186,18 +186,6 @@ def write_trials(path: str | os.PathLike[str], trials: TrialList) -> None:
                 trials.labels, trials.enrol_index, trials.test_index, strict=True
             )
         )
-
-
-def strip_audio_extension(name: str) -> str:
-    """Cut a known audio extension off a name; other dots stay.
-
-    Example
-    -------
-    >>> strip_audio_extension("id1/s.01/00001.WAV"), strip_audio_extension("dr.who/1")
-    ('id1/s.01/00001', 'dr.who/1')
-    """
-    stem, extension = os.path.splitext(name)
-    return stem if extension.lower() in AUDIO else name
 
 
 def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[str]) -> TrialList:

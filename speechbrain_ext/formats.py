@@ -1,0 +1,30 @@
+"""The endings of audio files, apart from what reads them: it takes no PyTorch to know a name."""
+
+from __future__ import annotations
+
+import os
+
+#: Endings of files that libsndfile reads; those that training reads as they are come first.
+READABLE = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".wave", ".aif", ".aiff", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
+)
+#: Endings of files that ffmpeg has to decode, those of video with sound among them.
+DECODED = (
+    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3g2", ".ape", ".ac3", ".wv"),
+    *(".tta", ".spx", ".mka", ".weba", ".webm", ".mp4", ".mov", ".mkv", ".avi", ".flv"),
+)
+#: Endings of all files that hold sound, the one list that every command goes by.
+AUDIO = (*READABLE, *DECODED)
+
+
+def strip_audio_extension(name: str) -> str:
+    """Cut a known audio extension off a name; other dots stay.
+
+    Example
+    -------
+    >>> strip_audio_extension("id1/s.01/00001.WAV"), strip_audio_extension("dr.who/1")
+    ('id1/s.01/00001', 'dr.who/1')
+    """
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in AUDIO else name
