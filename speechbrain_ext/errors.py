@@ -17,6 +17,7 @@ class MissingPackage(UserError, ImportError):
 
 
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker")
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed|exited unexpectedly)")
 
 
 def sentence_of(error: UserError) -> str:
@@ -38,8 +39,9 @@ def sentence_of(error: UserError) -> str:
 def friendly_exit() -> Iterator[None]:
     """Turn a :class:`UserError` into its sentence on standard error and exit status 1.
 
-    So is a file or folder that the system does not let us read or write. Ctrl-C ends the program as
-    ever, which a shell's loop relies on, but without a traceback.
+    So is a file or folder that the system does not let us read or write, and the death of a
+    process that reads for this one. Ctrl-C ends the program as ever, which a shell's loop relies
+    on, but without a traceback.
 
     Example
     -------
@@ -51,6 +53,15 @@ def friendly_exit() -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {sentence_of(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except RuntimeError as error:
+        if not _WORKER_DIED.match(str(error)):
+            raise
+        print(
+            "error: a process that reads files ahead was killed, most likely for want of memory: "
+            "run again with a smaller --num_workers, 0 for none",
+            file=sys.stderr,
+        )
         raise SystemExit(1) from None
     except OSError as error:
         if error.filename is None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.workers import reading_options
 
 
 class UtteranceBatch(NamedTuple):
@@ -76,7 +77,8 @@ def utterance_loader(
             current.append(row)
         else:
             batches.append([row])
-    return DataLoader(_Batches(batches[rank::world_size]), batch_size=None, num_workers=num_workers)
+    mine = _Batches(batches[rank::world_size])
+    return DataLoader(mine, batch_size=None, **reading_options(num_workers))
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.verification.trials import read_trials
+from speechbrain_ext.workers import reading_options
 
 logger = get_logger(__name__)
 
@@ -166,9 +167,8 @@ class SpeakerBrain(sb.Brain):
             sampler=self.sampler,
             batch_size=batch_size,
             drop_last=self.hparams.drop_last,
-            num_workers=self.hparams.num_workers,
             pin_memory=self.device_type == "cuda",
-            collate_fn=CropBatch,
+            **reading_options(self.hparams.num_workers, CropBatch),
             # Its own generator: the workers' seeds must not take from the networks' random numbers.
             generator=torch.Generator(),
         )
