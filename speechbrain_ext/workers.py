@@ -12,7 +12,9 @@ from torch.utils.data import get_worker_info
 from speechbrain_ext.errors import UserError
 
 
-def reading_options(num_workers: int, collate: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+def reading_options(
+    num_workers: int, collate: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
     """What every ``DataLoader`` here is made with, so that none needs room in ``/dev/shm``.
 
     PyTorch hands tensors over in ``/dev/shm``, of which containers have 64 MB; when it is full, a

@@ -1,10 +1,9 @@
-"""The audio files below a folder, and a name for what is made of each."""
+"""The audio files below a folder."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -62,36 +61,6 @@ def list_audio_files(root: str | os.PathLike[str], excluded: str | os.PathLike[s
     _walk(os.path.abspath(root), "", (), os.path.realpath(excluded), tree)
     tree.files.sort(key=lambda name: name.split("/"))
     return tree
-
-
-def output_names(files: Sequence[str]) -> dict[str, str]:
-    """Name an ``.npy`` file for each audio file: its own name without the ending.
-
-    Files that would have the same name, as ``c.flac`` and ``c.wav`` would, keep their endings.
-
-    Arguments
-    ---------
-    files : sequence of str
-        Distinct paths.
-
-    Returns
-    -------
-    dict of str to str
-        Path of the audio -> path to write.
-
-    Example
-    -------
-    >>> output_names(["a/1.5.flac", "a/c.flac", "a/c.wav", "a/c.flac.wav"])
-    {'a/1.5.flac': 'a/1.5.npy', 'a/c.flac': 'a/c.flac.npy', 'a/c.wav': 'a/c.wav.npy', \
-'a/c.flac.wav': 'a/c.flac.wav.npy'}
-    """
-    names = {file: os.path.splitext(file)[0] for file in files}
-    while True:
-        uses = Counter(names.values())
-        shared = [file for file, name in names.items() if uses[name] > 1 and name != file]
-        if not shared:
-            return {file: f"{name}.npy" for file, name in names.items()}
-        names.update({file: file for file in shared})
 
 
 def _walk(

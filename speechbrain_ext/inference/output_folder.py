@@ -63,13 +63,14 @@ def claim_folder(folder: str | os.PathLike[str], facts: Mapping[str, Any]) -> No
     folder : str or path
         Where results go; made when missing.
     facts : mapping
-        From :func:`model_facts`; kept as ``model.json``.
+        From :func:`model_facts`; kept as ``model.json``. ``audio`` may name the folder of audio
+        that the results are of.
 
     Raises
     ------
     UserError
         When the folder holds something else: another command's files, another model's, or those of
-        another view; or when it cannot be written.
+        another view or of other audio; or when it cannot be written.
 
     Example
     -------
@@ -107,6 +108,7 @@ def _read(record: Path) -> dict[str, Any]:
         before = json.loads(record.read_text(encoding="utf-8"))
         return {
             "probe": np.array(before["probe"], dtype=np.float64),
+            "audio": before.get("audio"),
             **{key: str(before[key]) for key in ("made_by", "model", "view", "weights_sha256")},
         }
     except (ValueError, KeyError, TypeError):
@@ -134,6 +136,11 @@ def _compare(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any]) 
         raise UserError(
             f"{folder} was made with --view {before['view']} and not --view {facts['view']}: "
             "choose another folder."
+        )
+    if before["audio"] != facts.get("audio"):
+        raise UserError(
+            f"{folder} holds what was made of {before['audio'] or 'a folder that it does not name'}"
+            f" and not of {facts['audio']}: choose another folder, or remove that one."
         )
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from speechbrain_ext import audio as any_audio
 from speechbrain_ext.audio import AudioFault, read_any_audio, resample_blocks
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import folder
-from speechbrain_ext.inference.audio_tree import list_audio_files, output_names
+from speechbrain_ext.inference.audio_tree import list_audio_files
 from speechbrain_ext.inference.folder import embed_folder
 from speechbrain_ext.inference.forgiving import batches_of
 
@@ -101,10 +102,10 @@ def test_everything_is_embedded_or_named(audio: Path, tmp_path: Path, threads: i
     assert dict(report.ignored) == {".txt": 1, ".srt": 1, "hidden": 1}
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {
-        *("a/b/c.npy", "a/telephone.npy", "a/stereo.npy", "d.v1.npy"),
-        "failures.tsv",
+        *("a/b/c.flac.npy", "a/telephone.wav.npy", "a/stereo.OGG.npy", "d.v1.aiff.npy"),
+        *("failures.tsv", "embeddings.jsonl"),
     }
-    for name, samples in (("a/b/c", 3000), ("a/telephone", 8000), ("a/stereo", 3200)):
+    for name, samples in (("a/b/c.flac", 3000), ("a/telephone.wav", 8000), ("a/stereo.OGG", 3200)):
         vector = np.load(out / f"{name}.npy")
         assert vector.shape == (3,) and vector.dtype == np.float32
         assert vector[0] == samples and math.isfinite(vector[1])
@@ -131,29 +132,87 @@ def test_a_batch_is_that_of_files_alone(audio: Path, tmp_path: Path) -> None:
 def test_run_again_does_what_is_left(audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     embed_folder(Moments(), audio, out, least_samples=100)
-    before = (out / "d.v1.npy").stat().st_mtime_ns
+    before = (out / "d.v1.aiff.npy").stat().st_mtime_ns
     for name in FAILED:
         (audio / name).unlink()
-    (out / "a/b/c.npy").unlink()
-    # Recorded anew, after it was embedded.
+    (out / "a/b/c.flac.npy").unlink()
+    # Another recording in its place, which may be an older one.
     path = write(audio / "a/telephone.wav", 4200, 8000)
-    later = (out / "a/telephone.npy").stat().st_mtime_ns + 1_000_000_000
-    os.utime(path, ns=(later, later))
+    os.utime(path, ns=(1_000_000_000, 1_000_000_000))
+    # A line that was not finished.
+    with open(out / "embeddings.jsonl", "a") as record:
+        record.write('["a/ster')
     report = embed_folder(Moments(), audio, out, least_samples=100)
-    assert (report.written, report.present, report.failures) == (2, 2, [])
-    assert np.load(out / "a/telephone.npy")[0] == 8400
-    assert (out / "d.v1.npy").stat().st_mtime_ns == before
+    assert (report.written, report.present, report.removed) == (2, 2, 0) and not report.failures
+    assert np.load(out / "a/telephone.wav.npy")[0] == 8400
+    assert (out / "d.v1.aiff.npy").stat().st_mtime_ns == before
     assert not (out / "failures.tsv").exists()
+    assert embed_folder(Moments(), audio, out, least_samples=100).present == 4
+
+
+def samples_of(out: Path) -> dict[str, int]:
+    """The length that each embedding tells, by its name."""
+    return {
+        path.relative_to(out).as_posix(): int(np.load(path)[0]) for path in out.rglob("*.npy")
+    }
+
+
+def test_what_is_there_is_true_of_the_audio_as_it_is(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    for name, samples in (("c.wav", 1000), ("gone.wav", 1001), ("a/bad.wav", 1002)):
+        write(root / name, samples)
+    embed_folder(Moments(), root, out)
+    np.save(out / "of_the_user.npy", np.zeros(1))
+    # A second form of one, the end of another, and one that is broken now.
+    write(root / "c.flac", 1003)
+    (root / "gone.wav").unlink()
+    (root / "a/bad.wav").write_text("no audio")
+    report = embed_folder(Moments(), root, out)
+    assert (report.written, report.present, report.removed) == (1, 1, 2)
+    assert [failure.path for failure in report.failures] == ["a/bad.wav"]
+    assert samples_of(out) == {"c.wav.npy": 1000, "c.flac.npy": 1003, "of_the_user.npy": 0}
+    assert embed_folder(Moments(), root, out).removed == 0
+
+
+def test_of_a_folder_that_cannot_be_listed_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in/a/1.wav", 1000)
+    embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    listed = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if folder.endswith("/a"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    assert [failure.path for failure in report.failures] == ["a"]
+    assert samples_of(tmp_path / "out") == {"a/1.wav.npy": 1000}
+    monkeypatch.undo()
+    assert embed_folder(Moments(), tmp_path / "in", tmp_path / "out").present == 1
+
+
+def test_a_folder_holds_the_embeddings_of_one_folder(tmp_path: Path) -> None:
+    facts = {"made_by": "embed.py", "model": "v2", "view": "full", "weights_sha256": "0f3a"}
+    facts |= {"probe": [1.0]}
+    for name in ("one", "other"):
+        write(tmp_path / name / "a.wav", 1000)
+    embed_folder(Moments(), tmp_path / "one", tmp_path / "out", facts)
+    with pytest.raises(UserError, match=r"made of \S+/one and not of \S+/other: choose another"):
+        embed_folder(Moments(), tmp_path / "other", tmp_path / "out", facts)
+    (tmp_path / "linked").symlink_to(tmp_path / "one")
+    assert embed_folder(Moments(), tmp_path / "linked", tmp_path / "out", facts).present == 1
 
 
 def test_names_that_differ_in_their_endings(tmp_path: Path) -> None:
     for number, name in enumerate(("c.flac", "c.wav", "c.flac.wav", "c.1.wav", "c.2.wav")):
         write(tmp_path / "in" / name, 1000 + number)
-    report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
-    assert report.kept_endings == 3 and report.written == 5
-    samples = {path.name: np.load(path)[0] - 1000 for path in (tmp_path / "out").iterdir()}
-    assert samples == {
-        "c.flac.npy": 0, "c.wav.npy": 1, "c.flac.wav.npy": 2, "c.1.npy": 3, "c.2.npy": 4
+    assert embed_folder(Moments(), tmp_path / "in", tmp_path / "out").written == 5
+    assert samples_of(tmp_path / "out") == {
+        "c.flac.npy": 1000, "c.wav.npy": 1001, "c.flac.wav.npy": 1002, "c.1.wav.npy": 1003,
+        "c.2.wav.npy": 1004,
     }  # fmt: skip
 
 
@@ -182,7 +241,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "in" / os.fsdecode(b"bad\xff\t.wav")).touch()
     report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
     assert report.written == 2
-    assert sorted(os.listdir(os.fsencode(tmp_path / "out")))[0] == b"caf\xe9.npy"
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out")))[0] == b"caf\xe9.wav.npy"
     text = (tmp_path / "out" / "failures.tsv").read_text()
     assert text.splitlines()[1] == "bad\\udcff\\t.wav\tempty\t0 bytes"
 
@@ -202,7 +261,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 def test_a_name_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     """A folder called like an embedding stands in the way of it."""
     write(tmp_path / "in" / "x.wav", 500)
-    write(tmp_path / "in" / "x.npy" / "y.wav", 400)
+    write(tmp_path / "in" / "x.wav.npy" / "y.wav", 400)
     report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out", max_batch_seconds=0.01)
     assert report.written == 1
     assert [failure.cause for failure in report.failures] == ["output"]
@@ -215,21 +274,15 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder.np, "save", full)
-    with pytest.raises(UserError, match=r"x.npy cannot be written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"x.wav.npy cannot be written \(No space left on device\)"):
         embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["embeddings.jsonl"]
 
 
 def test_batches_are_of_like_length_and_bounded() -> None:
     seconds = {"long": 3600.0, "a": 3.0, "b": 2.5, "c": 2.0, "d": 0.5, "unknown": math.inf}
     assert batches_of(seconds, 6.0) == [["unknown"], ["long"], ["a", "b"], ["c", "d"]]
     assert max(map(len, batches_of({str(n): 0.0 for n in range(1000)}, 60.0))) == 256
-
-
-def test_output_names_are_distinct() -> None:
-    files = ["a.wav", "a.flac", "a.flac.wav", "a.flac.wav.mp3", "b/a.wav", "a"]
-    names = output_names(files)
-    assert len(set(names.values())) == len(files) and names["b/a.wav"] == "b/a.npy"
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])

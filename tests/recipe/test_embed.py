@@ -77,11 +77,9 @@ def test_the_command(model: Path, audio: Path, tmp_path: Path) -> None:
     assert "4 embeddings written, 0 were there, 0 failed, 1 other files ignored (1 .txt)" in (
         done.stdout
     )
-    assert "2 files have the name of another but for the ending" in done.stdout
     encoder = load_pretrained(model)
     for name in ("may/call 1.wav", "may/call 2.flac", "june.ogg", "june.wav"):
-        stem = name if "june" in name else name.rsplit(".", 1)[0]
-        vector = np.load(out / "2024" / f"{stem}.npy")
+        vector = np.load(out / "2024" / f"{name}.npy")
         with torch.no_grad():
             expected = encoder(read_any_audio(audio / "2024" / name)[None])[0, 0]
         np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
@@ -133,7 +131,7 @@ def test_views(view: str, model: Path, audio: Path, tmp_path: Path) -> None:
     assert call(model, audio, tmp_path / "out", "--view", view) == 0
     wav = read_any_audio(audio / "2024/may/call 1.wav")[None]
     expected = VIEWS[view](load_pretrained(model))(wav)[0, 0]
-    vector = np.load(tmp_path / "out" / "2024/may/call 1.npy")
+    vector = np.load(tmp_path / "out" / "2024/may/call 1.wav.npy")
     np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
     facts = json.loads((tmp_path / "out" / "model.json").read_text())
     assert facts["view"] == view and facts["model"] == str(model)

@@ -3,12 +3,12 @@
 
     python embed.py exp/voxceleb/v2/seed_1 /data/recordings embeddings/recordings
 
-`recordings/a/b/c.flac` becomes `embeddings/recordings/a/b/c.npy`, an array of numbers that NumPy
-loads; of files whose names differ in their endings alone, `c.flac` and `c.wav`, it becomes
-`c.flac.npy` and `c.wav.npy`. Files of any sample rate and number of channels are read, in the
-formats of libsndfile (wav, flac, ogg, opus, mp3, aiff, au, sph, ...) and, where ffmpeg is on PATH,
-m4a and its like. Run again, it embeds what is missing or older than its audio. Files that cannot be
-embedded are listed in `failures.tsv`, and the exit status is then 1.
+`recordings/a/b/c.flac` becomes `embeddings/recordings/a/b/c.flac.npy`, an array of numbers that
+NumPy loads. Files of any sample rate and number of channels are read, in the formats of libsndfile
+(wav, flac, ogg, opus, mp3, aiff, au, sph, ...) and, where ffmpeg is on PATH, m4a and its like. Run
+again, it embeds what is missing or whose audio has changed, and removes the embeddings of files
+that are gone or that it cannot embed any more: what is there is true of the audio as it is. Files
+that cannot be embedded are listed in `failures.tsv`, and the exit status is then 1.
 
 The model's folder is one of a finished training, or one that export.py made. Its YAML is executed
 and can run any code: load a folder only from somebody you trust.
@@ -76,11 +76,8 @@ def tell(report: FolderReport, out: Path) -> None:
         f"{len(report.failures)} failed, {sum(report.ignored.values())} other files ignored"
         + (f" ({ignored})" if ignored else "")
     )
-    if report.kept_endings:
-        print(
-            f"{report.kept_endings} files have the name of another but for the ending: their "
-            "embeddings keep it, as in c.flac.npy"
-        )
+    if report.removed:
+        print(f"{report.removed} embeddings removed: their audio is gone or cannot be embedded now")
     for failure in report.failures[:MOST_SHOWN]:
         line = f"failed: {failure.path}: {failure.cause}: {failure.detail}"
         # A name need not be UTF-8, and the terminal need not know all of its letters.
