@@ -181,8 +181,8 @@ def test_of_a_folder_that_cannot_be_listed_nothing_is_removed(
     embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
     listed = os.scandir
 
-    def refuse(folder: str) -> Any:
-        if folder.endswith("/a"):
+    def refuse(folder: Any) -> Any:
+        if str(folder).endswith("/in/a"):
             raise PermissionError(13, "Permission denied")
         return listed(folder)
 
