@@ -19,7 +19,8 @@ class AudioTree:
     files : list of str
         Audio files as paths below the folder, with ``/`` between the parts, sorted.
     ignored : Counter
-        Number of other files by their ending, hidden files under ``hidden``.
+        Number of other files by their ending, hidden files under ``hidden``, links to nothing and
+        to themselves under ``broken link``.
     unlisted : list of (str, str)
         Folders that cannot be listed, with the reason.
     """
@@ -29,7 +30,7 @@ class AudioTree:
     unlisted: list[tuple[str, str]] = field(default_factory=list)
 
 
-def list_audio_files(root: str | os.PathLike[str], excluded: str | os.PathLike[str]) -> AudioTree:
+def list_audio_files(root: str | os.PathLike[str], *excluded: str | os.PathLike[str]) -> AudioTree:
     """List every audio file below a folder, at any depth.
 
     Links are followed, but not into a folder that holds the link. Hidden files and folders are
@@ -40,7 +41,7 @@ def list_audio_files(root: str | os.PathLike[str], excluded: str | os.PathLike[s
     root : str or path
         The folder.
     excluded : str or path
-        A folder not to look into, such as one for the results.
+        Folders not to look into, such as one for the results; the root itself always is.
 
     Returns
     -------
@@ -58,18 +59,23 @@ def list_audio_files(root: str | os.PathLike[str], excluded: str | os.PathLike[s
     (['2.wav', 'a/b/1.FLAC'], {'.txt': 1})
     """
     tree = AudioTree()
-    _walk(os.path.abspath(root), "", (), os.path.realpath(excluded), tree)
-    tree.files.sort(key=lambda name: name.split("/"))
+    avoided = tuple(_identity(folder) for folder in excluded if os.path.isdir(folder))
+    _walk(os.path.abspath(root), "", avoided, tree)
+    # Part by part; split() would take three times the memory.
+    tree.files.sort(key=lambda name: name.replace("/", "\0"))
     return tree
 
 
-def _walk(
-    folder: str, below: str, above: tuple[tuple[int, int], ...], excluded: str, tree: AudioTree
-) -> None:
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _walk(folder: str, below: str, avoided: tuple[tuple[int, int], ...], tree: AudioTree) -> None:
+    """List a folder, unless it is among those to avoid: the ones above it, and the excluded."""
     try:
-        status = os.stat(folder)
-        here = status.st_dev, status.st_ino
-        if here in above or (below and os.path.realpath(folder) == excluded):
+        here = _identity(folder)
+        if below and here in avoided:
             return
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
@@ -81,9 +87,11 @@ def _walk(
         if entry.name.startswith("."):
             tree.ignored["hidden"] += 1
         elif _is_folder(entry):
-            _walk(entry.path, name, (*above, here), excluded, tree)
+            _walk(entry.path, name, (*avoided, here), tree)
         elif entry.name.lower().endswith(AUDIO):
             tree.files.append(name)
+        elif not os.path.exists(entry.path):
+            tree.ignored["broken link"] += 1
         else:
             tree.ignored[PurePosixPath(entry.name).suffix.lower() or "no ending"] += 1
 

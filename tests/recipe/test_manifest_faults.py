@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 from local.manifests.settings import load_settings
-from local.manifests.utterances import one_file_each
 from local.prepare_manifests import main
 from speechbrain_ext.errors import UserError
 
@@ -94,7 +93,7 @@ def test_each_cause_is_counted_and_listed(
     speech(odd / "converted.flac")
     (odd / "converted.m4a").write_bytes(b"ftyp")
     (odd / "._leftover.wav").write_bytes(b"x")
-    speech(train / "spk00" / "elsewhere.wav")
+    speech(odd / "deeper" / "elsewhere.wav")
 
     run(tmp_path / "corpus", "--train", train)
     folder = tmp_path / "corpus" / "manifests"
@@ -107,7 +106,7 @@ def test_each_cause_is_counted_and_listed(
         "sample_rate": {"cd.wav"},
         "channels": {"stereo.wav"},
         "name": {"white space.wav", "dollar$sign.wav"},
-        "duplicate": {"twice.wav"},
+        "duplicate": {"twice.flac"},
     }
     assert manifest["skipped"] == {cause: len(names) for cause, names in expected.items()}
     header, *lines = (folder / "skipped.tsv").read_text().splitlines()
@@ -131,18 +130,73 @@ def test_each_cause_is_counted_and_listed(
     assert "skipped 15 files" in output and "passed over 1 audio files at another depth" in output
 
 
-def test_one_file_of_each_utterance() -> None:
-    assert one_file_each(["a/b/1.flac", "a/b/1.m4a"]) == ({"a/b/1": "a/b/1.flac"}, [])
-    chosen, skipped = one_file_each(["a/b/1.flac", "a/b/1.m4a", "a/b/1.wav"])
-    assert chosen == {"a/b/1": "a/b/1.flac"} and skipped[0][0] == "a/b/1.wav"
+@pytest.mark.parametrize("broken", ["flac", "wav", "both"])
+def test_of_an_utterances_files_the_usable_one_is_taken(
+    tmp_path: Path, train: Path, broken: str
+) -> None:
+    """In training and in a trial list alike."""
+    root = tree(tmp_path / "test", 2, first=90)
+    for folder in (train / "spk00" / "s0", root / "spk90" / "s0"):
+        for ending in ("flac", "wav"):
+            path = speech(folder / f"0.{ending}")
+            if broken in (ending, "both"):
+                path.write_bytes(path.read_bytes()[:2000] if ending == "flac" else b"no audio")
+    trials = write_list(
+        tmp_path / "t.txt", "1 spk90/s0/0.wav spk90/s0/1", "0 spk90/s0/0 spk91/s0/0"
+    )
+    options = ["--train", train, "--trials", trials, "--trials_root", root]
+    if broken == "both":
+        with pytest.raises(SystemExit):
+            run(tmp_path / "corpus", *options)
+        return
+    run(tmp_path / "corpus", *options)
+    good = {"flac": "wav", "wav": "flac"}[broken]
+    folder = tmp_path / "corpus" / "manifests"
+    text = "".join((folder / f"{name}.csv").read_text() for name in ("train", "valid", "test"))
+    assert str(train / "spk00" / "s0" / f"0.{good}") in text
+    assert str(root / "spk90" / "s0" / f"0.{good}") in text
+    skipped = (folder / "skipped.tsv").read_text()
+    wav = train / "spk00" / "s0" / "0.wav"  # the first that is tried
+    told = f"{wav}\tunreadable" if broken == "wav" else "0.flac\tduplicate"
+    assert told in skipped
 
 
 def test_nothing_usable(refused: Callable[..., str], tmp_path: Path) -> None:
     for speaker in "abc":
         speech(tmp_path / "low" / speaker / "s" / "1.wav", NOISE, 8000)
     text = refused("--train", tmp_path / "low")
-    assert "none of the 3 audio files" in text and "3 sample_rate" in text
+    assert "3 audio files below --train cannot be used (3 sample_rate)" in text
     assert "8000 Hz, not 16000 Hz" in text and "-ar 16000" in text
+
+
+def test_too_few_speakers_are_told_with_the_causes(
+    refused: Callable[..., str], tmp_path: Path, train: Path
+) -> None:
+    for number in range(5):
+        speech(tmp_path / "train" / "a b" / "s" / f"{number}.wav")
+        speech(tmp_path / "train" / "c" / "s" / f"{number}.wav", NOISE, 8000)
+    speech(tmp_path / "train" / "c" / "s" / "stereo.wav", np.stack([NOISE, NOISE], 1))
+    table = tmp_path / "corpus" / "skipped.tsv"
+    text = refused("--train", train, "--valid_speakers", 3)
+    assert "which would leave 1 of the 4" in text
+    assert "11 audio files below --train cannot be used" in text
+    assert "5 name" in text and "5 sample_rate" in text and "1 channels" in text
+    assert str(table) in text
+    assert len(table.read_text().splitlines()) == 12
+    run(tmp_path / "corpus", "--train", train)
+    assert not table.exists() and (tmp_path / "corpus/manifests/skipped.tsv").exists()
+
+
+@pytest.mark.parametrize("target", ["loop", "../..", "../spk01", "nowhere"])
+def test_links_that_lead_nowhere_or_back(tmp_path: Path, train: Path, target: str) -> None:
+    (train / "spk00" / "s0" / "loop").symlink_to(target)
+    (train / "spk00" / "loop").symlink_to(target)
+    (train / "spk00" / "s0" / "broken.wav").symlink_to("broken.wav")
+    run(tmp_path / "corpus", "--train", train)
+    folder = tmp_path / "corpus" / "manifests"
+    assert "broken.wav\tunreadable" in (folder / "skipped.tsv").read_text()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["train"]["utterances"] == 4
 
 
 def test_folder_missing_empty_or_of_another_depth(
@@ -151,9 +205,9 @@ def test_folder_missing_empty_or_of_another_depth(
     assert "no such folder" in refused("--train", tmp_path / "missing")
     (tmp_path / "bare").mkdir()
     assert "no audio file lies at <speaker>/<session>" in refused("--train", tmp_path / "bare")
-    speech(tmp_path / "flat" / "spk" / "1.wav")
+    speech(tmp_path / "flat" / "1.wav")
     text = refused("--train", tmp_path / "flat")
-    assert "for instance, spk/1.wav" in text and str(tmp_path / "flat") in text
+    assert "for instance, 1.wav" in text and str(tmp_path / "flat") in text
 
 
 def test_folders_that_overlap_or_clash(
@@ -177,7 +231,7 @@ def test_too_few_speakers_or_utterances_to_validate(
     assert "only 0 of the 6 training speakers have two" in refused("--train", single)
     names = write_list(tmp_path / "names", *(f"spk{number:02}" for number in range(4)))
     text = refused("--train", train, "--exclude_speakers", names)
-    assert "no training speaker is left" in text
+    assert "names all speakers" in text
 
 
 def test_test_speakers_in_training(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from local.manifests.trial_lists import (
     read_lists,
 )
 from local.manifests.utterances import (
+    SkippedFile,
     count_causes,
     scan_trees,
     summary,
+    tell_skipped,
     write_manifest,
     write_skipped,
 )
@@ -31,7 +34,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import TrialList, write_trials
 
 # To be raised when the same input gives other files, so that manifests of older code are remade.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+SKIPPED = "skipped.tsv"
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def prepare(
             return manifest, False
         with files.replaced_folder(folder) as new:
             manifest = {"fingerprint": wanted, **corpus}
-            manifest |= _write(new, trees, sources, settings, jobs)
+            manifest |= _write(new, corpus_dir / SKIPPED, trees, sources, settings, jobs)
             manifest["files"] = files.written_files(new)
             text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
             (new / files.MANIFEST).write_text(text, encoding="utf-8")
@@ -123,9 +127,17 @@ def prepare(
 
 
 def _write(
-    folder: Path, trees: dict[str, AudioTree], sources: Sources, settings: Settings, jobs: int
+    folder: Path,
+    refused: Path,
+    trees: dict[str, AudioTree],
+    sources: Sources,
+    settings: Settings,
+    jobs: int,
 ) -> dict[str, Any]:
-    """Write every file but ``manifest.json`` and give what it says of them."""
+    """Write every file but ``manifest.json`` and give what it says of them.
+
+    The table of skipped files is left at ``refused`` where what is not skipped does not suffice.
+    """
     lists = read_lists(sources.trials)
     excluded = _excluded(sources.exclude_speakers)
     train_trees = [trees[os.path.abspath(root)] for root in sources.train]
@@ -138,12 +150,15 @@ def _write(
         tree = trees[os.path.abspath(sources.trials_root)]
         test = find_utterances(lists, tree, settings, jobs)
     usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
-    train, valid, valid_trials = hold_out(usable, settings)
+    with _skipped_are_told(refused, skipped, settings):
+        if not usable and not skipped:
+            raise UserError("--exclude_speakers names all speakers below --train: leave some.")
+        train, valid, valid_trials = hold_out(usable, settings)
 
     sets = {"train": train, "valid": valid, "test": test}
     for name, utterances in sets.items():
         write_manifest(folder / f"{name}.csv", utterances, settings.sample_rate)
-    write_skipped(folder / "skipped.tsv", skipped)
+    write_skipped(folder / SKIPPED, skipped)
     written = [_write_list(folder, "valid", "held-out training speakers", "valid", valid_trials)]
     for item in lists:
         written.append(_write_list(folder, item.name, item.title, "test", item.trials))
@@ -157,6 +172,21 @@ def _write(
         "excluded_speakers": len(excluded & listed),
         "other_depth": sum(tree.elsewhere for tree in train_trees),
     }
+
+
+@contextlib.contextmanager
+def _skipped_are_told(
+    table: Path, skipped: Sequence[SkippedFile], settings: Settings
+) -> Iterator[None]:
+    """Say of too little usable speech why the rest is not, and keep the table that says it."""
+    table.unlink(missing_ok=True)
+    try:
+        yield
+    except UserError as error:
+        if not skipped:
+            raise
+        write_skipped(table, skipped)
+        raise UserError(f"{error} {tell_skipped(skipped, table, settings)}") from None
 
 
 def _write_list(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from speechbrain_ext.audio import AUDIO
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import AUDIO, strip_audio_extension
+from speechbrain_ext.inference.audio_tree import list_audio_files
 
-LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,...}"
+LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,...} or <speaker>/<utterance>.{wav,flac,...}"
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,50 @@ class AudioTree:
     digest: str
     elsewhere: int
 
+    def by_name(self, without: frozenset[str] = frozenset()) -> dict[str, list[str]]:
+        """Give each utterance's files, those first that are taken first where all can be used.
+
+        That is the order of the list of formats: of 1.wav, 1.flac and 1.m4a the first.
+
+        Arguments
+        ---------
+        without : frozenset of str
+            Speakers to leave out.
+
+        Returns
+        -------
+        dict of str to list of str
+            Path without audio extension -> paths, in the order of ``paths``.
+
+        Example
+        -------
+        >>> AudioTree("/x", ["a/1.flac", "a/1.wav", "b/1.mp3"], "", 0).by_name(frozenset("b"))
+        {'a/1': ['a/1.wav', 'a/1.flac']}
+        """
+        found: dict[str, list[str]] = {}
+        for path in self.paths:
+            if path.split("/", 1)[0] not in without:
+                found.setdefault(strip_audio_extension(path), []).append(path)
+        for files in found.values():
+            if len(files) > 1:
+                files.sort(key=_preference)
+        return found
+
+
+def _preference(path: str) -> int:
+    return AUDIO.index(os.path.splitext(path)[1].lower())
+
 
 def list_audio(root: str | os.PathLike[str]) -> AudioTree:
-    """List the audio files three levels below a folder; links to folders are followed.
+    """List the audio files two or three levels below a folder.
+
+    Links to folders are followed, but not into a folder that holds the link.
 
     Arguments
     ---------
     root : str or path
-        A folder laid out as ``<speaker>/<session>/<utterance>.{wav,flac,...}``.
+        A folder laid out as ``<speaker>/<session>/<utterance>.{wav,flac,...}``, or without
+        sessions, ``<speaker>/<utterance>``.
 
     Returns
     -------
@@ -60,55 +96,33 @@ def list_audio(root: str | os.PathLike[str]) -> AudioTree:
     >>> root = getfixture("tmp_path")
     >>> (root / "id1" / "s1").mkdir(parents=True)
     >>> (root / "id1" / "s1" / "00001.wav").touch()
+    >>> (root / "id2").mkdir()
+    >>> (root / "id2" / "00001.wav").touch()
     >>> list_audio(root).paths
-    ['id1/s1/00001.wav']
+    ['id1/s1/00001.wav', 'id2/00001.wav']
     """
     top = os.path.abspath(root)
     if not os.path.isdir(top):
         raise UserError(f"{root}: no such folder; give a folder laid out as {LAYOUT}.")
-    digest = hashlib.sha256(os.fsencode(top) + b"\0")
-    paths: list[str] = []
-    elsewhere: list[str] = []
-    try:
-        with tqdm(desc=f"listing {Path(root).name}", unit=" files", disable=None) as progress:
-            for path, depth, size, changed in _walk(top, "", 1):
-                if depth != 3:
-                    elsewhere.append(path)
-                    continue
-                paths.append(path)
-                digest.update(os.fsencode(f"{path}\0{size}\0{changed}\n"))
-                progress.update()
-    except OSError as error:
+    found = list_audio_files(top)
+    for folder, reason in found.unlisted:
         raise UserError(
-            f"{error.filename}: cannot be listed ({error.strerror}); mend its permissions."
-        ) from None
+            f"{os.path.join(top, folder)}: cannot be listed ({reason}); mend its permissions."
+        )
+    paths = [path for path in found.files if path.count("/") in (1, 2)]
+    elsewhere = len(found.files) - len(paths)
     if not paths:
-        found = f" (there is, for instance, {elsewhere[0]})" if elsewhere else ""
+        example = f" (there is, for instance, {found.files[0]})" if elsewhere else ""
         raise UserError(
-            f"{root}: no audio file lies at {LAYOUT} below it{found}; give the folder that holds "
+            f"{root}: no audio file lies at {LAYOUT} below it{example}; give the folder that holds "
             "the speakers' folders, or arrange the files that way."
         )
-    return AudioTree(top, paths, digest.hexdigest(), len(elsewhere))
-
-
-def _walk(top: str, below: str, depth: int) -> Iterator[tuple[str, int, int, int]]:
-    """Give (path, depth, size in bytes, time of change in ns) of each audio file to depth 3."""
-    with os.scandir(os.path.join(top, below)) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
-    for entry in ordered:
-        # Hidden files are leftovers of systems and editors, such as macOS's ._00001.wav.
-        if entry.name.startswith("."):
-            continue
-        path = f"{below}/{entry.name}" if below else entry.name
-        if entry.name.lower().endswith(AUDIO):
-            try:
-                status = entry.stat()
-                is_folder = entry.is_dir()
-            except OSError:  # a broken link: reported when it is opened
-                yield path, depth, -1, 0
-                continue
-            if not is_folder:
-                yield path, depth, status.st_size, status.st_mtime_ns
-                continue
-        if depth < 3 and entry.is_dir():
-            yield from _walk(top, path, depth + 1)
+    digest = hashlib.sha256(os.fsencode(top) + b"\0")
+    for path in tqdm(paths, desc=f"listing {Path(root).name}", unit=" files", disable=None):
+        try:
+            status = os.stat(os.path.join(top, path))
+            stamp = status.st_size, status.st_mtime_ns
+        except OSError:  # a broken link: reported when it is opened
+            stamp = -1, 0
+        digest.update(os.fsencode(f"{path}\0{stamp[0]}\0{stamp[1]}\n"))
+    return AudioTree(top, paths, digest.hexdigest(), elsewhere)

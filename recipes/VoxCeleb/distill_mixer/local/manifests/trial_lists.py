@@ -8,10 +8,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.manifests.scan import Skipped, scan_files
 from local.manifests.settings import Settings
 from local.manifests.tree import LAYOUT, AudioTree
-from local.manifests.utterances import Utterance, one_file_each
+from local.manifests.utterances import Utterance, scan_utterances
 from local.manifests.voxceleb import drawn_from_training_part, is_voxceleb1_speaker, recognise
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import TrialList, read_trials, strip_audio_extension
@@ -169,7 +168,7 @@ def find_utterances(
     UserError
         When a list names an utterance without a usable file: the first five and the count.
     """
-    files, _ = one_file_each(tree.paths)
+    files = tree.by_name()
     named: set[str] = set()
     for item in lists:
         names = item.trials.names.tolist()
@@ -181,17 +180,18 @@ def find_utterances(
                 f"are relative to, laid out as {LAYOUT}."
             )
         named.update(names)
-    wanted = [files[name] for name in sorted(named, key=lambda name: name.split("/"))]
-    utterances, unusable = [], []
-    for path, result in scan_files(tree.root, wanted, settings, jobs):
-        if isinstance(result, Skipped):
-            unusable.append(f"{os.path.join(tree.root, path)} is {result.cause}: {result.detail}")
-        else:
-            utterances.append(Utterance(tree.root, path, result))
+    wanted = {name: files[name] for name in named}
+    utterances, skipped = scan_utterances(tree.root, wanted, settings, jobs)
+    usable = {utterance.id for utterance in utterances}
+    unusable = sorted(
+        f"{file.path} is {file.cause}: {file.detail}"
+        for file in skipped
+        if strip_audio_extension(os.path.relpath(file.path, tree.root)) not in usable
+    )
     if unusable:
         raise UserError(
-            f"{len(unusable)} of {len(wanted)} utterances of the trial lists cannot be used "
-            f"({_some(unusable, '; ')}); mend the files or take them out of the lists."
+            f"{len(wanted) - len(usable)} of {len(wanted)} utterances of the trial lists cannot be "
+            f"used ({_some(unusable, '; ')}); mend the files or take them out of the lists."
         )
     return utterances
 

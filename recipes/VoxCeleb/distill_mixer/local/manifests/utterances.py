@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from local.manifests.scan import CAUSES, Skipped, scan_files
 from local.manifests.settings import Settings
 from local.manifests.tree import AudioTree
-from speechbrain_ext.audio import DECODED
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.verification.trials import strip_audio_extension
+from speechbrain_ext.formats import DECODED, strip_audio_extension
 
 
 class Utterance(NamedTuple):
@@ -36,8 +35,8 @@ class Utterance(NamedTuple):
 
     @property
     def session(self) -> str:
-        """Second part of the path."""
-        return self.path.split("/", 2)[1]
+        """Second of three parts of the path; utterances beside the sessions share one, ``""``."""
+        return self.path.partition("/")[2].rpartition("/")[0]
 
 
 class SkippedFile(NamedTuple):
@@ -48,39 +47,54 @@ class SkippedFile(NamedTuple):
     detail: str
 
 
-def one_file_each(paths: Sequence[str]) -> tuple[dict[str, str], list[tuple[str, Skipped]]]:
-    """Choose one file where an utterance lies there in several formats.
-
-    A file for ffmpeg, such as m4a, beside the file it was converted to is passed over without a
-    word; of other duplicates the first by extension is used.
+def scan_utterances(
+    root: str, files: Mapping[str, Sequence[str]], settings: Settings, jobs: int
+) -> tuple[list[Utterance], list[SkippedFile]]:
+    """Check the files of utterances, and take of each the first one that can be used.
 
     Arguments
     ---------
-    paths : sequence of str
-        Files below one root, sorted.
+    root : str
+        Folder that the paths are below.
+    files : mapping of str to sequence of str
+        Name of an utterance -> its files, in the order to try them; see
+        :meth:`~local.manifests.tree.AudioTree.by_name`.
+    settings : Settings
+        What a usable file is.
+    jobs : int
+        Number of processes.
 
     Returns
     -------
-    chosen : dict of str to str
-        Path without extension -> file, in the order of the paths.
-    skipped : list of (str, Skipped)
-        The files left out.
-
-    Example
-    -------
-    >>> one_file_each(["a/b/1.m4a", "a/b/1.wav", "a/b/2.m4a"])
-    ({'a/b/1': 'a/b/1.wav', 'a/b/2': 'a/b/2.m4a'}, [])
+    utterances : list of Utterance
+        Those with a usable file, in the order of their paths' parts.
+    skipped : list of SkippedFile
+        The files that are not used. What ffmpeg would have to decode is passed over without a word
+        beside a file that is used: that was made from it.
     """
-    chosen: dict[str, str] = {}
-    skipped = []
-    for path in paths:
-        name = strip_audio_extension(path)
-        earlier = chosen.get(name)
-        if earlier is None or earlier.lower().endswith(DECODED):
-            chosen[name] = path
-        elif not path.lower().endswith(DECODED):
-            skipped.append((path, Skipped("duplicate", f"{earlier} is used")))
-    return chosen, skipped
+    utterances: list[Utterance] = []
+    skipped: list[SkippedFile] = []
+    left = {name: list(paths) for name, paths in files.items()}
+    while left:  # once, and again for those whose first file cannot be used
+        tried = {name: paths.pop(0) for name, paths in left.items()}
+        results = scan_files(root, list(tried.values()), settings, jobs)
+        for name, (path, result) in zip(tried, results, strict=True):
+            if isinstance(result, Skipped):
+                skipped.append(SkippedFile(os.path.join(root, path), *result))
+                continue
+            utterances.append(Utterance(root, path, result))
+            for other in left.pop(name):
+                if not other.lower().endswith(DECODED):
+                    detail = f"{path} is used, the first usable of wav, flac, ogg and so on"
+                    skipped.append(SkippedFile(os.path.join(root, other), "duplicate", detail))
+        left = {name: paths for name, paths in left.items() if paths}
+    utterances.sort(key=_parts)
+    return utterances, skipped
+
+
+def _parts(utterance: Utterance) -> str:
+    # So that "a-b/1" comes after "a/1"; split() would take three times the memory.
+    return utterance.path.replace("/", "\0")
 
 
 def scan_trees(
@@ -109,54 +123,45 @@ def scan_trees(
     Raises
     ------
     UserError
-        When an utterance lies in two of the folders, or none can be used.
+        When an utterance lies in two of the folders.
     """
     utterances: list[Utterance] = []
     skipped: list[SkippedFile] = []
     origin: dict[str, str] = {}
     for tree in trees:
-        paths = [path for path in tree.paths if path.split("/", 1)[0] not in excluded]
-        chosen, duplicates = one_file_each(paths)
+        files = tree.by_name(without=excluded)
         if len(trees) > 1:
-            for name, path in chosen.items():
-                full = os.path.join(tree.root, path)
+            for name, paths in files.items():
+                full = os.path.join(tree.root, paths[0])
                 if origin.setdefault(name, full) != full:
                     raise UserError(
                         f"{full} and {origin[name]} have the same name below their --train "
                         "folders; rename the speakers of one, or give only one of the folders."
                     )
-        found = list(duplicates)
-        for path, result in scan_files(tree.root, list(chosen.values()), settings, jobs):
-            if isinstance(result, Skipped):
-                found.append((path, result))
-            else:
-                utterances.append(Utterance(tree.root, path, result))
-        skipped += [SkippedFile(os.path.join(tree.root, path), *why) for path, why in found]
-    if not utterances:
-        raise UserError(_nothing_usable(skipped, settings))
-    # Part by part, so that "a-b/1" comes after "a/1"; split() would take three times the memory.
-    utterances.sort(key=lambda utterance: utterance.path.replace("/", "\0"))
+        usable, others = scan_utterances(tree.root, files, settings, jobs)
+        utterances += usable
+        skipped += others
+    utterances.sort(key=_parts)
     skipped.sort()
     return utterances, skipped
-
-
-def _nothing_usable(skipped: list[SkippedFile], settings: Settings) -> str:
-    if not skipped:
-        return "no training speaker is left; --exclude_speakers names all of those below --train."
-    cause, _ = Counter(file.cause for file in skipped).most_common(1)[0]
-    first = next(file for file in skipped if file.cause == cause)
-    counts = count_causes(skipped)
-    return (
-        f"none of the {len(skipped)} audio files below --train can be used "
-        f"({', '.join(f'{number} {name}' for name, number in counts.items() if number)}; "
-        f"{first.path}: {first.detail}); {remedy(cause, settings)}."
-    )
 
 
 def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
     """Count the skipped files, with a number for every cause."""
     counts = Counter(file.cause for file in skipped)
     return {cause: counts[cause] for cause in CAUSES}
+
+
+def tell_skipped(skipped: Sequence[SkippedFile], table: Path, settings: Settings) -> str:
+    """Tell how many files are not used and why, the most frequent cause with what helps."""
+    counts = Counter(file.cause for file in skipped).most_common()
+    cause = counts[0][0]
+    first = next(file for file in skipped if file.cause == cause)
+    return (
+        f"{len(skipped)} audio files below --train cannot be used "
+        f"({', '.join(f'{number} {name}' for name, number in counts)}), listed in {table}; "
+        f"{first.path}: {first.detail}; {remedy(cause, settings)}."
+    )
 
 
 def remedy(cause: str, settings: Settings) -> str:
