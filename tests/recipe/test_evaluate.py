@@ -344,7 +344,10 @@ def test_names_find_their_files(tmp_path: Path, model: Path) -> None:
     lists = evaluate.read_lists(
         [[str(root), str(tmp_path / "x.txt")], [str(tmp_path / "mirror"), str(tmp_path / "y.txt")]]
     )
-    names = [dict(zip(each.trials.names.tolist(), each.files, strict=True)) for each in lists]
+    names = [
+        {name: files[0] for name, files in zip(each.trials.names.tolist(), each.files, strict=True)}
+        for each in lists
+    ]
     real = os.path.realpath(root)
     assert names[0] == {
         "a/1.wav": f"{real}/a/1.flac", "./a/1.flac": f"{real}/a/1.flac", "c": f"{real}/a/1.flac",
@@ -353,6 +356,29 @@ def test_names_find_their_files(tmp_path: Path, model: Path) -> None:
     assert set(names[1].values()) <= set(names[0].values())
     call(model, "--out", tmp_path / "out", "--trials", root, tmp_path / "x.txt")
     assert len(EmbeddingStore(tmp_path / "out" / "embeddings").known()) == 4
+
+
+def test_of_an_utterance_in_two_formats_the_usable_one_is_taken(
+    model: Path, faulty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same whether a list names one of them, the other, or neither."""
+    root, out = faulty / "audio", faulty / "out"
+    first, second = root / "id050/s0/0.wav", root / "id050/s0/0.flac"
+    soundfile.write(second, *soundfile.read(first))
+    first.write_text("no audio")
+    for number, ending in enumerate((".wav", ".flac", "")):
+        (faulty / f"{number}.txt").write_text(
+            f"1 id050/s0/0{ending} id050/s1/1\n0 id050/s0/0{ending} id051/s1/1\n"
+        )
+    call(model, "--out", out, "--trials", root, *(faulty / f"{number}.txt" for number in range(3)))
+    said = capsys.readouterr().out
+    assert f"another format is: {second} in the place of {first}" in said
+    assert str(second) in EmbeddingStore(out / "embeddings").known()
+    assert len({result(out, str(number))["eer_threshold"] for number in range(3)}) == 1
+    second.unlink()
+    assert "cannot be read: mend" in error_of(
+        capsys, model, "--out", out, "--trials", root, faulty / "0.txt"
+    )
 
 
 def test_parts_are_read_in_their_order(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@
 
 A list has a trial a line, `label enrol test` with label 1 or 0 or `enrol test target|nontarget`;
 its names are paths below its root, with or without the ending of an audio format. Audio is mono at
-16 kHz. Everything is checked before anything is embedded. Run again, with the same lists or others,
-it embeds only what is not there yet.
+16 kHz; of an utterance in several formats the first that can be used is taken, wav before flac.
+Everything is checked before anything is embedded. Run again, with the same lists or others, it
+embeds only what is not there yet.
 
 DIR gets `RESULTS.md` and, for each list, `results/<list>.json`, `scores/<list>.txt`,
 `plots/<list>_det` and `plots/<list>_scores`; `embeddings/` holds what a later run need not compute.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,11 +89,14 @@ def main() -> None:
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
     store = EmbeddingStore(args.out / "embeddings")
     lists: list[EvaluatedList] = []
+    used: dict[tuple[str, ...], str] = {}
 
     def prepare() -> list[Audio]:
         lists.extend(read_lists(args.trials))
-        files = dict.fromkeys(file for each in lists for file in each.files)
-        audio = check_audio(list(files), least_samples(encoder), max(args.num_workers, 1))
+        utterances = list(dict.fromkeys(files for each in lists for files in each.files))
+        checked = check_audio(utterances, least_samples(encoder), max(args.num_workers, 1))
+        used.update({files: each.path for files, each in zip(utterances, checked, strict=True)})
+        audio = list({each.path: each for each in checked}.values())
         claim_folder(args.out, facts)
         check_earlier(args.out, [each.path for each in lists])
         known = store.known()
@@ -104,7 +108,7 @@ def main() -> None:
     embed(VIEWS[args.view](encoder.to(device)), missing, store, args, device)
     ddp_barrier()
     if if_main_process():
-        score(lists, store, args.out, facts, system_name(args.model))
+        score(lists, used, store, args.out, facts, system_name(args.model))
     leave_together()
 
 
@@ -175,13 +179,14 @@ def embed(
 
 def score(
     lists: Sequence[EvaluatedList],
+    used: Mapping[tuple[str, ...], str],
     store: EmbeddingStore,
     out: Path,
     facts: dict[str, Any],
     system: str,
 ) -> None:
     """Score the lists, write everything and print the table."""
-    files = list(dict.fromkeys(file for each in lists for file in each.files))
+    files = list(dict.fromkeys(used.values()))
     row_of = {file: str(row) for row, file in enumerate(files)}
     # By number: a path for each of a million trials' names would be most of the memory.
     embeddings = Embeddings(
@@ -189,8 +194,8 @@ def score(
     )
     for each in tqdm(lists, desc="scoring", unit=" lists", disable=None):
         numbers = {
-            name: row_of[file]
-            for name, file in zip(each.trials.names.tolist(), each.files, strict=True)
+            name: row_of[used[files]]
+            for name, files in zip(each.trials.names.tolist(), each.files, strict=True)
         }
         scores = cosine_scores(each.trials.map_names(numbers.__getitem__), embeddings)
         header = {

@@ -31,13 +31,15 @@ class Audio(NamedTuple):
         return {"ID": self.path, "wav": self.path, "duration": self.seconds}
 
 
-def check_audio(paths: Sequence[str], least_samples: int, threads: int) -> list[Audio]:
-    """Check that every file can be embedded, by its header and its last sample.
+def check_audio(
+    utterances: Sequence[tuple[str, ...]], least_samples: int, threads: int
+) -> list[Audio]:
+    """Find a file of every utterance that can be embedded, by its header and its last sample.
 
     Arguments
     ---------
-    paths : sequence of str
-        Distinct files.
+    utterances : sequence of tuple of str
+        The files of each, in the order to try them.
     least_samples : int
         What the model needs.
     threads : int
@@ -46,35 +48,50 @@ def check_audio(paths: Sequence[str], least_samples: int, threads: int) -> list[
     Returns
     -------
     list of Audio
-        In the order of the paths.
+        The first file of each that can be embedded. It is said where that is not the very first.
 
     Raises
     ------
     UserError
-        Naming the files that cannot, the kind with the most of them, and what helps.
+        Naming the files of utterances that have none, the kind with the most of them, and what
+        helps.
     """
     faults: dict[str, list[str]] = {}
-    good = []
+    good: list[Audio] = []
+    replaced = []
+
+    def look(paths: tuple[str, ...]) -> list[Audio | str]:
+        found = []
+        for path in paths:
+            found.append(_look(path, least_samples))
+            if isinstance(found[-1], Audio):
+                break
+        return found
+
     with (
         ThreadPool(max(threads, 1)) as pool,
-        tqdm(desc="checking audio", total=len(paths), unit=" files", disable=None) as bar,
+        tqdm(desc="checking audio", total=len(utterances), unit=" files", disable=None) as bar,
     ):
-        for path, found in zip(paths, pool.imap(_look, paths, chunksize=16), strict=True):
+        for paths, found in zip(
+            utterances, pool.imap(look, utterances, chunksize=16), strict=True
+        ):
             bar.update()
-            if isinstance(found, str):
-                faults.setdefault(found, []).append(path)
-            elif found.seconds * SAMPLE_RATE < least_samples:
-                remedy = f"are shorter than the {least_samples} samples that the model needs: take"
-                faults.setdefault(f"{remedy} them out of the lists", []).append(path)
-            else:
-                good.append(found)
+            *others, last = found
+            if isinstance(last, str):
+                faults.setdefault(str(found[0]), []).append(paths[0])
+                continue
+            good.append(last)
+            if others:
+                replaced.append(f"{last.path} in the place of {paths[0]}")
     if faults:
         fault, files = max(faults.items(), key=lambda item: len(item[1]))
-        raise UserError(f"{len(files)} of {len(paths)} audio files ({some(files)}) {fault}.")
+        raise UserError(f"{len(files)} of {len(utterances)} audio files ({some(files)}) {fault}.")
+    if replaced:
+        print(f"of files that cannot be used another format is: {some(replaced)}")
     return good
 
 
-def _look(path: str) -> Audio | str:
+def _look(path: str, least_samples: int) -> Audio | str:
     """The file's facts, or what is wrong with it and what helps."""
     mend = "mend them or take them out of the lists"
     try:
@@ -87,6 +104,11 @@ def _look(path: str) -> Audio | str:
                 return (
                     f"have {rate} Hz and {channels} channel{'s' if channels > 1 else ''}, where "
                     f"the model hears {SAMPLE_RATE} Hz and 1 channel: convert them, {CONVERT}"
+                )
+            if 0 < frames < least_samples:
+                return (
+                    f"are shorter than the {least_samples} samples that the model needs: take them "
+                    "out of the lists"
                 )
             if frames > 0:
                 audio.seek(frames - 1)

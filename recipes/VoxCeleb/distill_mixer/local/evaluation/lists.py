@@ -11,13 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from local.manifests.voxceleb import recognise
-from speechbrain_ext.audio import AUDIO, DECODED
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.verification.trials import (
-    TrialList,
-    read_trials,
-    strip_audio_extension,
-)
+from speechbrain_ext.formats import preference, strip_audio_extension
+from speechbrain_ext.verification.trials import TrialList, read_trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +28,9 @@ class EvaluatedList:
         Folder that its names are below.
     trials : TrialList
         The trials, by the list's own names.
-    files : list of str
-        The audio file of each of ``trials.names``: an absolute path without links.
+    files : list of tuple of str
+        The audio files of each of ``trials.names``, in the order to try them: absolute paths
+        without links.
     speakers : np.ndarray, optional
         A number for the speaker of each name; None where the names do not tell.
     """
@@ -41,7 +38,7 @@ class EvaluatedList:
     path: Path
     root: Path
     trials: TrialList
-    files: list[str]
+    files: list[tuple[str, ...]]
     speakers: np.ndarray | None
 
     @property
@@ -152,15 +149,14 @@ def _read_list(root: Path, path: Path, folders: dict[str, _Folder]) -> Evaluated
         )
     names = trials.names.tolist()
     files = _find(root, names, folders)
-    missing = [name for name, file in zip(names, files, strict=True) if file is None]
+    missing = [name for name, found in zip(names, files, strict=True) if not found]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of its {len(names)} audio files are not below {root} "
             f"({some(missing)}): give the folder that the names are below, as in "
             "--trials ROOT LIST."
         )
-    found = [file for file in files if file is not None]
-    return EvaluatedList(path, root, trials, found, speakers_of(trials))
+    return EvaluatedList(path, root, trials, files, speakers_of(trials))
 
 
 class _Folder(NamedTuple):
@@ -172,20 +168,17 @@ class _Folder(NamedTuple):
 
 def _find(
     root: Path, names: Iterable[str], folders: dict[str, _Folder]
-) -> list[str | None]:
-    """The file that each name means, in any format; folders are listed once."""
-    found: list[str | None] = []
+) -> list[tuple[str, ...]]:
+    """The files that each name may mean, in any format; folders are listed once."""
+    found = []
     for name in names:
         parent, base = os.path.split(os.path.join(root, name))
         if parent not in folders:
             folders[parent] = _list(parent)
         folder = folders[parent]
-        candidates = folder.files.get(strip_audio_extension(base))
-        if not candidates:
-            found.append(None)
-            continue
-        best = os.path.join(folder.path, min(candidates, key=lambda file: _rank(file, base)))
-        found.append(os.path.realpath(best) if os.path.islink(best) else best)
+        files = sorted(folder.files.get(strip_audio_extension(base), ()), key=preference)
+        paths = [os.path.join(folder.path, file) for file in files]
+        found.append(tuple(os.path.realpath(p) if os.path.islink(p) else p for p in paths))
     return found
 
 
@@ -199,9 +192,3 @@ def _list(folder: str) -> _Folder:
     except OSError:  # not there, or no folder: its files are missing
         pass
     return _Folder(os.path.realpath(folder), files)
-
-
-def _rank(file: str, wanted: str) -> tuple[bool, bool, int]:
-    """What libsndfile reads comes first, then the very file named."""
-    ending = os.path.splitext(file)[1].lower()
-    return ending in DECODED, file != wanted, AUDIO.index(ending)
