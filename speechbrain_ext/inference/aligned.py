@@ -2,7 +2,8 @@
 
 A student that distils and classifies is pulled two ways for as long as its classifier has not found
 the places where the teacher's embeddings put the speakers. Here it begins with them. Both classes
-give ``weights(manifest, speakers, device)``: a row (D,) of unit length for each speaker.
+give ``weights(manifest, speakers, device)``, a row (D,) of unit length for each speaker, and
+``sha256()``, a hash of the weights that the rows are made from.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.embedding_cache import cached_embeddings, read_utterances
-from speechbrain_ext.inference.experiments import WEIGHTS
+from speechbrain_ext.inference.experiments import WEIGHTS, tensors_sha256, weights_sha256
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 
@@ -77,15 +78,7 @@ class TeacherClassifier:
         ValueError
             When the teacher was not trained on one of the speakers.
         """
-        labels, path = CategoricalEncoder(), self.folder / WEIGHTS / "classifier.safetensors"
-        try:
-            weight = load_file(path)["weight"]
-            labels.load(self.folder / WEIGHTS / "label_encoder.txt")
-        except (OSError, KeyError, SafetensorError) as error:
-            raise UserError(
-                f"{path} and the label_encoder.txt beside it are not the classifier of a trained "
-                f"teacher ({error}): start from SpeakerMeans, or name another folder"
-            ) from None
+        weight, labels = self._read()
         unknown = [speaker for speaker in speakers if speaker not in labels.lab2ind]
         if unknown:
             raise ValueError(
@@ -95,6 +88,23 @@ class TeacherClassifier:
                 "SpeakerMeans"
             )
         return F.normalize(weight[[labels.lab2ind[speaker] for speaker in speakers]].float())
+
+    def sha256(self) -> str:
+        """A hash of the classifier, each row by its speaker."""
+        weight, labels = self._read()
+        return tensors_sha256({speaker: weight[row] for speaker, row in labels.lab2ind.items()})
+
+    def _read(self) -> tuple[Tensor, CategoricalEncoder]:
+        labels, path = CategoricalEncoder(), self.folder / WEIGHTS / "classifier.safetensors"
+        try:
+            weight = load_file(path)["weight"]
+            labels.load(self.folder / WEIGHTS / "label_encoder.txt")
+        except (OSError, KeyError, SafetensorError) as error:
+            raise UserError(
+                f"{path} and the label_encoder.txt beside it are not the classifier of a trained "
+                f"teacher ({error}): start from SpeakerMeans, or name another folder"
+            ) from None
+        return weight, labels
 
 
 class SpeakerMeans:
@@ -187,3 +197,7 @@ class SpeakerMeans:
         self.encoder.cpu()
         unit = F.normalize(torch.from_numpy(vectors))
         return F.normalize(torch.stack([unit[utterances[name]].mean(0) for name in speakers]))
+
+    def sha256(self) -> str:
+        """A hash of the teacher's weights."""
+        return weights_sha256(self.encoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import zipfile
 from pathlib import Path
@@ -28,6 +29,8 @@ from speechbrain_ext.verification.embeddings import Embeddings
 
 # Features of one front end differ by less between devices and numbers of threads.
 _FEATURE_TOLERANCE = 1e-2
+# Columns of a manifest that say which utterances it has.
+_IDENTITY = {"ID", "duration", "start", "stop", "spk_id"}
 
 
 def cached_embeddings(
@@ -111,11 +114,34 @@ def read_utterances(manifest: str | os.PathLike[str]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def manifest_sha256(manifest: str | os.PathLike[str]) -> str:
+    """A hash of the utterances of a manifest, in order: names, extents and speakers.
+
+    Where their files lie is no part of it: a corpus may be moved.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> for name, root in (("here", "/a"), ("there", "/b")):
+    ...     _ = (folder / name).write_text(f"ID,wav,spk_id\\nx/1,{root}/x/1.wav,x\\n")
+    >>> manifest_sha256(folder / "here") == manifest_sha256(folder / "there")
+    True
+    """
+    digest = hashlib.sha256()
+    with open(manifest, newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        columns = next(rows, [])
+        kept = [index for index, name in enumerate(columns) if name in _IDENTITY]
+        for row in itertools.chain([columns], rows):
+            digest.update("\t".join(row[index] for index in kept).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def _origin(encoder: SpeakerEncoder, manifest: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """What embeddings follow from."""
     return {
         "weights_sha256": np.array(weights_sha256(encoder.embedding_model)),
-        "manifest_sha256": np.array(hashlib.sha256(Path(manifest).read_bytes()).hexdigest()),
+        "manifest_sha256": np.array(manifest_sha256(manifest)),
         "features": _probe(encoder),
     }
 

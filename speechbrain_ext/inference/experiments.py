@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
@@ -164,8 +165,31 @@ def weights_sha256(module: nn.Module) -> str:
     >>> weights_sha256(nn.Linear(2, 2)) == weights_sha256(nn.Linear(2, 2))
     False
     """
+    return tensors_sha256(module.state_dict())
+
+
+def kept_sha256(folder: str | os.PathLike[str], name: str = "embedding_model") -> str | None:
+    """The hash of the weights that a training kept: :func:`weights_sha256` of their network.
+
+    None where there are none, or no whole file.
+    """
+    try:
+        return tensors_sha256(load_file(Path(folder) / WEIGHTS / f"{name}.safetensors"))
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of tensors by their names, whatever file they come from.
+
+    Example
+    -------
+    >>> one, other = torch.zeros(2), torch.ones(2)
+    >>> tensors_sha256({"a": one, "b": other}) == tensors_sha256({"b": other, "a": one})
+    True
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(
             tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

@@ -136,6 +136,11 @@ class SSLEncoder(nn.Module):
         """Arguments that, beside its own, make this network where its source is not."""
         return {"description": self.description}
 
+    @property
+    def pretrained(self) -> nn.Module:
+        """The part whose first weights are those of the source."""
+        return self.model
+
     @overload
     def num_frames(self, samples: int) -> int: ...
     @overload

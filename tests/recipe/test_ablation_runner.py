@@ -15,6 +15,7 @@ from local.ablation.commands import Place, resolved_settings, training_arguments
 from local.ablation.plan import Ablation, Run, read_ablation
 from local.ablation.records import BLOCKED, FAILED, FINISHED, RUNNING, Record
 from local.ablation.runner import Runner
+from local.identity import claim_folder, data_digests
 from tests.recipe.tiny import RECIPE, environment
 
 SYSTEMS = """
@@ -27,6 +28,8 @@ systems:
 # Notes that it was called, then does what the file "orders" says of its system.
 SCRIPT = """
 import os, pathlib, sys, time
+import numpy
+from safetensors.numpy import save_file
 arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 system, folder = arguments["--system"], pathlib.Path(arguments["--output_folder"])
 with open("calls", "a") as calls:
@@ -39,8 +42,13 @@ if orders.exists() and system in orders.read_text():
     print("error: the disk is full")
     sys.exit(1)
 (folder / "save").mkdir(parents=True, exist_ok=True)
-weights = folder / "save" / "embedding_model.safetensors"
-weights.write_text(f"{system} {arguments} {orders.exists()}")
+told = f"{system} {arguments} {orders.exists()}".encode()
+# The same weights are not the same file: the order of the metadata is left to chance.
+save_file(
+    {"told": numpy.frombuffer(told, numpy.uint8)},
+    folder / "save" / "embedding_model.safetensors",
+    metadata={"now": str(time.time_ns())},
+)
 """
 LATER = """
 import pathlib, sys
@@ -59,6 +67,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     manifests = tmp_path / "corpus" / "manifests"
     manifests.mkdir(parents=True)
     (manifests / "manifest.json").write_text("{}")
+    (manifests / "trials").mkdir()
+    for name in ("train.csv", "valid.csv", "trials/valid.txt"):
+        (manifests / name).write_text("ID,spk_id\nann/1,ann\n")
     return Place(ablation(), Path("corpus"), scripts=tmp_path)
 
 
@@ -70,6 +81,13 @@ def ablation(text: str = SYSTEMS) -> Ablation:
 
 def states(place: Place, runs: list[Run]) -> dict[str, str]:
     return {str(run): Record.read(place.record(run)).status for run in runs}
+
+
+def claim(place: Place, runs: list[Run]) -> None:
+    """Write what the stubs of the training scripts leave out."""
+    for run in runs:
+        text, tree = resolved_settings(training_arguments(place, run))
+        claim_folder(place.experiment(run.system.name, run.seed), text, data_digests(tree))
 
 
 def calls() -> list[str]:
@@ -167,10 +185,7 @@ def test_other_settings_or_another_teacher_are_refused(place: Place) -> None:
     """A finished run is kept only if it is what would be trained now."""
     runs = place.ablation.runs(1)
     Runner(place, runs, 1).run()
-    for run in runs:
-        text = resolved_settings(training_arguments(place, run))[0]
-        folder = place.experiment(run.system.name, 1)
-        (folder / "hyperparams.yaml").write_text(text)
+    claim(place, runs)
     assert Runner(place, runs, 1).run() == 0
     changed = SYSTEMS.replace("alone: {", "alone: {overrides: {lr: 0.5}, ")
     other = Place(ablation(changed), place.corpus_dir, place.scripts)
@@ -190,6 +205,35 @@ def test_other_settings_or_another_teacher_are_refused(place: Place) -> None:
     assert Runner(place, runs, 1).run() == 1
     error = Record.read(place.record(runs[1])).error
     assert "trained with weights of teacher that have changed since: remove it" in error
+
+
+def test_another_average_of_checkpoints_is_another_result(place: Place) -> None:
+    """The script that trains makes it of what is trained; what was said before stays true."""
+    runs = place.ablation.runs(1, ["alone"])
+    Runner(place, runs, 1).run()
+    claim(place, runs)
+    calls()
+    text = SYSTEMS.replace("2}", "2, average_checkpoints: 2}", 1)
+    other = Place(ablation(text), place.corpus_dir, place.scripts)
+    (run,) = other.ablation.runs(1, ["alone"])
+    assert Runner(other, [run], 1).run() == 0
+    assert calls() == ["train_teacher alone 1", "extract alone seed_1", "score alone seed_1"]
+    kept = (other.experiment("alone", 1) / "hyperparams.yaml").read_text()
+    assert "average_checkpoints: 1" in kept  # it is for the script to write
+    assert Runner(other, [run], 1).run() == 0 and calls() == []
+
+
+def test_other_training_speakers_are_refused(place: Place) -> None:
+    """Embedding and scoring anew would tell of weights that were trained on somebody else."""
+    runs = place.ablation.runs(1, ["alone"])
+    Runner(place, runs, 1).run()
+    claim(place, runs)
+    calls()
+    (place.manifests / "manifest.json").write_text('{"seed": 2}')
+    (place.manifests / "train.csv").write_text("ID,spk_id\nbob/1,bob\n")
+    assert Runner(place, runs, 1).run() == 1 and calls() == []
+    error = Record.read(place.record(runs[0])).error
+    assert "was made from other utterances or speakers of corpus/manifests/train.csv" in error
 
 
 def test_each_job_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

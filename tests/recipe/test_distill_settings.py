@@ -111,21 +111,6 @@ projection: !new:torch.nn.Linear
     assert state["projection.weight"].shape == (16, 24)
 
 
-def test_start_from_a_finished_training(distil: Any, tmp_path: Path) -> None:
-    first = distil(folder="first")
-    second = distil("", "--start_from", first, "--lr", 1e-12, folder="second")
-    one, two = (
-        load_file(folder / "save" / f"{name}.safetensors")
-        for name in ("classifier",)
-        for folder in (first, second)
-    )
-    assert torch.allclose(one["weight"], two["weight"], atol=1e-6)
-    with pytest.raises(UserError, match="start_from: .*nowhere has no finished training"):
-        distil("", "--start_from", tmp_path / "nowhere", folder="third")
-    with pytest.raises(UserError, match="trained on other speakers"):
-        distil("", "--start_from", first, "--speeds", "[1.0, 1.1]", folder="fourth")
-
-
 def test_speeds_make_speakers_and_mixup_mixes_labels(distil: Any, teacher: Path) -> None:
     folder = distil("", "--speeds", "[1.0, 0.9]", "--mixup", 0.5, "--spec_augment", True)
     weights = load_file(folder / "save" / "classifier.safetensors")

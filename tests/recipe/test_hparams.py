@@ -13,11 +13,11 @@ from train_teacher import TeacherBrain
 
 from local.hparams import (
     check_overrides,
-    claim_folder,
     load_hparams,
     read_setting,
     resolve_hparams,
 )
+from local.identity import claim_folder
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import encoder_yaml, save_weights
@@ -124,7 +124,7 @@ def test_reading_one_setting_makes_no_class(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "speaker1").mkdir()
     with pytest.raises(UserError, match="holds other things than an experiment, speaker1"):
-        claim_folder(tmp_path, "a: 1")
+        claim_folder(tmp_path, "a: 1", {})
     assert not (tmp_path / "hyperparams.yaml").exists()
 
 

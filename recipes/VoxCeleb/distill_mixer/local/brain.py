@@ -128,8 +128,7 @@ class SpeakerBrain(sb.Brain):
         self.valid_embeddings: dict[str, np.ndarray] = {}
         self.batch_ids: list[str] = []
         self.bar: tqdm | None = None
-        if self.hparams.start_from is not None:
-            start_from(self.hparams, self.label_encoder)
+        self.started = start_from(self.hparams, self.label_encoder)
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the loss of a batch, and their weights."""

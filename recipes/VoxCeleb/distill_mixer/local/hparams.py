@@ -11,7 +11,7 @@ import io
 import os
 import pydoc
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,9 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from local.load_errors import explain, null_reference
 from local.settings import check_settings
 from speechbrain_ext.errors import UserError, sentence_of
-from speechbrain_ext.files import atomic_path
 
 INCLUDE = "!include:"
 REFERENCE = re.compile(r"<(\w+)")
-# What may change between two runs into one folder: how long, how fast and where, but not what.
-FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
-FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
 
 
 def load_hparams(
@@ -154,7 +150,7 @@ def resolve_hparams(
             raise UserError(f"{path} has no key '{key}' to override: {hint}")
     changes |= {key: value for key, value in (run_options or {}).items() if key in tree}
     try:
-        return _resolve(_text(tree), changes)
+        return without_references(_text(tree), changes)
     except (ValueError, ruamel.yaml.YAMLError) as error:
         if len(error.args) > 1:  # HyperPyYAML's, with all overrides
             raise UserError(
@@ -164,59 +160,11 @@ def resolve_hparams(
         raise UserError(f"{path}: {error}") from None
 
 
-def _resolve(text: str, changes: Mapping[str, Any] | None = None) -> str:
+def without_references(text: str, changes: Mapping[str, Any] | None = None) -> str:
     """YAML text without references; a second pass finds those that hid in a list further down."""
     for overrides in (changes, None):
         text = resolve_references(io.StringIO(text), overrides).getvalue()
     return text
-
-
-def claim_folder(folder: str | os.PathLike[str], resolved: str) -> None:
-    """Write ``hyperparams.yaml``, unless a training with other settings has begun in the folder.
-
-    Arguments
-    ---------
-    folder : str or path
-        Experiment folder.
-    resolved : str
-        Resolved YAML text.
-
-    Raises
-    ------
-    UserError
-        When the folder's ``hyperparams.yaml`` says something else.
-    """
-    path = Path(folder) / "hyperparams.yaml"
-    # A mistake that was found before training leaves nothing to protect.
-    save = Path(folder) / "save"
-    begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
-    # The checkpointer has made `save` by now.
-    others = [entry.name for entry in Path(folder).glob("*") if entry.name != "save"]
-    if others and not path.is_file():
-        raise UserError(
-            f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: choose "
-            "another --output_folder"
-        )
-    if path.is_file() and begun:
-        yaml = ruamel.yaml.YAML()
-        old = yaml.load(_resolve(path.read_text(encoding="utf-8")))
-        new = yaml.load(resolved)
-        # What a class was given changes with the key it comes from.
-        explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
-        changed = [
-            (key, *values)
-            for key, *values in _changes(old, new)
-            if not (key in FREE_KEYS or (key not in new and tuple(values) in explained))
-        ]
-        if changed:
-            key, before, after = changed[0]
-            raise UserError(
-                f"{folder} was made with other settings ({key}: {before} there, {after} now; "
-                f"{len(changed)} differences in all): choose another --output_folder or --seed, "
-                "or remove it"
-            )
-    with atomic_path(path) as temporary:
-        temporary.write_text(resolved, encoding="utf-8")
 
 
 def read_setting(folder: str | os.PathLike[str], key: str) -> Any:
@@ -262,23 +210,3 @@ def _parse(overrides: str) -> dict[str, Any]:
     if not isinstance(changes, Mapping):
         raise UserError(f"'{overrides}' is not an override: write --key value")
     return dict(changes)
-
-
-def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two trees differ: key, old value, new value."""
-    before, after = _tag(old), _tag(new)
-    if before != after:
-        yield key, before or old, after or new
-    elif isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in [*old, *(name for name in new if name not in old)]:
-            yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _changes(before, after, f"{key}[{index}]")
-    elif str(old) != str(new):
-        yield key, old, new
-
-
-def _tag(node: Any) -> str | None:
-    """What ``!new:``, ``!name:`` or the like a node carries."""
-    return getattr(getattr(node, "tag", None), "value", None)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from local.hparams import claim_folder, resolve_hparams  # noqa: E402
+from local.hparams import resolve_hparams  # noqa: E402
+from local.identity import claim_folder  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 from speechbrain_ext.inference.experiments import encoder_part, save_weights  # noqa: E402
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder  # noqa: E402
@@ -85,7 +86,7 @@ def main() -> None:
         raise UserError(f"{args.hparams}: {error}") from None
     checkpoint = read_checkpoint(args.checkpoint)
     load_published(model, checkpoint.network, args.checkpoint)
-    claim_folder(args.out, resolved)
+    claim_folder(args.out, resolved, {})
     save_weights(args.out, model, {"imported_from": args.checkpoint.name})
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{type(model).__name__} with {count:,} parameters imported into {args.out}")

@@ -1,10 +1,38 @@
-"""The processes that torchrun starts end together."""
+"""The processes that torchrun starts go on together, and end together."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import torch
+from speechbrain.utils.distributed import ddp_broadcast, if_main_process
+
+from speechbrain_ext.errors import UserError
+
+
+def first_decides(decide: Callable[[], None]) -> None:
+    """Do in the first process what must be done once; the others wait, and leave if it is refused.
+
+    Arguments
+    ---------
+    decide : callable
+        Called in the first process alone.
+
+    Raises
+    ------
+    UserError, OSError
+        In the first process, what ``decide`` raised; the others leave without a word.
+    """
+    refused: UserError | OSError | None = None
+    if if_main_process():
+        try:
+            decide()
+        except (UserError, OSError) as error:
+            refused = error
+    if ddp_broadcast(refused is not None):
+        leave_together()
+        raise refused or SystemExit(1)
 
 
 def leave_together() -> None:

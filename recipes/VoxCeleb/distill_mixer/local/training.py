@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import speechbrain as sb
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process
+from speechbrain.utils.distributed import ddp_init_group
 
 from local.brain import SpeakerBrain
 from local.devices import check_device
-from local.hparams import check_keys, check_overrides, claim_folder, load_hparams
-from local.processes import leave_together
+from local.hparams import check_keys, check_overrides, load_hparams
+from local.identity import claim_folder, made_from
+from local.processes import first_decides, leave_together
 from speechbrain_ext.errors import UserError
 
 
@@ -34,9 +35,7 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     check_overrides(path, brain_class.reads, overrides)
     given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
     hparams, resolved = load_hparams(path, overrides, given)
-    if if_main_process():
-        claim_folder(hparams["output_folder"], resolved)
-    ddp_barrier()
+    first_decides(lambda: claim_folder(hparams["output_folder"], resolved, made_from(hparams)))
     sb.create_experiment_directory(hparams["output_folder"])
     try:
         brain = brain_class(hparams, run_opts)

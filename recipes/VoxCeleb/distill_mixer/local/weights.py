@@ -2,41 +2,197 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
+import torch
+from safetensors.torch import load_file
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, average_checkpoints
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
+from torch import Tensor
+from torch.nn import Module
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import load_weights, save_weights
+from speechbrain_ext.inference.experiments import WEIGHTS, save_weights, tensors_sha256
 
 logger = get_logger(__name__)
 NETWORKS = ("embedding_model", "classifier")
+LABELS = ("txt", "ckpt")  # how files of labels end
 
 
-def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> None:
-    """Take the weights of the finished training that ``start_from`` names.
+class Start(NamedTuple):
+    """Weights that a training can begin with.
 
-    A checkpoint of the training that begins here comes over them.
+    Arguments
+    ---------
+    path : Path
+        File of the network's weights.
+    network : dict
+        The network's tensors by name.
+    classifier : dict
+        The classifier's, where it is known whose row each is; otherwise empty.
+    speakers : dict
+        The row of each speaker.
+    """
+
+    path: Path
+    network: dict[str, Tensor]
+    classifier: dict[str, Tensor]
+    speakers: dict[str, int]
+
+    def sha256(self) -> str:
+        """A hash of all of it."""
+        rows = {f"speaker {name}": torch.tensor(row) for name, row in self.speakers.items()}
+        classifier = {f"classifier {name}": value for name, value in self.classifier.items()}
+        return tensors_sha256({**self.network, **classifier, **rows})
+
+
+def read_start(source: str) -> Start:
+    """Read what ``start_from`` names; no YAML is executed.
+
+    Arguments
+    ---------
+    source : str
+        The folder of a finished training, the folder of an exported model or of one of
+        SpeechBrain's, or a file of a network's weights (``.safetensors``, or what ``torch.save``
+        made of a state dict).
 
     Raises
     ------
     UserError
-        When it has not finished, or was trained on other speakers.
+        When it is none of these.
     """
-    folder, known = Path(hparams.start_from), CategoricalEncoder()
-    if not known.load_if_possible(folder / "save" / "label_encoder.txt"):
-        raise UserError(f"start_from: {folder} has no finished training: run it first")
-    if known.lab2ind != speakers.lab2ind:
+    path = Path(source)
+    if path.is_file():
+        return Start(path, _tensors(path), {}, {})
+    for folder, kind in ((path / WEIGHTS, "safetensors"), (path, "ckpt")):
+        network, classifier = (folder / f"{name}.{kind}" for name in NETWORKS)
+        if network.is_file():
+            labels = CategoricalEncoder()
+            known = any(labels.load_if_possible(folder / f"label_encoder.{k}") for k in LABELS)
+            if known and classifier.is_file():
+                return Start(network, _tensors(network), _tensors(classifier), labels.lab2ind)
+            return Start(network, _tensors(network), {}, {})
+    raise UserError(
+        f"start_from: {source} has no finished training and is no model: give the folder of a "
+        "finished training, of an export or of a SpeechBrain model (with embedding_model.ckpt), or "
+        "a file of weights"
+    )
+
+
+def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[str]:
+    """Begin with the weights that ``start_from`` names, if it names any.
+
+    Those of the classifier as well, where it knows all the speakers. What begins elsewhere comes in
+    this order: a checkpoint of the training itself, ``start_from``, then ``front_end_start`` and
+    ``classifier_start`` for what it has not given, and chance.
+
+    Arguments
+    ---------
+    hparams : SimpleNamespace
+        Has ``start_from``, the networks, and perhaps ``classifier_start``.
+    speakers : CategoricalEncoder
+        The labels of the training.
+
+    Returns
+    -------
+    set of str
+        Which of ``embedding_model`` and ``classifier`` have their first weights.
+
+    Raises
+    ------
+    UserError
+        When the weights are another network's.
+    """
+    if hparams.start_from is None:
+        return set()
+    start = read_start(hparams.start_from)
+    own = hparams.embedding_model.state_dict()
+    found = _renamed(start.network, own)
+    if different := _differences(found, own):
         raise UserError(
-            f"start_from: {folder} was trained on other speakers than {hparams.train_csv} "
-            f"has at speeds {hparams.speeds}: start from a training of the same"
+            f"start_from: {start.path} is of another network than the YAML's: {different[0]} "
+            f"({len(different)} differences in all): choose the YAML of its network, and give the "
+            "sizes that it was trained with as --key value"
         )
-    for name in NETWORKS:
-        load_weights(folder, getattr(hparams, name), name)
+    hparams.embedding_model.load_state_dict(found)
+    unused = getattr(hparams, "classifier_start", None) is not None
+    if _take_classifier(start, hparams.classifier, speakers):
+        rest = ": classifier_start is not used" if unused else ""
+        logger.info(
+            f"Begins with the network of {start.path} and with its classifier, which knows all "
+            f"speakers of {hparams.train_csv}{rest}"
+        )
+        return set(NETWORKS)
+    first = "by classifier_start" if unused else "at random"
+    logger.info(
+        f"Begins with the network of {start.path}; the speakers of {hparams.train_csv} have no "
+        f"classifier there, a new one begins {first}"
+    )
+    return {"embedding_model"}
+
+
+def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEncoder) -> bool:
+    """Give the classifier its speakers' rows of another, where that has all of them."""
+    if not start.speakers or not speakers.lab2ind.keys() <= start.speakers.keys():
+        return False
+    rows = [start.speakers[speakers.ind2lab[label]] for label in range(len(speakers))]
+    own = classifier.state_dict()
+    if start.classifier.keys() != own.keys():
+        return False
+    taken = {name: value[rows] for name, value in start.classifier.items()}
+    if _differences(taken, own):
+        return False
+    classifier.load_state_dict(taken)
+    return True
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in as many ways as there are formats
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"start_from: {path} is no file of weights ({reason}): give another"
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(
+            f"start_from: {path} is no state dict, tensors by name: give a file that holds one"
+        )
+    return dict(state)
+
+
+def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors by the network's own names, where one network is a part of the other."""
+    first = next(iter(own), "")
+    for name in state:
+        if name.endswith(first):  # in a larger one, as an exported folder's
+            outer = name.removesuffix(first)
+            inside = {n.removeprefix(outer): v for n, v in state.items() if n.startswith(outer)}
+            if inside.keys() == own.keys():
+                return inside
+        if first.endswith(name):  # wrapped here, as a network of SpeechBrain's
+            outer = first.removesuffix(name)
+            wrapped = {outer + n: v for n, v in state.items()}
+            if wrapped.keys() == own.keys():
+                return wrapped
+    return state
+
+
+def _differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """How tensors differ from those of a network, each in words."""
+    told = [f"it has no {name}" for name in own if name not in found]
+    told += [f"it has a {name}" for name in found if name not in own]
+    for name, value in found.items():
+        if name in own and value.shape != own[name].shape:
+            told.append(f"{name} is {list(value.shape)} there and {list(own[name].shape)} here")
+    return told
 
 
 def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
 import json
 import os
@@ -16,11 +16,14 @@ import speechbrain as sb
 
 from local.ablation.plan import Ablation, Run
 from local.ablation.records import Record
-from local.hparams import claim_folder, resolve_hparams
+from local.hparams import resolve_hparams
+from local.identity import check_folder, data_digests
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import WEIGHTS
+from speechbrain_ext.files import file_digest
+from speechbrain_ext.inference.experiments import WEIGHTS, kept_sha256
 
 RECIPE = Path(__file__).parents[2]
+DATA = ("train_csv", "valid_csv", "valid_trials")
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,18 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     text, tree = resolved_settings(arguments)
     epochs = int(tree["number_of_epochs"])
     folder = place.experiment(run.system.name, run.seed)
-    inputs = {
-        name: weights_digest(place.experiment(name, seed)) or "none" for name, seed in run.needs
-    }
+    manifests = _manifests_digest(place.manifests)
+    inputs = {name: kept_sha256(place.experiment(name, seed)) or "none" for name, seed in run.needs}
     if (folder / "hyperparams.yaml").is_file():
-        claim_folder(folder, text)
+        check_folder(folder, text, _data_digests(manifests, *(tree[key] for key in DATA)))
         _same_inputs(record, inputs, folder)
         if record.epochs > epochs:
             raise UserError(
                 f"{folder} was trained for {record.epochs} epochs, {epochs} are wanted: remove it"
             )
-    weights = weights_digest(folder)
-    trained = weights is not None and (record.weights, record.epochs) == (weights, epochs)
-    manifests = _manifests_digest(place.manifests)
+    weights, averaged = kept_sha256(folder), int(tree["average_checkpoints"])
+    made = (record.weights, record.epochs, record.averaged)
+    trained = weights is not None and made == (weights, epochs, averaged)
     if trained and record.scored == manifests:
         return []
     script = "train_distill.py" if "teacher" in tree else "train_teacher.py"
@@ -125,7 +127,7 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     ]
     record.inputs = inputs
     if not trained:
-        record.epochs, record.weights = epochs, None
+        record.epochs, record.averaged, record.weights = epochs, averaged, None
     return score if trained else [*train, *score]
 
 
@@ -133,7 +135,7 @@ def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
     """Note in the record that a step has ended well."""
     folder = place.experiment(run.system.name, run.seed)
     if step == "training":
-        record.weights = weights_digest(folder)
+        record.weights = kept_sha256(folder)
         if record.weights is None:
             raise UserError(f"the training ended without {folder / WEIGHTS}/*.safetensors")
     elif step == "scoring":
@@ -148,20 +150,19 @@ def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
     return text, ruamel.yaml.YAML().load(io.StringIO(text))
 
 
-def weights_digest(folder: Path) -> str | None:
-    """SHA-256 of the file with a run's weights; None where there is none."""
-    path = folder / WEIGHTS / "embedding_model.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
 def _manifests_digest(manifests: Path) -> str:
     path = manifests / "manifest.json"
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_digest(path)
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)"
         ) from None
+
+
+@functools.cache  # for as long as manifest.json is the same: all runs have one corpus
+def _data_digests(manifests: str, *paths: str) -> dict[str, str]:
+    return data_digests(dict(zip(DATA, paths, strict=True)))
 
 
 def _same_inputs(record: Record, inputs: dict[str, str], folder: Path) -> None:

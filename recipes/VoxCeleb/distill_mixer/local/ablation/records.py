@@ -32,6 +32,8 @@ class Record:
         Why, where it is not finished.
     epochs : int
         Epochs it is trained for.
+    averaged : int
+        Of how many checkpoints its weights are the mean.
     weights : str, optional
         SHA-256 of the weights that its training ended with.
     scored : str, optional
@@ -47,6 +49,7 @@ class Record:
     status: str = WAITING
     error: str = ""
     epochs: int = 0
+    averaged: int = 1
     weights: str | None = None
     scored: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)

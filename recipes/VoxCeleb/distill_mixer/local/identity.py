@@ -1,0 +1,203 @@
+"""What an experiment is: its settings, and digests of what it is made from.
+
+Both lie in its folder, ``hyperparams.yaml`` and ``made_from.json``. A training that would be
+another experiment is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ruamel.yaml
+from torch import nn
+
+from local.hparams import without_references
+from local.weights import read_start
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path, file_digest
+from speechbrain_ext.inference.embedding_cache import manifest_sha256
+from speechbrain_ext.inference.experiments import weights_sha256
+
+MADE_FROM = "made_from.json"
+# What may change between two runs into one folder: how long, how fast and where, and which of the
+# checkpoints are kept and averaged, which every run does anew.
+FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
+FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
+# What a digest is of, with the keys of the YAML that may say where it comes from.
+SOURCES = {
+    "train_csv": ("utterances or speakers of", "train_csv"),
+    "valid_csv": ("utterances of", "valid_csv"),
+    "valid_trials": ("trials of", "valid_trials"),
+    "embedding_model": ("weights of the model that it fine-tunes", "teacher_source"),
+    "teacher": ("weights of the teacher", "teacher_folder", "teacher_source"),
+    "front_end_start": ("weights of front_end_start", "teacher_folder", "teacher_source"),
+    "classifier_start": ("weights of classifier_start", "teacher_folder"),
+    "start_from": ("weights of", "start_from"),
+}
+
+
+def data_digests(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the speech and the trials that the settings name, by their keys."""
+    try:
+        return {
+            **{key: manifest_sha256(settings[key]) for key in ("train_csv", "valid_csv")},
+            "valid_trials": file_digest(settings["valid_trials"]),
+        }
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} does not exist: run stage 1 first, which makes it"
+        ) from None
+
+
+def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of all that a training is made from besides its settings.
+
+    Files may lie elsewhere than they did: it is what they hold that counts.
+
+    Arguments
+    ---------
+    hparams : mapping
+        The loaded hyperparameters, nothing of which has been trained yet.
+
+    Returns
+    -------
+    dict
+        SHA-256 by key of the YAML.
+
+    Raises
+    ------
+    UserError
+        When something that the YAML names is missing.
+    """
+    digests = data_digests(hparams)
+    keys = ("teacher", "front_end_start", "classifier_start")
+    parts: dict[str, Any] = {key: hparams.get(key) for key in keys}
+    # Of a network that is trained, what it has from files.
+    parts["embedding_model"] = getattr(hparams["embedding_model"], "pretrained", None)
+    for key, part in parts.items():
+        if isinstance(part, nn.Module):
+            digests[key] = weights_sha256(part)
+        elif hasattr(part, "sha256"):
+            digests[key] = part.sha256()
+    if hparams["start_from"] is not None:
+        digests["start_from"] = read_start(hparams["start_from"]).sha256()
+    return digests
+
+
+def claim_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]) -> None:
+    """Write what the experiment is, unless the folder is another's.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder.
+    resolved : str
+        Resolved YAML text.
+    digests : mapping
+        What :func:`made_from` gives.
+
+    Raises
+    ------
+    UserError
+        As :func:`check_folder`.
+    """
+    check_folder(folder, resolved, digests)
+    text = json.dumps(dict(digests), indent=1) + "\n"
+    for name, content in (("hyperparams.yaml", resolved), (MADE_FROM, text)):
+        with atomic_path(Path(folder) / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]) -> None:
+    """Refuse a folder in which another training has begun, or that holds other things.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder; it need not exist.
+    resolved : str
+        Resolved YAML text of the training that is wanted.
+    digests : mapping
+        What it is made from, or a part of that.
+
+    Raises
+    ------
+    UserError
+        Saying what differs.
+    """
+    path = Path(folder) / "hyperparams.yaml"
+    # A mistake that was found before training leaves nothing to protect.
+    save = Path(folder) / "save"
+    begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
+    # The checkpointer has made `save` by now.
+    others = [entry.name for entry in Path(folder).glob("*") if entry.name != "save"]
+    if others and not path.is_file():
+        raise UserError(
+            f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: choose "
+            "another --output_folder"
+        )
+    if not (path.is_file() and begun):
+        return
+    yaml = ruamel.yaml.YAML()
+    old = yaml.load(without_references(path.read_text(encoding="utf-8")))
+    new = yaml.load(resolved)
+    # What a class was given changes with the key it comes from.
+    explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
+    changed = [
+        (key, *values)
+        for key, *values in _changes(old, new)
+        if not (key in FREE_KEYS or (key not in new and tuple(values) in explained))
+    ]
+    if changed:
+        key, before, after = changed[0]
+        raise UserError(
+            f"{folder} was made with other settings ({key}: {before} there, {after} now; "
+            f"{len(changed)} differences in all): choose another --output_folder or --seed, "
+            "or remove it"
+        )
+    _check_sources(folder, new, digests)
+
+
+def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    path = Path(folder) / MADE_FROM
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if digests.keys() - before.keys():
+        raise UserError(
+            f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
+            "does not say from what: choose another --output_folder, or remove it"
+        )
+    told = []
+    for key, digest in digests.items():
+        if before.get(key) != digest:
+            what, *keys = SOURCES[key]
+            where = [str(settings[each]) for each in keys if settings.get(each) is not None]
+            told.append(f"{what} {where[0]}" if where else what)
+    if told:
+        raise UserError(
+            f"{folder} was made from other {' and other '.join(told)} than there are now: bring "
+            "those back, choose another --output_folder, or remove it"
+        )
+
+
+def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees differ: key, old value, new value."""
+    before, after = _tag(old), _tag(new)
+    if before != after:
+        yield key, before or old, after or new
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(before, after, f"{key}[{index}]")
+    elif str(old) != str(new):
+        yield key, old, new
+
+
+def _tag(node: Any) -> str | None:
+    """What ``!new:``, ``!name:`` or the like a node carries."""
+    return getattr(getattr(node, "tag", None), "value", None)
