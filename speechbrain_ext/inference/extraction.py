@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from speechbrain_ext.audio import read_audio
+from speechbrain_ext.audio import AudioFault, read_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.workers import reading_options
 
@@ -34,7 +34,7 @@ class _Batches(Dataset):
 
     def __getitem__(self, index: int) -> UtteranceBatch | UserError:
         try:
-            wavs = [read_audio(row["wav"]) for row in self.batches[index]]
+            wavs = [_read(row["wav"]) for row in self.batches[index]]
         except UserError as error:
             # Raised in a worker, it would reach the user inside a traceback.
             return error
@@ -43,6 +43,16 @@ class _Batches(Dataset):
         padded = torch.stack([nn.functional.pad(wav, (0, longest - len(wav))) for wav in wavs])
         lengths = None if bool((samples == longest).all()) else samples / longest
         return UtteranceBatch([row["ID"] for row in self.batches[index]], padded, lengths)
+
+
+def _read(path: str) -> Tensor:
+    try:
+        return read_audio(path)
+    except AudioFault as fault:
+        raise UserError(
+            f"{path} cannot be used ({fault.detail}): make it again, or take it out of the list "
+            "(of a manifest by running stage 1 again)"
+        ) from None
 
 
 def utterance_loader(

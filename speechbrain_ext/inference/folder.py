@@ -71,7 +71,7 @@ def embed_folder(
     """Write the embedding of ``<audio>/a/b/c.flac`` to ``<out>/a/b/c.flac.npy``, and so on.
 
     Files of any format, sample rate and number of channels are read by
-    :func:`~speechbrain_ext.audio.read_any_audio`. ``<out>/embeddings.jsonl`` has the path, size and
+    :func:`~speechbrain_ext.audio.read_audio`. ``<out>/embeddings.jsonl`` has the path, size and
     time of change of the audio of each embedding. One whose audio is still that is left alone, so a
     run that was killed goes on; one whose audio has changed or is gone is removed. Files without an
     embedding are listed in ``<out>/failures.tsv``, which is there only when there are some.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_any_audio, read_header
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
 
 _MOST_FILES = 256  # in a batch, however short they are
@@ -100,7 +100,7 @@ def read_ahead(
 
 def _read(path: Path) -> Tensor | AudioFault:
     try:
-        return read_any_audio(path)
+        return read_audio(path)
     except AudioFault as fault:
         return fault
     except (MemoryError, RuntimeError) as error:  # PyTorch's want of memory is a RuntimeError

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import torchaudio
-from speechbrain.dataio.preprocess import AudioNormalizer
 from torch import Tensor, nn
 
-from speechbrain_ext import audio as any_audio
-from speechbrain_ext.audio import AudioFault, read_any_audio, resample_blocks
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import folder
 from speechbrain_ext.inference.audio_tree import list_audio_files
@@ -283,86 +276,3 @@ def test_batches_are_of_like_length_and_bounded() -> None:
     seconds = {"long": 3600.0, "a": 3.0, "b": 2.5, "c": 2.0, "d": 0.5, "unknown": math.inf}
     assert batches_of(seconds, 6.0) == [["unknown"], ["long"], ["a", "b"], ["c", "d"]]
     assert max(map(len, batches_of({str(n): 0.0 for n in range(1000)}, 60.0))) == 256
-
-
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
-def test_blocks_are_resampled_as_the_whole(rate: int) -> None:
-    wave = torch.randn(3 * rate + 123)
-    expected = torchaudio.transforms.Resample(rate, 16000)(wave)
-    for size in (rate, 2 * rate, 10 * rate):
-        pieces = torch.cat(list(resample_blocks(wave.split(size), rate)))
-        assert pieces.shape == expected.shape
-        torch.testing.assert_close(pieces, expected, atol=1e-6, rtol=0)
-
-
-def test_audio_is_what_speechbrain_makes_of_it(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", 60000, 44100, 2)
-    signal, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    expected = AudioNormalizer(sample_rate=16000)(torch.from_numpy(signal), rate)
-    torch.testing.assert_close(read_any_audio(path), expected, atol=1e-6, rtol=0)
-
-
-def test_every_format_is_read(tmp_path: Path) -> None:
-    time = np.arange(8000) / 8000
-    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
-    for name in ("a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au", "a.caf", "a.w64", "a.sph"):
-        options = {"format": "NIST"} if name == "a.sph" else {}
-        soundfile.write(tmp_path / name, tone, 8000, **options)
-        wav = read_any_audio(tmp_path / name)
-        assert abs(len(wav) - 16000) < 4000, name
-        spectrum = torch.fft.rfft(wav[:16000], n=16000).abs()
-        assert int(spectrum.argmax()) == 440, name
-
-
-def test_an_odd_rate_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", 1000, 15999)
-    with pytest.raises(AudioFault, match="15999 Hz is costly"):
-        read_any_audio(path)
-
-
-def _long_tone(seconds: int) -> Iterator[Tensor]:
-    for second in range(seconds):
-        yield torch.full((8000,), float(second))
-
-
-def test_pieces_come_one_at_a_time() -> None:
-    """The signal is never held as a whole before it is resampled."""
-    taken = 0
-
-    def counted() -> Iterator[Tensor]:
-        nonlocal taken
-        for block in _long_tone(100):
-            taken += 1
-            yield block
-
-    pieces = resample_blocks(counted(), 8000)
-    next(pieces)
-    assert taken == 2
-
-
-def test_m4a_without_ffmpeg_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(any_audio.shutil, "which", lambda _: None)
-    (tmp_path / "a.m4a").write_bytes(b"ftyp")
-    with pytest.raises(AudioFault, match=r"\.m4a needs ffmpeg, which is not on PATH"):
-        read_any_audio(tmp_path / "a.m4a")
-
-
-def test_m4a_is_decoded_by_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        package = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
-        ffmpeg = package.get_ffmpeg_exe()
-    monkeypatch.setattr(any_audio.shutil, "which", lambda _: ffmpeg)
-    time = np.arange(44100) / 44100
-    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
-    soundfile.write(tmp_path / "a.wav", np.stack([tone, tone], axis=1), 44100)
-    odd = tmp_path / "-i: odd.m4a"
-    command = [ffmpeg, "-loglevel", "error", "-i", str(tmp_path / "a.wav"), "-c:a", "aac"]
-    subprocess.run([*command, f"file:{odd}"], check=True)
-    wav = read_any_audio(odd)
-    assert wav.dtype == torch.float32 and abs(len(wav) - 16000) < 2000
-    assert int(torch.fft.rfft(wav[:16000], n=16000).abs().argmax()) == 440
-    (tmp_path / "b.m4a").write_bytes(b"this is no audio")
-    with pytest.raises(AudioFault, match="ffmpeg: ") as fault:
-        read_any_audio(tmp_path / "b.m4a")
-    assert fault.value.cause == "unreadable"

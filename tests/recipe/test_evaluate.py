@@ -17,8 +17,8 @@ import torch
 
 from local.evaluation.audio import Audio
 from local.evaluation.store import EmbeddingStore
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.extraction import read_audio
 from speechbrain_ext.inference.model_folder import write_model_folder
 from speechbrain_ext.inference.pretrained import load_pretrained
 from speechbrain_ext.inference.segments import VIEWS

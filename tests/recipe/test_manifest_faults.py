@@ -73,8 +73,8 @@ def test_each_cause_is_counted_and_listed(
     (odd / "broken_link.flac").symlink_to(tmp_path / "nowhere.flac")
     whole = speech(odd / "cut.flac", np.tile(NOISE, 8)).read_bytes()
     (odd / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    nan = NOISE.astype("float32").copy()
-    nan[3] = np.nan
+    nan = np.tile(NOISE, 4).astype("float32")
+    nan[-3] = np.nan  # after what tells that it is not silent
     soundfile.write(odd / "nan.wav", nan, 16000, subtype="FLOAT")
     (odd / "empty.wav").touch()
     speech(odd / "no_samples.wav", NOISE[:0])
@@ -99,7 +99,8 @@ def test_each_cause_is_counted_and_listed(
     folder = tmp_path / "corpus" / "manifests"
     manifest = json.loads((folder / "manifest.json").read_text())
     expected = {
-        "unreadable": {"text.wav", "original.m4a", "broken_link.flac", "cut.flac", "nan.wav"},
+        "unreadable": {"text.wav", "original.m4a", "broken_link.flac", "cut.flac"},
+        "not_finite": {"nan.wav"},
         "empty": {"empty.wav", "no_samples.wav"},
         "silent": {"silent.wav", "hiss.flac"},
         "too_short": {"short.wav"},
