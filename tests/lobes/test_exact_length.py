@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_sizes(system: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    hparams, _ = load_hparams(RECIPE / "hparams" / f"{system}.yaml", f"corpus_dir: {corpus}")
+    hparams, _ = load_hparams(RECIPE / "hparams" / f"{system}.yaml", {"corpus_dir": str(corpus)})
     lobe: Any = hparams["embedding_model"]
     parameters, size, layers = SYSTEMS[system]
     assert hparams["system"] == system

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import speechbrain as sb
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
 from local.ablation.claims import read_claims
 from local.ablation.commands import Place, resolved_settings, training_arguments
 from local.ablation.plan import read_ablation
+from local.command_line import read_command_line
 from local.hparams import check_overrides
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE
@@ -115,5 +115,5 @@ def test_the_files_are_whole(name: str, claims: int) -> None:
         arguments = training_arguments(place, run)
         _, tree = resolved_settings(arguments)
         assert tree["system"] == run.system.name
-        path, _, overrides = sb.parse_arguments(arguments)
-        check_overrides(path, DistillBrain.reads | TeacherBrain.reads, overrides)
+        line = read_command_line(arguments)
+        check_overrides(line.path, DistillBrain.reads | TeacherBrain.reads, line.overrides)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import string
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
+from local.command_line import read_command_line
 from local.hparams import (
     check_overrides,
     load_hparams,
@@ -46,7 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(corpus: Path) -> Path:
-    overrides = f"corpus_dir: {corpus}\noutput_folder: {corpus}/teacher"
+    overrides = {"corpus_dir": f"{corpus}", "output_folder": f"{corpus}/teacher"}
     hparams, text = load_hparams(RECIPE / "hparams" / "teacher.yaml", overrides)
     model = hparams["embedding_model"]
     assert sum(p.numel() for p in model.parameters()) == 3_873_745
@@ -59,7 +62,7 @@ def teacher(corpus: Path) -> Path:
 def test_each_system_is_what_the_documents_tabulate(
     system: str, corpus: Path, teacher: Path
 ) -> None:
-    overrides = f"corpus_dir: {corpus}\nteacher_folder: {teacher}"
+    overrides = {"corpus_dir": f"{corpus}", "teacher_folder": f"{teacher}"}
     hparams, _ = load_hparams(RECIPE / "hparams" / f"{system}.yaml", overrides)
     assert hparams["system"] == system
     assert hparams["output_folder"] == f"exp/little/{system}/seed_1"
@@ -73,7 +76,7 @@ def test_each_system_is_what_the_documents_tabulate(
 
 
 def test_learning_rate_falls_from_the_first_epoch_on(corpus: Path) -> None:
-    hparams, _ = load_hparams(RECIPE / "hparams" / "teacher.yaml", f"corpus_dir: {corpus}")
+    hparams, _ = load_hparams(RECIPE / "hparams" / "teacher.yaml", {"corpus_dir": f"{corpus}"})
     steps = [hparams["lr_annealing"](epoch) for epoch in (1, 2)]
     assert steps == [
         (pytest.approx(5e-4), pytest.approx(4.9e-4)),
@@ -81,9 +84,104 @@ def test_learning_rate_falls_from_the_first_epoch_on(corpus: Path) -> None:
     ]
 
 
-def test_the_last_of_two_overrides_counts(corpus: Path) -> None:
-    overrides = f"corpus_dir: {corpus}\nlr: 1\nlr: 0.25"
-    assert load_hparams(RECIPE / "hparams" / "teacher.yaml", overrides)[0]["lr"] == 0.25
+def test_the_last_of_two_overrides_counts() -> None:
+    line = read_command_line(["x.yaml", "--lr", "1", "--corpus_dir=a=b", "--lr", "0.25"])
+    assert line.overrides == {"lr": "0.25", "corpus_dir": "a=b"}
+
+
+ODD = ["20241127", "1.10", "0123", "1e5", "2024-11-27", "12:30", "yes", "~", "home #2", "a: b"]
+ODD += ["#1", "<lr>", "a <b> c", "(old)", "[1, 2]", "{a: 1}", "it's", '"quoted"', "$HOME", "a=b"]
+ODD += [
+    "%d",
+    "*",
+    "&a",
+    "!new:x",
+    "- a",
+    "@",
+    "`x`",
+    "a\\b",
+    "é",
+    "e\u0301",
+    "日本 語",
+    "a\tb",
+    "a  b ",
+]
+ODD += [
+    "? a",
+    "| a",
+    "\x85",
+    "\u2028",
+    "\ufeffa",
+    "a\nb",
+    "'",
+    "x  " * 60 + "y",
+    "x " * 90 + "y",
+    "~null",
+]
+
+
+def odd_names(count: int) -> list[str]:
+    """Texts of all that means something to a shell, to YAML or to HyperPyYAML."""
+    drawn = random.Random(5)
+    parts = [*ODD, *string.punctuation.replace("/", ""), " ", "\t", "1", "x", "ß"]
+    return ["".join(drawn.choices(parts, k=drawn.randint(1, 6))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("text", [*ODD, *odd_names(40)])
+def test_paths_and_names_are_what_the_command_line_says(text: str, tmp_path: Path) -> None:
+    """To the letter: in the loaded values, in the resolved text, and in what is read back."""
+    (tmp_path / "parent.yaml").write_text(
+        "corpus_dir: data/mini\nstart_from: null\nwords: some\nsystem: !PLACEHOLDER\n"
+        "named: !applyref:os.path.basename [!ref <corpus_dir>]\noutput_folder: !ref exp/<named>\n"
+        "save_folder: !ref <output_folder>/save\nsame: [!ref <start_from>, {a: !ref <words>}]\n"
+    )
+    (tmp_path / "x.yaml").write_text("!include:parent.yaml\nsystem: one\n")
+    given = {"corpus_dir": f"{tmp_path}/{text}", "start_from": text, "words": text}
+    words = [word for key, value in given.items() for word in (f"--{key}", value)]
+    line = read_command_line(["x.yaml", *words, f"--system={text}"])
+    assert line.overrides == {**given, "system": text}
+    expected = {**given, "named": text, "output_folder": f"exp/{text}", "system": "one"}
+    expected |= {"save_folder": f"exp/{text}/save", "same": [text, {"a": text}]}
+    loaded, resolved = load_hparams(tmp_path / "x.yaml", given)
+    assert loaded == expected
+    assert ruamel.yaml.YAML().load(resolved) == expected
+    (tmp_path / "hyperparams.yaml").write_text(resolved, encoding="utf-8", newline="")
+    assert {key: read_setting(tmp_path, key) for key in expected} == expected
+    claim_folder(tmp_path / "new", resolved, {})
+    (tmp_path / "new" / "save" / "CKPT+1").mkdir(parents=True)
+    claim_folder(tmp_path / "new", resolved, {})
+
+
+def test_what_holds_no_text_is_yaml(tmp_path: Path) -> None:
+    """Also where a file has put a word in place of a number; null takes a folder away."""
+    (tmp_path / "parent.yaml").write_text("alpha: 0.7\nlayers: [1]\nrir_folder: null\n")
+    (tmp_path / "x.yaml").write_text("!include:parent.yaml\nalpha: auto\nrir_folder: a\nb: x\n")
+    overrides = {"alpha": "0.5", "layers": "[2, 3]", "rir_folder": "null", "b": "!ref <alpha>/y"}
+    expected = {"alpha": 0.5, "layers": [2, 3], "rir_folder": None, "b": "0.5/y"}
+    assert load_hparams(tmp_path / "x.yaml", overrides)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--lr", "[1"], r"--lr \[1 is not valid YAML: "),
+        (["--noise_folder", ""], "--noise_folder is empty: give it a value"),
+        (["--noise_folder"], "--noise_folder is empty: give it a value"),
+        (["0.1"], "'0.1' stands alone: write --key value"),
+        (["--noise_folder", b"caf\xe9".decode("utf-8", "surrogateescape")], "is not UTF-8 text"),
+        (["--nois_folder", "x"], "has no key 'nois_folder' to override: did you mean --noise_fol"),
+        (["--system", "../../zz"], "system is '../../zz', and must be a name"),
+        (["--system", ".."], "system is '..', and must be a name"),
+        (["--system", "null"], "system is None, and must be a name"),
+        (["--corpus_dir", "/"], "corpus is '', and must be a name"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(words: list[str], sentence: str, corpus: Path) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        line = read_command_line(["x.yaml", *words])
+        line.overrides.setdefault("corpus_dir", str(corpus))
+        load_hparams(RECIPE / "hparams" / "teacher.yaml", line.overrides)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_class_in_a_child_replaces_the_parents_whole(tmp_path: Path) -> None:
@@ -131,13 +229,12 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 def test_an_override_that_would_change_nothing_is_refused() -> None:
     """The aligned student has its teacher from a folder, so that nothing reads teacher_source."""
     aligned = RECIPE / "hparams" / "ssl" / "sv_mixer_aligned.yaml"
-    for override in ("teacher_source: there", "teacher_layers: [6]", "n_mels: 40"):
-        key = override.partition(":")[0]
+    for key, value in (("teacher_source", "there"), ("teacher_layers", "[6]"), ("n_mels", "40")):
         with pytest.raises(UserError, match=f"--{key} .* would change nothing"):
-            check_overrides(aligned, DistillBrain.reads, override)
-    check_overrides(aligned, DistillBrain.reads, "teacher_folder: there\nalpha: 0.5")
+            check_overrides(aligned, DistillBrain.reads, {key: value})
+    check_overrides(aligned, DistillBrain.reads, {"teacher_folder": "there", "alpha": "0.5"})
     hidden = RECIPE / "hparams" / "ssl" / "sv_mixer_wavlm_large.yaml"
-    check_overrides(hidden, DistillBrain.reads, "teacher_source: there\nteacher_layers: [6]")
+    check_overrides(hidden, DistillBrain.reads, {"teacher_source": "x", "teacher_layers": "[6]"})
 
 
 def test_what_run_sh_gives_on_the_embedded_corpus_is_read() -> None:
@@ -153,9 +250,8 @@ def test_what_run_sh_gives_on_the_embedded_corpus_is_read() -> None:
         brain = DistillBrain if "objective" in tree else TeacherBrain
         given = mini[""] + " " + mini["student_" if "objective" in tree else "teacher_"]
         words = (mini["ssl_"] if "teacher_source" in tree else given).split()
-        pairs = zip(words[::2], words[1::2], strict=True)
-        overrides = "\n".join(f"{key[2:]}: {value}" for key, value in pairs)
-        check_overrides(path, brain.reads, overrides)
+        line = read_command_line([str(path), *words])
+        check_overrides(path, brain.reads, line.overrides)
     assert len(systems) > 60
 
 

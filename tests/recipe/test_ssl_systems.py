@@ -218,7 +218,7 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     monkeypatch.chdir(place)
     key, _, value = overrides.partition(": ")
-    text = "\n".join(f"{k}: {v}" for k, v in (small(system, place) | {key: value}).items())
+    settings = small(system, place) | {"corpus_dir": "tiny", key: value}
     with pytest.raises(UserError, match=sentence) as caught:
-        load_hparams(HPARAMS / "ssl" / f"{system}.yaml", f"corpus_dir: tiny\n{text}")
+        load_hparams(HPARAMS / "ssl" / f"{system}.yaml", {k: str(v) for k, v in settings.items()})
     assert "\n" not in str(caught.value)

@@ -19,6 +19,7 @@ from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from torch import nn
 from train_distill import DistillBrain
 
+from local.command_line import read_command_line
 from local.hparams import load_hparams
 from local.rehearsal import noise
 from local.schedules import on_plateau
@@ -67,12 +68,7 @@ def arguments(place: Path, folder: Path, **changes: Any) -> list[str]:
 def brain_of(place: Path, folder: Path, **changes: Any) -> DistillBrain:
     """The Brain itself, nothing trained yet."""
     words = arguments(place, folder, **changes)
-    overrides = "\n".join(
-        f"{key[2:]}: {value}"
-        for key, value in zip(words[2::2], words[3::2], strict=True)
-        if key != "--device"
-    )
-    hparams, _ = load_hparams(RECIPE / words[0], overrides)
+    hparams, _ = load_hparams(RECIPE / words[0], read_command_line(words).overrides)
     return DistillBrain(hparams, {"device": "cpu", "noprogressbar": True})
 
 

@@ -43,18 +43,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, size in (("teacher", 512), ("other", 24)):
-            overrides = f"corpus_dir: {folder}\noutput_folder: {folder}/{name}\nlin_neurons: {size}"
+            overrides = {"corpus_dir": str(folder), "output_folder": str(folder / name)}
+            overrides |= {"lin_neurons": str(size)}
             hparams, text = load_hparams(RECIPE / "hparams" / "teacher.yaml", overrides)
             save_weights(folder / name, hparams["embedding_model"], {})
             (folder / name / "hyperparams.yaml").write_text(text)
     return folder
 
 
-def load(system: str, corpus: Path, overrides: str = "") -> dict[str, Any]:
-    folders = f"corpus_dir: {corpus}\nteacher_folder: {corpus}/teacher\n"
+def load(system: str, corpus: Path, **overrides: str) -> dict[str, Any]:
+    folders = {"corpus_dir": f"{corpus}", "teacher_folder": f"{corpus}/teacher"}
     if system == "v2_multi_teacher":
-        folders += f"ecapa_folder: {corpus}/other\nresnet_folder: {corpus}/other\n"
-    return load_hparams(RECIPE / "hparams" / f"{system}.yaml", folders + overrides)[0]
+        folders |= {"ecapa_folder": f"{corpus}/other", "resnet_folder": f"{corpus}/other"}
+    return load_hparams(RECIPE / "hparams" / f"{system}.yaml", folders | overrides)[0]
 
 
 @pytest.mark.parametrize("system", WEIGHTS)
@@ -90,26 +91,27 @@ def test_rising_weights_are_the_documents(corpus: Path) -> None:
 
 
 def test_teachers_are_weighted_from_the_command_line(corpus: Path) -> None:
-    overrides = "teacher_weights: {lstm: 2}"  # those that are not given stay
-    hparams = load("v2_multi_teacher", corpus, overrides)
+    # Those that are not given stay.
+    hparams = load("v2_multi_teacher", corpus, teacher_weights="{lstm: 2}")
     assert hparams["teacher"].weights == {"lstm": 0.5, "ecapa": 0.25, "resnet": 0.25}
     assert hparams["projection"].weight.shape == (512 + 24 + 24, 512)
 
 
 @pytest.mark.parametrize(
-    ("system", "overrides", "sentence"),
+    ("system", "key", "value", "sentence"),
     [
-        ("v2_multi_stage", "num_blocks: 4", "pairs: the student has no layer 'block6'"),
+        ("v2_multi_stage", "num_blocks", "4", "pairs: the student has no layer 'block6'"),
         (
             "v2_multi_teacher",
-            "teacher_weights: {lstm: 0}",
+            "teacher_weights",
+            "{lstm: 0}",
             "weights must be positive, got {'lstm': 0",
         ),
-        ("v2_multi_stage", "alpha: 0.8", "sum to more than 1"),
+        ("v2_multi_stage", "alpha", "0.8", "sum to more than 1"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    system: str, overrides: str, sentence: str, corpus: Path
+    system: str, key: str, value: str, sentence: str, corpus: Path
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        load(system, corpus, overrides)
+        load(system, corpus, **{key: value})

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ruamel.yaml
-import speechbrain as sb
 from rich.console import Console
 from rich.table import Table
 
+from local.command_line import read_command_line
 from local.hparams import resolve_hparams
 from local.report.collect import read_log
 from speechbrain_ext.errors import UserError, friendly_exit
@@ -109,17 +109,16 @@ def plan(argv: list[str], count: int) -> list[Round]:
 
 def _resolve(argv: list[str]) -> dict[str, Any]:
     """The settings of a command line, none of their classes made."""
-    path, run_options, overrides = sb.parse_arguments(argv)
-    given = {name: run_options[name] for name in run_options.overridden_args}
+    line = read_command_line(argv)
     yaml = ruamel.yaml.YAML()
     yaml.width = 10**6  # no path is broken over lines
-    settings = yaml.load(resolve_hparams(path, overrides, given))
+    settings = yaml.load(resolve_hparams(line.path, line.overrides, line.given))
     teacher = io.StringIO()
     yaml.dump({"teacher": settings.get("teacher")}, teacher)
     if str(settings.get("teacher_folder")) not in teacher.getvalue():
         raise UserError(
-            f"{path} has no teacher that comes from teacher_folder, so a student cannot take its "
-            "place: choose a system with one, as hparams/v2.yaml"
+            f"{line.path} has no teacher that comes from teacher_folder, so a student cannot take "
+            "its place: choose a system with one, as hparams/v2.yaml"
         )
     return settings
 

@@ -17,17 +17,21 @@ from typing import Any
 
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from local.load_errors import explain, null_reference
-from local.settings import check_settings
+from local.settings import check_settings, holds_text
 from speechbrain_ext.errors import UserError, sentence_of
 
 INCLUDE = "!include:"
+NOTHING: Mapping[str, Any] = {}
 REFERENCE = re.compile(r"<(\w+)")
 
 
 def load_hparams(
-    path: str | os.PathLike[str], overrides: str = "", run_options: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    overrides: Mapping[str, str] = NOTHING,
+    run_options: Mapping[str, Any] = NOTHING,
 ) -> tuple[dict[str, Any], str]:
     """Load a system's YAML with what it includes and the command line's overrides.
 
@@ -35,8 +39,9 @@ def load_hparams(
     ---------
     path : str or path
         The YAML file.
-    overrides : str
-        YAML text of ``key: value`` lines, as ``speechbrain.parse_arguments`` gives.
+    overrides : mapping of str to str
+        By key its new value as the command line has it. Of a key that holds text (see
+        :func:`local.settings.holds_text`) it is this very text; of any other it is YAML.
     run_options : mapping, optional
         SpeechBrain's own options of the command line. Those that the file has a key for override
         it as well, so that the resolved text says what was run.
@@ -51,11 +56,12 @@ def load_hparams(
     UserError
         For a missing file, an override of a key the file has not, or a value a class refuses.
     """
-    resolved = resolve_hparams(path, overrides, run_options)
+    hidden = _resolved(Path(path), overrides, run_options)
+    resolved = _shown(hidden)
     tree, values = _read(Path(path)), ruamel.yaml.YAML().load(resolved)
     check_settings(path, values)
     try:
-        return load_hyperpyyaml(resolved), resolved
+        return load_hyperpyyaml(hidden, loader=_Loader), resolved
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
         raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
     except UserError as error:  # says which file of its own
@@ -108,7 +114,9 @@ def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -
             raise UserError(f"{path} has the key '{key}' ({value}), which nothing reads{hint}")
 
 
-def check_overrides(path: str | os.PathLike[str], reads: set[str], overrides: str) -> None:
+def check_overrides(
+    path: str | os.PathLike[str], reads: set[str], overrides: Mapping[str, str]
+) -> None:
     """Refuse the override of a key that nothing reads any more: it would change nothing.
 
     A file that builds on another may replace all that read a key of that one.
@@ -119,7 +127,7 @@ def check_overrides(path: str | os.PathLike[str], reads: set[str], overrides: st
         The YAML file.
     reads : set of str
         Keys that the program reads, as for :func:`check_keys`.
-    overrides : str
+    overrides : mapping of str to str
         As :func:`load_hparams` takes them.
 
     Raises
@@ -129,7 +137,7 @@ def check_overrides(path: str | os.PathLike[str], reads: set[str], overrides: st
     """
     tree = _read(Path(path))
     live = reads | set(REFERENCE.findall(_text(tree)))
-    for key, value in _parse(overrides).items():
+    for key, value in overrides.items():
         if key in tree and key not in live:
             raise UserError(
                 f"--{key} {value} would change nothing: what reads '{key}' is not in {path}, only "
@@ -138,19 +146,29 @@ def check_overrides(path: str | os.PathLike[str], reads: set[str], overrides: st
 
 
 def resolve_hparams(
-    path: str | os.PathLike[str], overrides: str = "", run_options: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    overrides: Mapping[str, str] = NOTHING,
+    run_options: Mapping[str, Any] = NOTHING,
 ) -> str:
     """The YAML text that :func:`load_hparams` loads, with nothing of it made yet."""
-    tree = _read(Path(path))
-    changes = _parse(overrides)
-    for key in changes:
+    return _shown(_resolved(Path(path), overrides, run_options))
+
+
+def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str, Any]) -> str:
+    """The text without references, in which :func:`_hide` has hidden what is given as text."""
+    files = _files(path)
+    defaults = {key: [file[key] for file in files if key in file] for key in overrides}
+    tree = _merged(files)
+    changes: dict[str, Any] = {}
+    for key, text in overrides.items():
         if key not in tree:
             close = difflib.get_close_matches(key, tree, n=1)
             hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
             raise UserError(f"{path} has no key '{key}' to override: {hint}")
-    changes |= {key: value for key, value in (run_options or {}).items() if key in tree}
+        changes[key] = _value(key, text, defaults[key])
+    changes |= {key: value for key, value in run_options.items() if key in tree}
     try:
-        return without_references(_text(tree), changes)
+        return _without_references(_text(tree), changes)
     except (ValueError, ruamel.yaml.YAMLError) as error:
         if len(error.args) > 1:  # HyperPyYAML's, with all overrides
             raise UserError(
@@ -160,7 +178,60 @@ def resolve_hparams(
         raise UserError(f"{path}: {error}") from None
 
 
-def without_references(text: str, changes: Mapping[str, Any] | None = None) -> str:
+def _value(key: str, text: str, defaults: list[Any]) -> Any:
+    """What the command line means by the text after a key."""
+    if holds_text(key, defaults) and not text.startswith("!ref "):
+        if not text:
+            raise UserError(f"--{key} is empty: give it a value, or leave it out")
+        return None if text == "null" else _hide(text)
+    try:
+        return ruamel.yaml.YAML().load(text)
+    except ruamel.yaml.YAMLError as error:
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"--{key} {text} is not valid YAML: {reason}") from None
+
+
+# Where HyperPyYAML puts a value into another one, it takes `<x>` for a reference and `#` for a
+# comment; where it writes it, it loses quotes and double blanks. So signs go through it as
+# characters of Unicode's private use, which mean nothing to it.
+_SIGNS = {chr(code) for code in range(256)} | {"\u2028", "\u2029", "\ufeff"}
+_SIGNS = {sign for sign in _SIGNS if not (sign.isalnum() or sign in "/._-")}
+_HIDING = {ord(sign): 0xE000 + number for number, sign in enumerate(sorted(_SIGNS))}
+_SHOWING = {hidden: code for code, hidden in _HIDING.items()}
+
+
+def _hide(text: str) -> str:
+    return text.translate(_HIDING)
+
+
+def _shown(hidden: str) -> str:
+    """YAML text with every text as it was given, in quotes where YAML needs them."""
+
+    def show(node: Any) -> Any:
+        if isinstance(node, dict | list):
+            for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+                node[key] = show(value)
+        elif isinstance(node, str) and (text := node.translate(_SHOWING)) != node:
+            return DoubleQuotedScalarString(text)
+        return node
+
+    yaml = ruamel.yaml.YAML()
+    tree = show(yaml.load(hidden))
+    yaml.width = 10**6  # where it breaks lines, double blanks are lost
+    out = io.StringIO()
+    yaml.dump(tree, out)
+    return out.getvalue()
+
+
+class _Loader(ruamel.yaml.Loader):
+    """Shows what :func:`_hide` has hidden."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        return value.translate(_SHOWING) if isinstance(value, str) else value
+
+
+def _without_references(text: str, changes: Mapping[str, Any] | None = None) -> str:
     """YAML text without references; a second pass finds those that hid in a list further down."""
     for overrides in (changes, None):
         text = resolve_references(io.StringIO(text), overrides).getvalue()
@@ -179,6 +250,18 @@ def read_setting(folder: str | os.PathLike[str], key: str) -> Any:
 
 def _read(path: Path) -> Any:
     """The tree of a file on top of that of the file it includes."""
+    return _merged(_files(path))
+
+
+def _merged(files: list[Any]) -> Any:
+    tree = files[-1]
+    for child in reversed(files[:-1]):
+        tree.update(child)
+    return tree
+
+
+def _files(path: Path) -> list[Any]:
+    """The trees of a file, of the file it includes, and so on."""
     try:
         tree = ruamel.yaml.YAML().load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -187,26 +270,11 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     tag = tree.tag.value or ""
     if not tag.startswith(INCLUDE):
-        return tree
-    base = _read(path.parent / tag.removeprefix(INCLUDE))
-    base.update(tree)
-    return base
+        return [tree]
+    return [tree, *_files(path.parent / tag.removeprefix(INCLUDE))]
 
 
 def _text(tree: Any) -> str:
     text = io.StringIO()
     ruamel.yaml.YAML().dump(tree, text)
     return text.getvalue()
-
-
-def _parse(overrides: str) -> dict[str, Any]:
-    yaml = ruamel.yaml.YAML()
-    yaml.allow_duplicate_keys = True
-    try:
-        # Of a key given twice YAML keeps the first, a command line means the last.
-        changes = yaml.load("\n".join(reversed(overrides.splitlines()))) or {}
-    except ruamel.yaml.YAMLError as error:
-        raise UserError(f"the overrides are not valid YAML: {error}") from None
-    if not isinstance(changes, Mapping):
-        raise UserError(f"'{overrides}' is not an override: write --key value")
-    return dict(changes)

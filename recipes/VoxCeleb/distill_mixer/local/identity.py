@@ -15,7 +15,6 @@ from typing import Any
 import ruamel.yaml
 from torch import nn
 
-from local.hparams import without_references
 from local.weights import read_start
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest
@@ -143,7 +142,7 @@ def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
     if not (path.is_file() and begun):
         return
     yaml = ruamel.yaml.YAML()
-    old = yaml.load(without_references(path.read_text(encoding="utf-8")))
+    old = yaml.load(path.read_text(encoding="utf-8"))
     new = yaml.load(resolved)
     # What a class was given changes with the key it comes from.
     explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]

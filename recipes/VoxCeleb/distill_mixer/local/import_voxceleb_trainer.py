@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from local.command_line import read_command_line  # noqa: E402
 from local.hparams import resolve_hparams  # noqa: E402
 from local.identity import claim_folder  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
@@ -78,8 +78,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="experiment folder to write")
     args, rest = parser.parse_known_args()
 
-    _, _, overrides = sb.parse_arguments([str(args.hparams), f"--output_folder={args.out}", *rest])
-    resolved = resolve_hparams(args.hparams, overrides)
+    line = read_command_line([str(args.hparams), *rest])
+    resolved = resolve_hparams(args.hparams, {"output_folder": str(args.out), **line.overrides})
     try:
         model = load_hyperpyyaml(encoder_part(resolved, args.hparams))["embedding_model"]
     except ValueError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from speechbrain_ext.errors import UserError
@@ -35,7 +36,15 @@ def _one_of(*values: Any) -> Rule:
     return Rule(lambda x: x in values, " or ".join(map(str, values)))
 
 
+def _is_name(x: Any) -> bool:
+    return isinstance(x, str) and bool(re.fullmatch(r"[^/.\-\s][^/\x00-\x1f]*", x))
+
+
 RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        ("corpus", "system"),
+        Rule(_is_name, "a name for a folder: no slash in it, and neither . nor - first"),
+    ),
     **dict.fromkeys(("num_workers", "seed"), _whole(0)),
     **dict.fromkeys(
         (
@@ -84,6 +93,35 @@ RULES: dict[str, Rule] = {
     ),
     "precision": _one_of("fp32", "fp16", "bf16"),
 }
+
+
+# Keys that hold text whatever a file has there: a path or a name, null or a reference to one.
+TEXT = re.compile(r"corpus|start_from|system|\w+_(cache|csv|dir|file|folder|root|source|trials)")
+
+
+def holds_text(key: str, defaults: Sequence[Any]) -> bool:
+    """Whether the value of a key is text, so that ``1.10``, ``a: b`` and ``yes`` are just that.
+
+    Arguments
+    ---------
+    key : str
+        The key.
+    defaults : sequence
+        What a file, the one it builds on and so on have there, as ruamel.yaml reads them.
+
+    Returns
+    -------
+    bool
+        True for the path of a file or folder, for a name, and where the files have only text.
+
+    Example
+    -------
+    >>> holds_text("noise_folder", [None]), holds_text("precision", ["fp32"])
+    (True, True)
+    >>> holds_text("alpha", ["auto", 0.7])
+    False
+    """
+    return bool(TEXT.fullmatch(key)) or all(isinstance(value, str) for value in defaults)
 
 
 def check_settings(path: object, settings: Mapping[str, Any]) -> None:

@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from local.command_line import read_command_line  # noqa: E402
 from local.hparams import load_hparams  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 from speechbrain_ext.inference.benchmark import time_side_by_side  # noqa: E402
@@ -106,11 +106,10 @@ def _step(network: nn.Module, wavs: Tensor) -> None:
 
 def main() -> None:
     """Print the estimate as JSON."""
-    path, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
-    given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
-    hparams, _ = load_hparams(path, overrides, given)
+    line = read_command_line(sys.argv[1:])
+    hparams, _ = load_hparams(line.path, line.overrides, line.given)
     if "teacher" not in hparams:
-        raise UserError(f"{path} has no teacher: give a student's YAML")
+        raise UserError(f"{line.path} has no teacher: give a student's YAML")
     figures = {name: round(value, 3) for name, value in estimate(hparams).items()}
     about = {"system": hparams["system"], "batch_size": hparams["batch_size"]}
     about |= {"precision": hparams["precision"], "threads": torch.get_num_threads()}

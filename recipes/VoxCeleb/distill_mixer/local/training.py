@@ -6,6 +6,7 @@ import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group
 
 from local.brain import SpeakerBrain
+from local.command_line import read_command_line
 from local.devices import check_device
 from local.hparams import check_keys, check_overrides, load_hparams
 from local.identity import claim_folder, made_from
@@ -28,13 +29,13 @@ def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
 
 
 def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
-    path, run_opts, overrides = sb.parse_arguments(argv)
+    line = read_command_line(argv)
+    path, run_opts, overrides = line
     ddp_init_group(run_opts)
     check_device(run_opts["device"])
     check_keys(path, brain_class.reads, brain_class.needs)
     check_overrides(path, brain_class.reads, overrides)
-    given = {name: run_opts[name] for name in sorted(run_opts.overridden_args)}
-    hparams, resolved = load_hparams(path, overrides, given)
+    hparams, resolved = load_hparams(path, overrides, line.given)
     first_decides(lambda: claim_folder(hparams["output_folder"], resolved, made_from(hparams)))
     sb.create_experiment_directory(hparams["output_folder"])
     try:

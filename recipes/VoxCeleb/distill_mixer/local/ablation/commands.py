@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import ruamel.yaml
-import speechbrain as sb
 
 from local.ablation.plan import Ablation, Run
 from local.ablation.records import Record
+from local.command_line import read_command_line
 from local.hparams import resolve_hparams
 from local.identity import check_folder, data_digests
 from speechbrain_ext.errors import UserError
@@ -144,9 +144,8 @@ def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
 
 def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
     """The YAML text that a training script would load with these arguments, and its tree."""
-    path, options, overrides = sb.parse_arguments(arguments)
-    given = {name: options[name] for name in sorted(options.overridden_args)}
-    text = resolve_hparams(path, overrides, given)
+    line = read_command_line(arguments)
+    text = resolve_hparams(line.path, line.overrides, line.given)
     return text, ruamel.yaml.YAML().load(io.StringIO(text))
 
 
