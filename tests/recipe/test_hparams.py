@@ -140,7 +140,12 @@ def test_paths_and_names_are_what_the_command_line_says(text: str, tmp_path: Pat
     words = [word for key, value in given.items() for word in (f"--{key}", value)]
     line = read_command_line(["x.yaml", *words, f"--system={text}"])
     assert line.overrides == {**given, "system": text}
-    expected = {**given, "named": text, "output_folder": f"exp/{text}", "system": "one"}
+    expected: dict[str, object] = {
+        **given,
+        "named": text,
+        "output_folder": f"exp/{text}",
+        "system": "one",
+    }
     expected |= {"save_folder": f"exp/{text}/save", "same": [text, {"a": text}]}
     loaded, resolved = load_hparams(tmp_path / "x.yaml", given)
     assert loaded == expected
