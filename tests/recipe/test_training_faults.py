@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -111,21 +112,68 @@ def test_unreadable_audio_is_skipped_and_counted(
     assert "id002/s0/0" in (tmp_path / "exp" / "log.txt").read_text()
 
 
-def test_audio_of_another_rate_is_refused(train: Train, corpus: Path) -> None:
+def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
+    """With the last file and what is wrong with it, which decoding alone may tell."""
     path = corpus / "train" / "id002" / "s0" / "0.wav"
-    samples, _ = soundfile.read(path, dtype="int16")
-    soundfile.write(path, samples, 8000)
-    with pytest.raises(UserError, match=rf"{path} has 8000 samples a second, and .* reads 16000"):
+    samples, rate = soundfile.read(path, dtype="float32")
+    samples[-1] = np.nan
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    why = rf"the sample at {(len(samples) - 1) / rate:.3f} s is nan"
+    with pytest.raises(
+        UserError, match=rf"1 of 24 crops of epoch 1 could.* last {path} \({why}\), more .*stage 1"
+    ):
+        train(TeacherBrain, "--max_unreadable", 0.0, "--crop_seconds", 60)
+
+
+def test_a_folder_that_is_not_mounted_is_named(
+    train: Train, corpus: Path, tmp_path: Path
+) -> None:
+    folder, away = corpus / "train" / "id002", tmp_path / "away"
+    folder.rename(away)
+    first = sorted(path.relative_to(away) for path in away.rglob("*.wav"))[0]
+    with pytest.raises(
+        UserError,
+        match=rf"train.csv: 1 of 6 speakers have no file that can be read, id002 for one "
+        rf"\({folder / first}: No such file or directory\): mount or mend",
+    ):
         train(TeacherBrain)
 
 
-def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
-    for path in (corpus / "train" / "id002").rglob("*.wav"):
-        path.unlink()
+def silence(path: Path) -> None:
+    soundfile.write(path, np.zeros(8000), 16000)
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (Path.unlink, "No such file or directory"),
+        (half, r"ends \d+ bytes before its \d+ of sound"),
+        (silence, "all samples are the same"),
+    ],
+)
+def test_validation_is_heard_before_training(
+    train: Train, corpus: Path, tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    path = sorted((corpus / "valid").rglob("*.wav"))[-1]
+    damage(path)
     with pytest.raises(
-        UserError, match=r"crops of epoch 1 could not be read, last id002/.*stage 1"
+        UserError, match=rf"valid.csv: 1 of \d+ files cannot be used \({path}: {words}\): mount"
     ):
-        train(TeacherBrain, "--max_unreadable", 0.1)
+        train(TeacherBrain)
+    assert not (tmp_path / "exp" / "train_log.jsonl").exists()
+
+
+def test_audio_of_another_kind_is_heard_alike(train: Train, corpus: Path, tmp_path: Path) -> None:
+    """In training and validation, as embed.py hears it."""
+    for path in (corpus / "train/id002/s0/0.wav", next((corpus / "valid").rglob("*.wav"))):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, np.stack([samples, samples], 1).repeat(3, axis=0), 3 * rate)
+    train(TeacherBrain, "--number_of_epochs", 1)
+    assert epochs(tmp_path)[0]["train"]["skipped"] == 0
 
 
 def test_an_epoch_without_a_step_is_refused(train: Train, tmp_path: Path) -> None:

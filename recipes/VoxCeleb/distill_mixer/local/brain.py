@@ -20,6 +20,7 @@ from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
 from local.data import CropBatch, crop_dataset, encode_speakers, read_manifest
 from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, peak_memory, share
+from local.heard import check_train_audio, check_valid_audio
 from local.meter import EpochMeter
 from local.rehearsal import check_steps, rehearse
 from local.schedules import by_epoch
@@ -150,6 +151,12 @@ class SpeakerBrain(sb.Brain):
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
+        threads = self.hparams.num_workers
+        for check, manifest in (
+            (check_train_audio, self.hparams.train_csv),
+            (check_valid_audio, self.hparams.valid_csv),
+        ):
+            check(manifest, read_manifest(manifest), threads)
         reader = self.hparams.crop_reader
         rehearse(self.encoder, self.modules.classifier, reader, self.device)
 

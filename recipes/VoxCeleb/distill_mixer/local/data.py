@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from speechbrain.augment.time_domain import Resample
-from speechbrain.dataio import audio_io
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
 
+from speechbrain_ext.audio import AudioFault, read_audio
 from speechbrain_ext.errors import UserError
 
 
@@ -53,8 +52,8 @@ class CropReader:
 
     def __call__(
         self, id: str, wav: str, start: str, stop: str, speed: float = 1.0
-    ) -> Tensor | None:
-        """A crop (samples,) of the utterance played at a speed; None when it cannot be read."""
+    ) -> Tensor | str:
+        """A crop (samples,) of the utterance played at a speed; why not when it cannot be read."""
         percent = round(100 * speed)
         wanted = math.ceil(self.samples * percent / 100)
         first, length = int(start), int(stop) - int(start)
@@ -63,17 +62,10 @@ class CropReader:
             first += int(draw.integers(length - wanted + 1))
             length = wanted
         try:
-            signal, rate = audio_io.load(wav, frame_offset=first, num_frames=length)
-        except Exception:  # libsndfile's wrapper raises several kinds
-            return None
-        if rate != self.sample_rate:
-            raise UserError(
-                f"{wav} has {rate} samples a second, and the network reads {self.sample_rate}: "
-                "convert it (stage 0 does), and run stage 1 again"
-            )
-        if signal.shape[1] != length or not bool(torch.isfinite(signal).all()):
-            return None
-        played = _player(percent)(signal[:1])[0]
+            signal = read_audio(wav, first, first + length)
+        except AudioFault as fault:
+            return f"{wav} ({fault.detail})"
+        played = _player(percent)(signal[None])[0]
         return played.repeat(-(-self.samples // len(played)))[: self.samples]
 
 
@@ -85,11 +77,11 @@ def _player(percent: int) -> Resample:
 
 
 class CropBatch(PaddedBatch):
-    """A batch without the utterances that could not be read; ``unreadable`` lists their IDs."""
+    """A batch without the crops that could not be read; ``unreadable`` has their files and why."""
 
     def __init__(self, examples: list[dict[str, Any]]) -> None:
-        readable = [example for example in examples if example["sig"] is not None]
-        self.unreadable = [utterance_of(e["id"]) for e in examples if e["sig"] is None]
+        readable = [example for example in examples if isinstance(example["sig"], Tensor)]
+        self.unreadable: list[str] = [e["sig"] for e in examples if isinstance(e["sig"], str)]
         self.id: list[str] = []
         if readable:
             super().__init__(readable)
