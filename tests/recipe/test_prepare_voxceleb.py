@@ -1,71 +1,31 @@
-"""VoxCeleb as people have it on their disks, and trees with m4a files."""
+"""VoxCeleb as people have it on their disks."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from local import convert_audio, prepare_voxceleb
-from speechbrain_ext.errors import UserError
+from local import prepare_voxceleb
+from tests.recipe.audio_files import m4a, names, tree, wav
 
-TONE = 0.3 * np.sin(np.arange(8000) * 0.2)
-
-
-@pytest.fixture
-def ffmpeg(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have ffmpeg on PATH: the system's, or the one of the package imageio-ffmpeg."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    package = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
-    folder = tmp_path_factory.mktemp("bin")
-    (folder / "ffmpeg").symlink_to(package.get_ffmpeg_exe())
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return str(folder / "ffmpeg")
-
-
-def wav(path: Path) -> Path:
-    """Write half a second of a tone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, TONE, 16000)
-    return path
-
-
-def m4a(path: Path, ffmpeg: str) -> Path:
-    """Write half a second of a tone, in stereo at 44.1 kHz."""
-    source = wav(path.with_suffix(".source.wav"))
-    command = [ffmpeg, "-loglevel", "error", "-i", str(source)]
-    subprocess.run([*command, "-ar", "44100", "-ac", "2", str(path)], check=True)
-    source.unlink()
-    return path
+LIST = (
+    "1 id10270/xYz_1-a/00001.wav id10270/xYz_1-a/00001.wav\n"
+    "0 id10270/xYz_1-a/00001.wav id10309/xYz_1-a/00001.wav\n"
+)
 
 
 def voxceleb1(root: Path, dev: str, test: str) -> Path:
     """Write two training speakers and two test speakers."""
-    for folder, names in ((dev, ("id10001", "id11251")), (test, ("id10270", "id10309"))):
-        for name in names:
+    for folder, people in ((dev, ("id10001", "id11251")), (test, ("id10270", "id10309"))):
+        for name in people:
             wav(root / folder / name / "xYz_1-a" / "00001.wav")
-    (root / "veri_test2.txt").write_text("1 id10270/xYz_1-a/00001.wav id10309/xYz_1-a/00001.wav\n")
+    (root / "veri_test2.txt").write_text(LIST)
     return root
-
-
-def tree(root: Path) -> dict[str, int]:
-    """Say what a folder holds and when it was written."""
-    return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*")}
-
-
-def names(root: Path) -> list[str]:
-    """List the audio below a folder of speakers, links followed."""
-    found = [Path(folder, f) for folder, _, files in os.walk(root, followlinks=True) for f in files]
-    return sorted(p.relative_to(root).as_posix() for p in found if not p.name.startswith("."))
 
 
 def run(*arguments: object) -> None:
@@ -153,7 +113,7 @@ def _description(first: Path, second: Path) -> dict[str, object]:
 
 def test_all_of_voxceleb1_for_testing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = voxceleb1(tmp_path / "vox1", "wav", "wav")
-    (first / "list_test_hard2.txt").write_text("0 id10001/xYz_1-a/00001.wav id11251/x/00001.wav\n")
+    (first / "list_test_hard2.txt").write_text(LIST)
     wav(tmp_path / "vox2/dev/wav/id00012/abc/00001.wav")
     options = ("--voxceleb1", first, "--out", tmp_path / "out", "--voxceleb1_test_only")
     assert "VoxCeleb2 (--voxceleb2) is missing" in failing(capsys, *options)
@@ -203,100 +163,41 @@ def test_other_trees_into_the_same_folder(
     assert tree(out) == before
 
 
-def test_mirror_of_a_mixed_tree(tmp_path: Path, ffmpeg: str) -> None:
-    source, mirror = tmp_path / "speech", tmp_path / "data" / "speech" / "dev"
-    wav(source / "anna/monday/1.wav")
-    wav(source / "bert/monday/1.wav")
-    m4a(source / "bert/monday/2.m4a", ffmpeg)
-    m4a(source / "carl/monday/1.m4a", ffmpeg)
-    wav(source / "carl/monday/1.wav")  # converted by somebody before
-    before = tree(source)
-    convert_audio.mirror_tree(source, mirror, jobs=2)
-    assert (mirror / "anna").is_symlink() and (mirror / "carl").is_symlink()
-    assert names(mirror / "bert") == ["monday/1.wav", "monday/2.flac"]
-    assert not convert_audio.failure_table(mirror).exists()
-
-    # A speaker who was only linked to gets an m4a file: it must not be converted among the
-    # originals.
-    m4a(source / "anna/monday/2.m4a", ffmpeg)
-    before = tree(source)
-    convert_audio.mirror_tree(source, mirror, jobs=2)
-    assert names(mirror / "anna") == ["monday/1.wav", "monday/2.flac"]
-    assert tree(source) == before
+def test_what_has_changed_is_followed(tmp_path: Path) -> None:
+    """A speaker and a recording that are gone, a recording that is another's."""
+    first, out = voxceleb1(tmp_path / "vox1", "wav", "wav"), tmp_path / "out"
+    wav(first / "wav/id10002/v/1.wav")
+    wav(first / "wav/id10002/v/2.wav", rate=8000)
+    wav(first / "wav/id10003/v/1.wav", rate=8000)
+    run("--voxceleb1", first, "--out", out)
+    assert "id10003/v/1.flac" in names(out / "dev")
+    shutil.rmtree(first / "wav/id10003")
+    (first / "wav/id10002/v/1.wav").unlink()
+    wav(first / "wav/id10002/v/2.wav", rate=4000)
+    run("--voxceleb1", first, "--out", out)
+    assert [name for name in names(out / "dev") if name < "id10009"] == [
+        "id10001/xYz_1-a/00001.wav",
+        "id10002/v/2.flac",
+    ]
+    assert soundfile.info(out / "dev/id10002/v/2.flac").frames == 32000
 
 
-def test_damaged_files_are_listed(
-    tmp_path: Path, ffmpeg: str, capsys: pytest.CaptureFixture[str]
+def test_the_trial_lists_are_those_of_the_last_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, mirror = tmp_path / "speech", tmp_path / "mirror"
-    good = m4a(source / "anna/monday/1.m4a", ffmpeg)
-    bad = source / "anna/monday/2.m4a"
-    bad.write_bytes(b"this is no audio")
-    arguments = ["--src", str(source), "--dst", str(mirror)]
-    with pytest.raises(SystemExit) as status:
-        convert_audio.main(arguments)
-    assert status.value.code == 1
-    told = capsys.readouterr().err
-    assert "1 of 2 files could not be converted" in told and "Traceback" not in told
-    assert names(mirror) == ["anna/monday/1.flac"], (
-        "the good one is kept, nothing half-made is left"
-    )
-    rows = (tmp_path / "mirror_failed.tsv").read_text().splitlines()
-    assert rows[0] == "path\tdetail" and len(rows) == 2
-    assert rows[1].split("\t")[0] == str(bad) and rows[1].split("\t")[1]
-
-    convert_audio.main([*arguments, "--max_failed", "1"])  # insisting
-    shutil.copyfile(good, bad)
-    convert_audio.main(arguments)
-    assert names(mirror) == ["anna/monday/1.flac", "anna/monday/2.flac"]
-    assert not (tmp_path / "mirror_failed.tsv").exists()
-
-
-def test_few_failures_are_tolerated_again_and_again(tmp_path: Path, ffmpeg: str) -> None:
-    folder = tmp_path / "speech/anna/monday"
-    good = m4a(folder / "0.m4a", ffmpeg)
-    for number in range(1, 19):
-        shutil.copyfile(good, folder / f"{number}.m4a")
-    (folder / "19.m4a").write_bytes(b"this is no audio")
-    for _ in range(2):  # the second time, only the damaged file is left to convert
-        assert convert_audio.mirror_tree(tmp_path / "speech", tmp_path / "mirror", jobs=2) == 1
-
-
-def test_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    source = tmp_path / "speech"
-    wav(source / "anna/monday/1.wav")
-    convert_audio.mirror_tree(source, tmp_path / "a", jobs=1)  # nothing to convert: not needed
-    (source / "anna/monday/2.m4a").write_bytes(b"x")
-    with pytest.raises(UserError, match="no ffmpeg on PATH"):
-        convert_audio.mirror_tree(source, tmp_path / "b", jobs=1)
-
-
-def test_full_disk_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / "ffmpeg"
-    fake.write_text(
-        f"#!{sys.executable}\nimport sys\nopen(sys.argv[-1], 'w').write('half')\n"
-        "sys.exit('av_write_frame(): No space left on device')\n"
-    )
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    (tmp_path / "speech/anna/monday").mkdir(parents=True)
-    (tmp_path / "speech/anna/monday/1.m4a").write_bytes(b"x")
-    with pytest.raises(UserError, match="make room"):
-        convert_audio.mirror_tree(tmp_path / "speech", tmp_path / "mirror", jobs=1, max_failed=1)
-    assert names(tmp_path / "mirror") == []
-
-
-def test_refused_mirrors(tmp_path: Path) -> None:
-    a, b = wav(tmp_path / "a/anna/x/1.wav").parents[2], wav(tmp_path / "b/bert/x/1.wav").parents[2]
-    mirror = tmp_path / "mirror"
-    convert_audio.mirror_tree(a, mirror, jobs=1)
-    with pytest.raises(UserError, match="was made from"):
-        convert_audio.mirror_tree(b, mirror, jobs=1)
-    with pytest.raises(UserError, match="lies inside"):
-        convert_audio.mirror_tree(a, a / "mirror", jobs=1)
-    with pytest.raises(UserError, match="did not make"):
-        convert_audio.mirror_tree(a, b, jobs=1)
-    with pytest.raises(UserError, match="holds no folders"):
-        convert_audio.mirror_tree(a / "anna" / "x", tmp_path / "c", jobs=1)
+    first, out = voxceleb1(tmp_path / "vox1", "wav", "wav"), tmp_path / "out"
+    mine, refused, same = (tmp_path / name for name in ("mine.txt", "bad.txt", "b/mine.txt"))
+    mine.write_text(LIST)
+    refused.write_text(LIST.replace("1 ", "yes "))
+    same.parent.mkdir()
+    same.write_text(LIST)
+    options = ("--voxceleb1", first, "--out", out)
+    told = failing(capsys, *options, "--trials", refused)
+    assert f"{refused}, line 1" in told and not out.exists()
+    run(*options, "--trials", mine)
+    assert names(out / "trials") == ["mine.txt"]
+    failing(capsys, *options, "--trials", refused)
+    assert "both called 'mine'" in failing(capsys, *options, "--trials", mine, same)
+    assert names(out / "trials") == ["mine.txt"]
+    run(*options)
+    assert names(out / "trials") == ["veri_test2.txt"]

@@ -241,6 +241,14 @@ def test_voxceleb(recipe: Recipe) -> None:
     assert train.endswith("--output_folder exp/voxceleb/teacher/seed_1 --precision fp16")
 
 
+@pytest.mark.parametrize("corpus", ["mini", "voxceleb"])
+def test_lists_of_the_command_line_are_those_that_are_scored(recipe: Recipe, corpus: str) -> None:
+    (recipe.root / "mine.txt").touch()
+    done = recipe.run("--corpus", corpus, "--trials", "mine.txt", "--stop_stage", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"--trials {recipe.root}/mine.txt --trials_root data/{corpus}/test" in recipe.calls()[1]
+
+
 def test_a_teacher_that_is_there(recipe: Recipe) -> None:
     teacher = recipe.root / "mine/save"
     teacher.mkdir(parents=True)

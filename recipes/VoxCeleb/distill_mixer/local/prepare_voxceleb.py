@@ -6,7 +6,8 @@
 makes `dev/<speaker>` (VoxCeleb1's and VoxCeleb2's development speakers), `test/<speaker>`
 (VoxCeleb1's test speakers), `trials/*.txt` and `corpus.json`. wav trees are linked to, m4a files
 are converted by ffmpeg; see `convert_audio.py`. Speakers are sorted by their names, so both
-VoxCeleb1's usual layouts, dev and test apart or together in one `wav` folder, will do.
+VoxCeleb1's usual layouts, dev and test apart or together in one `wav` folder, will do. Run again,
+it follows what has changed there; the trial lists are always those of the last run.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, fro
 from local.convert_audio import (  # noqa: E402
     MAX_FAILED,
     add_job_options,
-    failure_table,
     mirror_speakers,
+    tell,
 )
 from local.corpus_folder import begin, finish  # noqa: E402
+from local.manifests.trial_lists import check_names, read_lists  # noqa: E402
+from local.mirror.recordings import speaker_of_folder  # noqa: E402
+from local.mirror.speaker import Outcome  # noqa: E402
 from speechbrain_ext.audio import READABLE  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
-from speechbrain_ext.files import atomic_path  # noqa: E402
+from speechbrain_ext.files import replaced_folder  # noqa: E402
 
 HOME = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/"
 _SPEAKER = re.compile(r"id\d{5}")
@@ -45,11 +49,12 @@ _LISTS_OF_ALL = (_TEST_LIST, "list_test_all2.txt", "list_test_hard2.txt")
 
 @dataclass
 class VoxCeleb:
-    """The speakers' folders by what they are for."""
+    """The speakers' folders by what they are for, and what became of them in dev and test."""
 
     train: list[Path] = field(default_factory=list)
     test: list[Path] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[Path, Outcome] = field(default_factory=dict)
 
 
 def _holds_audio(speaker: Path) -> bool:
@@ -214,10 +219,13 @@ def prepare_voxceleb(
     Raises
     ------
     UserError
-        When something is missing, or ``out`` was made from other trees.
+        When something is missing, a list cannot be used, or ``out`` was made from other trees.
     """
     found = find_voxceleb(voxceleb1, voxceleb2, out, voxceleb1_test_only)
     lists = _trial_lists(trials, voxceleb1, voxceleb1_test_only)
+    names = [str(path) for path in lists]
+    check_names(names)
+    read_lists(names)  # refused now rather than after hours of conversion
     description = {
         "name": "voxceleb",
         "title": "VoxCeleb",
@@ -228,16 +236,13 @@ def prepare_voxceleb(
         "train": ["dev"],
         "test_root": "test",
     }
-    parts = ((found.train, out / "dev"), (found.test, out / "test"))
-    whole = begin(out, description) and all(
-        (mirror / speaker.name).exists() for speakers, mirror in parts for speaker in speakers
-    )
-    for speakers, mirror in parts:
-        if not whole or failure_table(mirror).exists():
-            mirror_speakers(speakers, mirror, jobs, max_failed)
-    for path in lists:
-        with atomic_path(out / "trials" / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+    begin(out, description)
+    for folders, mirror in ((found.train, out / "dev"), (found.test, out / "test")):
+        speakers = [speaker_of_folder(path, path.parent, out) for path in folders]
+        found.outcomes[mirror] = mirror_speakers(speakers, mirror, jobs, max_failed)
+    with replaced_folder(out / "trials") as folder:
+        for path in lists:
+            shutil.copyfile(path, folder / path.name)
     finish(out, description)
     return found
 
@@ -271,9 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             note = "" if count in (0, complete) else f" of {complete}: the download is not complete"
             if count:
                 print(f"{name}: {count} speakers{note}")
-        for mirror in (given.out / "dev", given.out / "test"):
-            if failure_table(mirror).exists():
-                print(f"files that could not be converted: see {failure_table(mirror)}")
+        for mirror, outcome in found.outcomes.items():
+            tell(outcome, mirror)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.formats import AUDIO, strip_audio_extension
+from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.inference.audio_tree import list_audio_files
 
 LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,...} or <speaker>/<utterance>.{wav,flac,...}"
@@ -63,12 +63,8 @@ class AudioTree:
                 found.setdefault(strip_audio_extension(path), []).append(path)
         for files in found.values():
             if len(files) > 1:
-                files.sort(key=_preference)
+                files.sort(key=preference)
         return found
-
-
-def _preference(path: str) -> int:
-    return AUDIO.index(os.path.splitext(path)[1].lower())
 
 
 def list_audio(root: str | os.PathLike[str]) -> AudioTree:
