@@ -8,6 +8,10 @@ import numpy as np
 
 from speechbrain_ext.verification.metrics import checked_scores
 
+#: Fewer speakers have no interval: their draws repeat too few persons to tell what others give.
+FEWEST_SPEAKERS = 5
+NO_INTERVAL = f"There is no 95 % interval where a list has fewer than {FEWEST_SPEAKERS} speakers."
+
 
 def eer_interval(
     scores: np.ndarray,
@@ -16,7 +20,7 @@ def eer_interval(
     test_speakers: np.ndarray,
     samples: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """95 % interval of the equal error rate by bootstrap over speakers.
 
     The bounds are the 2.5 % and 97.5 % quantiles of the EERs of :func:`eer_draws`.
@@ -36,7 +40,7 @@ def eer_interval(
     Returns
     -------
     tuple of float
-        Lower and upper bound, in 0..1.
+        Lower and upper bound, in 0..1; None with fewer than ``FEWEST_SPEAKERS`` speakers.
 
     Raises
     ------
@@ -52,11 +56,24 @@ def eer_interval(
     >>> 0.0 <= low < high <= 1.0
     True
     """
+    if few_speakers(enrol_speakers, test_speakers):
+        return None
     low, high = np.quantile(
         eer_draws([scores], labels, enrol_speakers, test_speakers, samples, seed)[:, 0],
         (0.025, 0.975),
     )
     return float(low), float(high)
+
+
+def few_speakers(enrol_speakers: np.ndarray, test_speakers: np.ndarray) -> bool:
+    """Whether the speakers (N,) of both sides of the trials are too few for an interval.
+
+    Example
+    -------
+    >>> few_speakers(np.array([1, 2, 3]), np.array([3, 4, 4]))
+    True
+    """
+    return len(np.unique(np.concatenate((enrol_speakers, test_speakers)))) < FEWEST_SPEAKERS
 
 
 def eer_draws(

@@ -17,8 +17,9 @@ from local.ablation.claims import (
     Evidence,
     Speed,
 )
-from local.ablation.comparison import Comparison, training_noise
+from local.ablation.comparison import Comparison, Difference, training_noise
 from local.ablation.pareto import Point, frontier, pareto_figure
+from local.ablation.tables import claims_table
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.metrics import equal_error_rate
 
@@ -90,6 +91,34 @@ def test_every_verdict(comparison: Comparison, test: dict[str, Any], expected: s
     assert claim.find(evidence).verdict == expected
 
 
+def bounds(difference: Difference | None) -> tuple[float, float]:
+    assert difference is not None
+    assert difference.low is not None and difference.high is not None
+    return difference.low, difference.high
+
+
+def test_few_speakers_decide_nothing() -> None:
+    """There are error rates and differences, and no intervals of them."""
+    labels, enrol, test = trials()
+    few = np.maximum(enrol, test) < 4
+    systems = {
+        name: {seed: scores(shift, seed)[few] for seed in (1, 2)}
+        for name, shift in (("good", 2.0), ("poor", 0.2))
+    }
+    found = Comparison(systems, labels[few], enrol[few], test[few], fused=["good+poor"])
+    assert found.interval("good") is None
+    difference = found.difference("good", "poor")
+    assert difference is not None and difference.value < 0 and difference.low is None
+    tests: list[dict[str, Any]] = [{"better": "good", "worse": "poor"}]
+    tests += [{"equal": ["good", "poor"], "within": 1}, {"eer": "good", "of": "poor", "within": 9}]
+    claims = [Claim("x", "x", "x", test=KINDS[next(iter(each))](**each)) for each in tests]
+    assert {claim.find(Evidence(found)).verdict for claim in claims} == {NOT_DECIDED}
+    told = f"| {difference.value:+.2f} | – | *not decided* |"
+    assert claims_table(claims, Evidence(found)).count(told) == 3
+    points = [Point("good", 1.0, 9.0), Point("poor", 2.0, 5.0)]
+    assert len(pareto_figure(points, False, "Million parameters", "EER", "corpus").axes) == 1
+
+
 def test_difference_is_that_of_the_means_over_common_seeds(comparison: Comparison) -> None:
     """Against EERs reckoned one by one; turned round, it turns sign."""
     eer = {
@@ -99,7 +128,8 @@ def test_difference_is_that_of_the_means_over_common_seeds(comparison: Compariso
     found = comparison.difference("good", "poor")
     assert found is not None and found.seeds == 2
     assert found.value == pytest.approx(np.mean(eer["good"]) - np.mean(eer["poor"]))
-    assert found.low < found.value < found.high < 0
+    low, high = bounds(found)
+    assert low < found.value < high < 0
     alone = comparison.difference("near", "good")
     assert alone is not None and alone.seeds == 1
     assert alone.value == pytest.approx(eer["near"][0] - eer["good"][1])
@@ -116,9 +146,11 @@ def test_interval_of_one_seed_is_that_of_score_py() -> None:
     one, two = scores(1.5, 1), scores(1.0, 2)
     systems = {"a": {1: one}, "b": {1: two}, "both": {1: one, 2: two}}
     found = Comparison(systems, labels, enrol, test)
-    low, high = eer_interval(one, labels, enrol, test)
-    assert found.interval("a") == pytest.approx((100 * low, 100 * high))
-    between = [0.5 * (a + b) for a, b in zip(found.interval("a"), found.interval("b"), strict=True)]
+    alone = eer_interval(one, labels, enrol, test)
+    intervals = [found.interval(name) for name in ("a", "b")]
+    assert alone is not None and None not in intervals
+    assert intervals[0] == pytest.approx([100 * bound for bound in alone])
+    between = np.mean(intervals, axis=0)  # type: ignore[arg-type]
     assert found.interval("both") == pytest.approx(between, rel=0.1)
 
 
@@ -134,13 +166,12 @@ def test_noise_of_training_widens_what_seeds_leave_open() -> None:
     eers = [list(found.eers[name].values()) for name in ("wide", "lifted")]
     expected = np.mean(np.var(eers, axis=1, ddof=1))
     assert found.noise.deviation == pytest.approx(np.sqrt(expected))
-    four, one = found.difference("lifted", "wide"), found.difference("once", "wide")
-    assert four is not None and one is not None
-    assert one.high - one.low > 1.5 * (four.high - four.low)
+    four = np.ptp(bounds(found.difference("lifted", "wide")))
+    one = np.ptp(bounds(found.difference("once", "wide")))
+    assert one > 1.5 * four
     quiet = Comparison({"a": {1: wide[1]}, "b": {1: lifted[1]}}, labels, enrol, test, samples=400)
     assert quiet.noise is None
-    sure = quiet.difference("b", "a")
-    assert sure is not None and sure.high - sure.low < one.high - one.low
+    assert np.ptp(bounds(quiet.difference("b", "a"))) < one
 
 
 def test_noise_of_one_seed_each_is_unknown() -> None:

@@ -246,6 +246,30 @@ def test_stale_scores_are_refused(fresh: dict[str, Path]) -> None:
     assert "was scored with other weights than" in done.stderr
 
 
+def test_a_fusion_with_another_teacher_is_refused(fresh: dict[str, Path]) -> None:
+    file = fresh["exp"] / "results/test_fusion.json"
+    write_json(file, {**json.loads(file.read_text()), "weights_sha256": "v2+before"})
+    done = write_report(fresh)
+    assert done.returncode == 1
+    assert f"{file} was scored with other weights than student and teacher now" in done.stderr
+
+
+def test_no_interval_is_told_with_the_reason(fresh: dict[str, Path]) -> None:
+    """A list of few speakers has none."""
+    for folder in (fresh["exp"], fresh["teacher"]):
+        for file in (folder / "results").glob("test*.json"):
+            write_json(file, {**json.loads(file.read_text()), "eer_interval_95": None})
+    done = write_report(fresh)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        done.stdout,
+        *((fresh["exp"] / n).read_text() for n in ("RESULTS.md", "report.html")),
+    ):
+        assert "fewer than 5 speakers" in " ".join(text.split())
+    (first, *_) = json.loads((fresh["exp"] / "results.json").read_text())["systems"]
+    assert {each["eer_interval_95"] for each in first["trials"].values()} == {None}
+
+
 @pytest.mark.parametrize(
     ("folder", "name", "text", "said"),
     [

@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from score import main
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import save_weights, weights_sha256
 from speechbrain_ext.verification.bootstrap import eer_interval
-from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
+from speechbrain_ext.verification.embeddings import (
+    Embeddings,
+    load_embeddings,
+    save_embeddings,
+)
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
 from speechbrain_ext.verification.trials import make_trials, read_trials, write_trials
 
@@ -124,7 +130,7 @@ def test_every_list_is_scored(folders: Folders, capsys: pytest.CaptureFixture[st
         enrol, test = (
             np.array([n.split("/")[0] for n in side]) for side in (trials.enrol, trials.test)
         )
-        low, high = eer_interval(scores, trials.labels, enrol, test)
+        low, high = eer_interval(scores, trials.labels, enrol, test) or (0, 0)
         assert result["eer_interval_95"] == pytest.approx([100 * low, 100 * high], abs=0.1)
         assert low < eer < high
         histogram = result["histogram"]
@@ -138,6 +144,36 @@ def test_every_list_is_scored(folders: Folders, capsys: pytest.CaptureFixture[st
     table = capsys.readouterr().out
     assert f"{_result(folders.student, 'test')['eer']:.2f}" in table
     assert "Mini (synthetic)" in table
+
+
+def test_embeddings_of_other_weights_are_refused(folders: Folders) -> None:
+    """A system that was trained further is not scored as it was."""
+    network = torch.nn.Linear(2, 2)
+    save_weights(folders.teacher, network, {})
+    with pytest.raises(UserError, match="made with other weights than .*teacher.* run extract.py"):
+        _score(folders, "--fuse", folders.teacher)
+    path = folders.teacher / "embeddings" / "test.npz"
+    before = load_embeddings(path)
+    save_embeddings(path, Embeddings(before.ids, before.vectors, weights_sha256(network)))
+    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+
+
+def test_few_speakers_have_no_interval(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only four in the list: its figures come without one, and with the reason."""
+    path = folders.manifests / "trials" / "test.txt"
+    few = {f"test{speaker:02d}" for speaker in range(4)}
+    lines = [
+        line
+        for line in path.read_text().splitlines()
+        if {name.split("/")[0] for name in line.split()[1:]} <= few
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    for name in ("test", "test_fusion"):
+        assert _result(folders.student, name)["eer_interval_95"] is None
+    assert "no 95 % interval" in capsys.readouterr().out
 
 
 def test_fusion_is_the_mean(folders: Folders) -> None:

@@ -50,9 +50,8 @@ def main() -> None:
         vectors = gather_embeddings(vectors)
         if if_main_process():
             ids = [row["ID"] for row in rows]
-            embeddings = Embeddings(
-                ids, np.stack([vectors[i] for i in ids]), weights_sha256(encoder)
-            )
+            weights = weights_sha256(encoder.embedding_model)
+            embeddings = Embeddings(ids, np.stack([vectors[i] for i in ids]), weights)
             path = args.experiment / "embeddings" / f"{name}.npz"
             save_embeddings(path, embeddings)
             print(f"{len(ids)} embeddings of {args.experiment} in {path}")

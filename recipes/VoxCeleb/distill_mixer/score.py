@@ -25,7 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from local.evaluation.results import PRIORS, det_curve, record
+from local.evaluation.tables import cells_of
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.inference.experiments import kept_sha256
+from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
@@ -114,7 +117,13 @@ class System:
                     f"{path} is missing: extract.py (stage 4) makes it; "
                     f"run `{shlex.join(command)}` first."
                 )
-            self._sets[set_name] = load_embeddings(path)
+            embeddings, kept = load_embeddings(path), kept_sha256(self.folder)
+            if kept is not None and kept != embeddings.weights_sha256:
+                raise UserError(
+                    f"{path} was made with other weights than {self.folder} has by now: run "
+                    "extract.py (stage 4) again, which makes it anew."
+                )
+            self._sets[set_name] = embeddings
         return self._sets[set_name]
 
 
@@ -170,15 +179,11 @@ def print_table(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
     for heading in ("EER %", "95 % interval", *(f"minDCF\n{prior}" for prior in PRIORS)):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
-        low, high = result["eer_interval_95"]
-        table.add_row(
-            result["trials"],
-            result["system"],
-            f"{result['eer']:.2f}",
-            f"{low:.2f} to {high:.2f}",
-            *(f"{result['min_dcf'][str(prior)]['value']:.3f}" for prior in PRIORS),
-        )
-    Console().print(table)
+        table.add_row(result["trials"], result["system"], *cells_of(result))
+    console = Console()
+    console.print(table)
+    if any(result["eer_interval_95"] is None for result in results):
+        console.print(NO_INTERVAL)
 
 
 def _described(corpus: Corpus) -> str:

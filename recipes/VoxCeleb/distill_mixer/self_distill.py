@@ -24,6 +24,7 @@ from rich.table import Table
 from local.command_line import read_command_line
 from local.hparams import resolve_hparams
 from local.report.collect import read_log
+from local.validation import best_epoch
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
 
@@ -67,7 +68,9 @@ def main() -> None:
                 f"round {number} failed, for the reason above: mend it and run this again, which "
                 "keeps the rounds that are finished"
             )
-        epoch, eer = best_epoch(Path(this.folder))
+        best = best_epoch(read_log(Path(this.folder) / "train_log.jsonl", stage=3))
+        assert best is not None
+        epoch, eer = best["epoch"], best["valid"]["eer"]
         results.append(
             {
                 "round": number,
@@ -121,14 +124,6 @@ def _resolve(argv: list[str]) -> dict[str, Any]:
             "its place: choose a system with one, as hparams/v2.yaml"
         )
     return settings
-
-
-def best_epoch(folder: Path) -> tuple[int, float]:
-    """The epoch with the lowest EER of held-out trials, and that EER in percent."""
-    best = min(
-        read_log(folder / "train_log.jsonl", stage=3), key=lambda epoch: epoch["valid"]["eer"]
-    )
-    return best["epoch"], best["valid"]["eer"]
 
 
 if __name__ == "__main__":

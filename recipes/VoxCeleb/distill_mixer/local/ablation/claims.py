@@ -56,14 +56,18 @@ class Test(Protocol):
         """Hold the claim against the evidence."""
 
 
-def verdict(low: float, high: float, threshold: float) -> str:
+def verdict(low: float | None, high: float | None, threshold: float) -> str:
     """Whether "less than the threshold" holds, when the truth lies between the two bounds.
 
     Example
     -------
     >>> verdict(-2.0, -1.0, 0.0), verdict(1.0, 2.0, 0.0), verdict(-1.0, 1.0, 0.0)
     ('confirmed', 'contradicted', 'not decided')
+    >>> verdict(None, None, 0.0)
+    'not decided'
     """
+    if low is None or high is None:
+        return NOT_DECIDED
     if high < threshold:
         return CONFIRMED
     return CONTRADICTED if low > threshold else NOT_DECIDED
@@ -125,10 +129,10 @@ class Equal:
     def find(self, evidence: Evidence) -> Finding:
         """By the interval of the difference against the margin on both sides."""
         difference = _difference(evidence, *self.equal)
-        words = {
-            verdict(difference.low, difference.high, self.within),
-            verdict(-difference.high, -difference.low, self.within),
-        }
+        low, high = difference.low, difference.high
+        words = {verdict(low, high, self.within)}
+        if low is not None and high is not None:
+            words.add(verdict(-high, -low, self.within))
         word = CONTRADICTED if CONTRADICTED in words else NOT_DECIDED
         return _finding(CONFIRMED if words == {CONFIRMED} else word, self.systems, difference)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_ext.verification.bootstrap import eer_draws
+from speechbrain_ext.verification.bootstrap import eer_draws, few_speakers
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 FUSED = "+"  # joins the names of systems whose scores are averaged
@@ -28,11 +28,11 @@ class TrainingNoise(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """EER of one system less that of another, in points, with its 95 % interval."""
+    """EER of one system less that of another, in points, with its 95 % interval if it has one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     seeds: int
 
 
@@ -64,21 +64,30 @@ class Comparison:
     ) -> None:
         every = {**scores, **{name: _fuse(scores, name.split(FUSED)) for name in fused}}
         runs = [(name, seed) for name, own in every.items() for seed in own]
-        draws = eer_draws(
-            [every[name][seed] for name, seed in runs],
-            labels,
-            enrol_speakers,
-            test_speakers,
-            samples,
-        )
-        self._draws = {run: 100 * draws[:, column] for column, run in enumerate(runs)}
+        #: Whether there are intervals.
+        self.decides = not few_speakers(enrol_speakers, test_speakers)
+        self._draws: dict[tuple[str, int], np.ndarray] = {}
+        if self.decides:
+            draws = eer_draws(
+                [every[name][seed] for name, seed in runs],
+                labels,
+                enrol_speakers,
+                test_speakers,
+                samples,
+            )
+            self._draws = {run: 100 * draws[:, column] for column, run in enumerate(runs)}
         self.eers: dict[str, dict[int, float]] = {name: {} for name in every}
         for name, seed in runs:
             self.eers[name][seed] = 100 * equal_error_rate(every[name][seed], labels)[0]
         self.noise = training_noise([list(self.eers[name].values()) for name in scores])
 
-    def interval(self, name: str) -> tuple[float, float]:
-        """95 % interval of the mean over seeds of a system's EER, for other speakers."""
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """95 % interval of the mean over seeds of a system's EER, for other speakers.
+
+        None where the list has too few for one.
+        """
+        if not self.decides:
+            return None
         draws = np.mean([self._draws[name, seed] for seed in self.eers[name]], axis=0)
         low, high = np.quantile(draws, (0.025, 0.975))
         return float(low), float(high)
@@ -93,6 +102,8 @@ class Comparison:
         if not seeds:
             return None
         value = np.mean([self.eers[first][s] - self.eers[second][s] for s in seeds])
+        if not self.decides:
+            return Difference(float(value), None, None, len(seeds))
         draws = np.mean([self._draws[first, s] - self._draws[second, s] for s in seeds], axis=0)
         if self.noise is not None and first != second:
             error = np.random.default_rng(1).standard_t(self.noise.degrees, size=len(draws))

@@ -23,6 +23,7 @@ from local.ablation.tables import (
     markdown,
 )
 from local.lengths import length_tables
+from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 
 LENGTHS = "cost_by_length"  # names the plot and the CSV
 
@@ -189,7 +190,9 @@ def _method(parts: Sequence[Part]) -> str:
         if comparison is None or part.trials.set != "test":
             continue
         noise = comparison.noise
-        if noise is None:
+        if not comparison.decides:
+            lines.append(f"- {part.trials.title}: {NO_INTERVAL} So no claim is decided.")
+        elif noise is None:
             lines.append(
                 f"- {part.trials.title}: no system has two seeds, so intervals are for other"
                 " speakers only, and a training repeated could decide otherwise."

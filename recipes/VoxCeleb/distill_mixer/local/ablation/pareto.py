@@ -16,13 +16,13 @@ _FRONT, _OTHER, _GREY = "#d55e00", "#0072b2", "#666666"
 
 @dataclass(frozen=True)
 class Point:
-    """A system: what it costs or gives, its EER (%) and the interval of that."""
+    """A system: what it costs or gives, its EER (%) and the interval of that if it has one."""
 
     name: str
     x: float
     eer: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 def frontier(points: Sequence[Point], more_is_better: bool) -> list[Point]:
@@ -77,8 +77,9 @@ def pareto_figure(
     for point in points:
         best = point in front
         colour = _FRONT if best else _OTHER
+        bar = [bound for bound in (point.low, point.high) if bound is not None]
         if best:  # those of the others would hide the names
-            axes.plot([point.x] * 2, [point.low, point.high], color=colour, alpha=0.4, lw=1.5)
+            axes.plot([point.x] * len(bar), bar, color=colour, alpha=0.4, lw=1.5)
         axes.plot(point.x, point.eer, "o", color=colour, ms=7 if best else 5, zorder=3)
     _draw_frontier(axes, front, more_is_better)
     axes.margins(x=0.08, y=0.05)

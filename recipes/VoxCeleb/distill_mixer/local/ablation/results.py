@@ -114,8 +114,10 @@ def _plots(
         points = []
         for row in rows:
             if row.values.get(key) is not None:
-                eer = [row.values[each] for each in ("eer", "eer_low", "eer_high")]
-                points.append(Point(row.system, row.values[key] / unit, *eer))
+                bounds = row.values.get("eer_low"), row.values.get("eer_high")
+                points.append(
+                    Point(row.system, row.values[key] / unit, row.values["eer"], *bounds)
+                )
         if not points:
             continue
         if key == "utterances_per_second":

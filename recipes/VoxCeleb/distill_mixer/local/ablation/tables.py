@@ -74,7 +74,7 @@ def rows_of(
             "seeds": len(own),
             **_size(speeds.get(name)),
             **_spread("eer", comparison.eers[name].values()),
-            **dict(zip(("eer_low", "eer_high"), comparison.interval(name), strict=True)),
+            **dict(zip(("eer_low", "eer_high"), comparison.interval(name) or (), strict=False)),
             "share": statistics.fmean(shares) if shares else None,
             "epochs": "; ".join(each.epochs for each in own),
             "valid_eer": statistics.fmean(each.valid_eer for each in own),
@@ -130,10 +130,10 @@ def difference_table(rows: Sequence[Row], reference: str) -> str:
     for row in rows:
         if "difference" not in row.values:
             continue
-        low, high = row.values["difference_low"], row.values["difference_high"]
-        word = verdict(low, high, 0.0)
+        word = verdict(row.values["difference_low"], row.values["difference_high"], 0.0)
         line = [row.system, row.number("difference_seeds", "d"), row.number("difference", "+.2f")]
-        lines.append([*line, f"{low:+.2f} to {high:+.2f}", words.get(word, word)])
+        between = _between(row, "difference_low", "difference_high", "+.2f")
+        lines.append([*line, between, words.get(word, word)])
     return markdown(["System", "Seeds", f"EER − {reference}'s", "95 %", "Verdict"], lines)
 
 
@@ -144,8 +144,9 @@ def claims_table(claims: Sequence[Claim], evidence: Evidence) -> str:
     for claim in claims:
         found = claim.find(evidence)
         value = between = NONE
-        if found.value is not None and found.low is not None and found.high is not None:
+        if found.value is not None:
             value = f"{found.value:{found.form}}"
+        if found.low is not None and found.high is not None:
             between = f"{found.low:{found.form}} to {found.high:{found.form}}"
         what = found.what + (f" ({found.seeds} seeds)" if found.seeds and found.seeds > 1 else "")
         sentence = f"{claim.claim} *({claim.source})*"

@@ -45,7 +45,8 @@ def record(
     scores : np.ndarray
         (N,) scores.
     speakers : np.ndarray, optional
-        A number for the speaker of each name of the trials; without it there is no interval.
+        A number for the speaker of each name of the trials; without it, and with fewer than five
+        speakers, there is no interval.
     weights : str
         Hash of the weights that the scores come from.
     subtitle : str
@@ -96,7 +97,7 @@ def measure(
         bounds = eer_interval(
             scores, trials.labels, speakers[trials.enrol_index], speakers[trials.test_index]
         )
-        interval = [100 * bound for bound in bounds]
+        interval = [100 * bound for bound in bounds] if bounds else None
     costs = {str(prior): rates.min_dcf(prior) for prior in PRIORS}
     false_alarm, miss = rates.curve(points=200)
     edges = np.histogram_bin_edges(scores, HISTOGRAM_BINS)

@@ -14,12 +14,13 @@ from rich.table import Table
 from local.evaluation.results import PRIORS
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.verification import bootstrap
 from speechbrain_ext.verification.plots import DetCurve, det_figure, save_figure
 
 HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
 NO_INTERVAL = (
-    "No interval where the names do not tell the speakers: it needs names whose first part is "
-    "shared by every target pair and by no non-target pair."
+    f"{bootstrap.NO_INTERVAL} Nor where the names do not tell the speakers: it needs names whose "
+    "first part is shared by every target pair and by no non-target pair."
 )
 
 
@@ -35,7 +36,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     for path in sorted((folder / "results").glob("*.json")):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            _cells(result)
+            cells_of(result)
             results.append({"list": "", "det": None, **result})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -50,7 +51,7 @@ def terminal_table(results: Sequence[Mapping[str, Any]], title: str) -> Table:
     for heading in HEADINGS:
         table.add_column(heading.replace("minDCF ", "minDCF\n"), justify="right", no_wrap=True)
     for result in results:
-        table.add_row(result["title"], *_cells(result))
+        table.add_row(result["title"], *cells_of(result))
     return table
 
 
@@ -90,7 +91,7 @@ def write_results_page(
     ]
     for result in results:
         counts = [f"{result[key]:,}" for key in ("targets", "nontargets", "utterances")]
-        cells = [result["title"], *counts, *_cells(result), f"{result['eer_threshold']:.4f}"]
+        cells = [result["title"], *counts, *cells_of(result), f"{result['eer_threshold']:.4f}"]
         lines.append(f"| {' | '.join(cells)} |")
     if any(result["eer_interval_95"] is None for result in results):
         lines += ["", NO_INTERVAL]
@@ -119,7 +120,8 @@ def check_earlier(folder: Path, lists: Sequence[os.PathLike[str]]) -> None:
             )
 
 
-def _cells(result: Mapping[str, Any]) -> list[str]:
+def cells_of(result: Mapping[str, Any]) -> list[str]:
+    """Error rate, its interval or a dash, and costs of a result, as text."""
     interval = result["eer_interval_95"]
     return [
         f"{result['eer']:.2f}",

@@ -12,6 +12,7 @@ import yaml
 
 from local.report.records import Benchmark, Corpus, Experiment, Score, Speed, System, TrialCounts
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import kept_sha256
 
 STAGES = {
     1: "the manifests",
@@ -76,7 +77,27 @@ def collect(exp: Path, teacher: Path | None, manifests: Path) -> Experiment:
                     f"{exp / 'results'} was scored on corpus '{score.corpus}' but {manifests} "
                     f"describes '{corpus.name}'; give the manifests of the corpus that was scored."
                 )
+    _check_weights(experiment)
     return experiment
+
+
+def _check_weights(experiment: Experiment) -> None:
+    """Refuse scores of weights that are no more: of a system, or of the two that were fused."""
+    for name in experiment.lists:
+        for system in experiment.systems:
+            kept = kept_sha256(system.folder)
+            if kept is not None and kept != system.scores[name].weights:
+                raise UserError(
+                    f"{system.folder / 'results' / f'{name}.json'} was scored with other weights "
+                    f"than {system.folder} has by now; run stage 4 again."
+                )
+        both = "+".join(system.scores[name].weights for system in reversed(experiment.systems))
+        if name in experiment.fusion and experiment.fusion[name].weights != both:
+            path = experiment.folder / "results" / f"{name}{FUSION}.json"
+            raise UserError(
+                f"{path} was scored with other weights than student and teacher now; run stage 4 "
+                "again."
+            )
 
 
 def read_corpus(path: Path) -> Corpus:
@@ -225,7 +246,7 @@ def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> Syste
 
 def _read_score(folder: Path, name: str) -> Score:
     def build(content: dict[str, Any]) -> Score:
-        low, high = content["eer_interval_95"]
+        bounds = content["eer_interval_95"]
         return Score(
             system=content["system"],
             trials=content["trials"],
@@ -233,7 +254,7 @@ def _read_score(folder: Path, name: str) -> Score:
             targets=content["targets"],
             nontargets=content["nontargets"],
             eer=float(content["eer"]),
-            interval=(float(low), float(high)),
+            interval=(float(bounds[0]), float(bounds[1])) if bounds is not None else None,
             threshold=content["eer_threshold"],
             min_dcf={p: float(content["min_dcf"][p]["value"]) for p in ("0.01", "0.05")},
             false_alarm=content["det"]["false_alarm"],

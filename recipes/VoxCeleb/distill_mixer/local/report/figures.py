@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from local.report.projection import Projection
 from local.report.records import Score, System
 from local.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
+from local.validation import best_epoch
 
 # What an epoch's "train" entry holds besides terms of the loss.
 NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", "skipped"}
@@ -117,12 +118,9 @@ def curve_figure(
         for system in drawn:
             values = _series(system.log, part, key) * scale
             _line(axes, system.log, values, system.role, DASHES[system.role])
-            if key == "eer" and np.isfinite(values).any():
-                best = int(np.nanargmin(values))
-                epoch = system.log[best]["epoch"]
-                axes.plot(
-                    epoch, values[best], "o", ms=9, mfc="none", mew=2, color=COLOURS[system.role]
-                )
+            if key == "eer" and (best := best_epoch(system.log)):
+                (circle,) = axes.plot(best["epoch"], best["valid"]["eer"] * scale, "o")
+                circle.set(ms=9, mfc="none", mew=2, color=COLOURS[system.role])
         if key == "share":
             axes.axhline(
                 WANTED_SHARE, color=COLOURS["warning"], linestyle=(0, (3, 3)), linewidth=1.75

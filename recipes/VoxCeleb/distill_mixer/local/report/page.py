@@ -22,6 +22,7 @@ from local.report.projection import Projection, choose_speakers, load_vectors, p
 from local.report.records import Corpus, Experiment, System
 from local.report.svg import SPEAKER_COLOURS
 from local.report.table import ResultsTable, giga, to_markdown
+from local.validation import best_epoch
 
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matplotlib")
 # What decides a result, and the keys under which recipes keep it.
@@ -155,17 +156,14 @@ def training_facts(system: System) -> dict[str, str]:
     """Say how long a system trained and which epoch was the best on the validation trials."""
     if not system.log:
         return {"epochs trained": "imported", "best valid EER": "–", "time of training": "–"}
-    rated = [
-        (e["valid"]["eer"], e["epoch"])
-        for e in system.log
-        if e.get("valid", {}).get("eer") is not None
-    ]
-    eer, epoch = min(rated, default=(None, None))
+    best = best_epoch(system.log)
     seconds = sum(e.get(p, {}).get("seconds") or 0 for e in system.log for p in ("train", "valid"))
     skipped = sum(e.get("train", {}).get("skipped") or 0 for e in system.log)
     facts = {
         "epochs trained": str(len(system.log)),
-        "best valid EER": "–" if eer is None else f"{eer:.2f} % (epoch {epoch})",
+        "best valid EER": (
+            f"{best['valid']['eer']:.2f} % (epoch {best['epoch']})" if best else "–"
+        ),
         "time of training": duration(seconds),
     }
     if skipped:

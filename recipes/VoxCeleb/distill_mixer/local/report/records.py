@@ -19,7 +19,7 @@ class Score:
     targets: int
     nontargets: int
     eer: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     threshold: float
     min_dcf: dict[str, float]
     false_alarm: list[float]

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local.report.records import Experiment, Score, Speed, System
+from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 
 NOT_MEASURED = "not measured"
 NONE = "–"
@@ -106,7 +107,7 @@ def to_numbers(experiment: Experiment) -> dict[str, Any]:
         entry["trials"] = {
             trials: {
                 "eer": score.eer,
-                "eer_interval_95": list(score.interval),
+                "eer_interval_95": list(score.interval) if score.interval else None,
                 "min_dcf": score.min_dcf,
             }
             for trials in experiment.lists
@@ -196,9 +197,9 @@ def _size_cells(role: str, speed: Speed | None, experiment: Experiment) -> Seque
 def _score_cells(score: Score | None) -> list[str]:
     if score is None:
         return [NONE] * len(SCORE_COLUMNS)
-    low, high = score.interval
+    interval = " [{:.2f}, {:.2f}]".format(*score.interval) if score.interval else ""
     costs = (f"{score.min_dcf[p]:.3f}" for p in ("0.01", "0.05"))
-    return [f"{score.eer:.2f} [{low:.2f}, {high:.2f}]", *costs]
+    return [f"{score.eer:.2f}{interval}", *costs]
 
 
 def _notes(experiment: Experiment) -> list[str]:
@@ -208,6 +209,9 @@ def _notes(experiment: Experiment) -> list[str]:
             f"The corpus {experiment.corpus.name} is synthetic speech: its figures show that the "
             "recipe works, not how well it does on human voices."
         )
+    scores = [score for name in experiment.lists for score in experiment.scores(name).values()]
+    if any(score.interval is None for score in scores):
+        notes.append(NO_INTERVAL)
     if experiment.set == "valid":
         notes.append(
             "The corpus has no test list: these are the trials the best epoch was chosen on."

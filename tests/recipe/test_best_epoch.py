@@ -1,0 +1,37 @@
+"""Training, report and curves mean one epoch by the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+
+from local.report.figures import curve_figure
+from local.report.page import training_facts
+from local.report.records import System
+from local.validation import best_epoch
+
+
+@pytest.mark.parametrize(
+    ("eers", "best"), [([9.0, 5.0, 5.0, 7.0], 3), ([5.0, 5.0], 2), ([4.0, 5.0], 1)]
+)
+def test_of_equal_epochs_the_last(tmp_path: Path, eers: list[float], best: int) -> None:
+    """As the checkpointer, whose choice the weights are."""
+    checkpointer = Checkpointer(tmp_path, {"network": torch.nn.Linear(1, 1)})
+    log = [{"epoch": n, "train": {}, "valid": {"eer": eer}} for n, eer in enumerate(eers, 1)]
+    for line in log:
+        meta = {"epoch": line["epoch"], **line["valid"]}  # type: ignore[dict-item]
+        checkpointer.save_and_keep_only(meta=meta, min_keys=["eer"], num_to_keep=2)
+    kept = checkpointer.find_checkpoint(min_key="eer")
+    chosen = best_epoch(log)
+    assert kept is not None and chosen is not None
+    assert kept.meta["epoch"] == chosen["epoch"] == best
+    system = System("student", "v2", tmp_path, {}, log, {})
+    assert training_facts(system)["best valid EER"].endswith(f"(epoch {best})")
+    curve_figure("valid-eer", "EER", [system], "valid", "eer", scale=1.0)
+
+
+def test_an_imported_network_has_none() -> None:
+    assert best_epoch([]) is None
