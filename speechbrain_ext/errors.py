@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 
 
@@ -52,7 +55,7 @@ def friendly_exit() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"error: {sentence_of(error)}", file=sys.stderr)
+        _tell(sentence_of(error))
         raise SystemExit(1) from None
     except RuntimeError as error:
         if not _WORKER_DIED.match(str(error)):
@@ -66,9 +69,20 @@ def friendly_exit() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"error: {error.filename} cannot be used ({error.strerror})", file=sys.stderr)
+        _tell(f"{error.filename} cannot be used ({error.strerror})")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.excepthook = lambda *_: None
         raise
+
+
+def _tell(sentence: str) -> None:
+    """Write a sentence on standard error, or where torchrun reads it, once for all processes."""
+    told = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not told:
+        print(f"error: {sentence}", file=sys.stderr)
+        return
+    facts = {"py_callstack": f"error: {sentence}", "timestamp": int(time.time())}
+    with open(told, "w", encoding="utf-8") as file:
+        json.dump({"message": {"message": sentence, "extraInfo": facts}}, file)

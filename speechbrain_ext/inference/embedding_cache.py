@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch import Tensor
-from tqdm import tqdm
 
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
@@ -25,6 +24,7 @@ from speechbrain_ext.inference.extraction import (
     utterance_loader,
 )
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.embeddings import Embeddings
 
 # Features of one front end differ by less between devices and numbers of threads.
@@ -173,7 +173,8 @@ def _embed(
     loader = utterance_loader(rows, max_batch_seconds, num_workers, rank, world_size)
     device = next(encoder.parameters()).device
     vectors: dict[str, np.ndarray] = {}
-    for batch in tqdm(loader, desc="embeddings of the teacher", disable=not if_main_process()):
+    silent = not if_main_process()
+    for batch in progress_bar(loader, desc="embeddings of the teacher", disable=silent):
         vectors.update(embed_batch(encoder, batch, device))
     vectors = gather_embeddings(vectors)
     ids = [row["ID"] for row in rows]

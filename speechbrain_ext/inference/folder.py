@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, exclusive
@@ -28,6 +27,7 @@ from speechbrain_ext.inference.forgiving import (
     read_durations,
 )
 from speechbrain_ext.inference.output_folder import claim_folder
+from speechbrain_ext.progress import progress_bar
 
 FAILURES = "failures.tsv"
 RECORD = "embeddings.jsonl"
@@ -143,9 +143,9 @@ def embed_folder(
         seconds = read_durations(audio, missing, num_workers, report.failures, progress)
         batches = batches_of(seconds, max_batch_seconds)
         work = ForgivingEmbedder(encoder, device, least_samples)
-        with tqdm(
+        with progress_bar(
             total=len(seconds), desc="embedding", unit=" files", disable=not progress
-        ) as progress_bar:
+        ) as bar:
             for names, signals in read_ahead(audio, batches, num_workers):
                 vectors, failed = work(names, signals)
                 for name, vector in vectors.items():
@@ -155,7 +155,7 @@ def embed_folder(
                     else:
                         report.written += 1
                 report.failures += failed
-                progress_bar.update(len(names))
+                bar.update(len(names))
         report.removed = len(record.removed)
     report.failures.sort()
     _write_failures(out / FAILURES, report.failures)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
+from speechbrain_ext.progress import progress_bar
 
 _MOST_FILES = 256  # in a batch, however short they are
 
@@ -45,7 +45,7 @@ def read_durations(
     seconds = {}
     with (
         ThreadPoolExecutor(max(threads, 1)) as pool,
-        tqdm(desc="looking", total=len(files), unit=" files", disable=not progress) as bar,
+        progress_bar(desc="looking", total=len(files), unit=" files", disable=not progress) as bar,
     ):
         for name, result in zip(files, pool.map(look, files), strict=True):
             bar.update()

@@ -68,7 +68,7 @@ def command(script: str, *arguments: Any, processes: int = 1) -> list[str]:
     """The command that a user would type in the recipe's folder."""
     launcher = [sys.executable]
     if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        launcher += ["local/launch.py", str(processes)]
     return [*launcher, script, *map(str, arguments)]
 
 

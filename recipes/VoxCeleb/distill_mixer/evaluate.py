@@ -29,14 +29,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
-from speechbrain.utils.distributed import (
-    ddp_barrier,
-    ddp_broadcast,
-    ddp_init_group,
-    if_main_process,
-)
+from speechbrain.utils.distributed import ddp_barrier, ddp_broadcast, if_main_process
 from torch import nn
-from tqdm import tqdm
 
 from local.evaluation.audio import Audio, check_audio
 from local.evaluation.lists import EvaluatedList, read_lists
@@ -50,12 +44,13 @@ from local.evaluation.tables import (
     terminal_table,
     write_results_page,
 )
-from local.processes import leave_together
+from local.processes import join_processes, leave_together
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.inference.output_folder import claim_folder, model_facts
 from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
 from speechbrain_ext.inference.segments import VIEWS
+from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.scores import cosine_scores
 
@@ -82,8 +77,7 @@ def main() -> None:
     add_model_options(parser)
     args = parser.parse_args()
     device = check_options(args)
-    backend = "gloo" if device == "cpu" else "nccl"
-    ddp_init_group({"distributed_backend": backend, "device": device})
+    join_processes(device)
 
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
@@ -163,7 +157,7 @@ def embed(
     loader = utterance_loader(rows, args.max_batch_seconds, args.num_workers, rank, world_size)
     shown = bool(rows) and if_main_process()
     try:
-        for batch in tqdm(loader, desc="embedding", unit=" batches", disable=not shown):
+        for batch in progress_bar(loader, desc="embedding", unit=" batches", disable=not shown):
             vectors = embed_batch(encoder, batch, device)
             for path, vector in vectors.items():
                 length = float(np.linalg.norm(vector))
@@ -192,7 +186,7 @@ def score(
     embeddings = Embeddings(
         list(row_of.values()), store.matrix(files), str(facts["weights_sha256"])
     )
-    for each in tqdm(lists, desc="scoring", unit=" lists", disable=None):
+    for each in progress_bar(lists, desc="scoring", unit=" lists"):
         numbers = {
             name: row_of[used[files]]
             for name, files in zip(each.trials.names.tolist(), each.files, strict=True)

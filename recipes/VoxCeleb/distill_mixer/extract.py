@@ -12,15 +12,15 @@ import os
 from pathlib import Path
 
 import numpy as np
-from speechbrain.utils.distributed import ddp_init_group, if_main_process
-from tqdm import tqdm
+from speechbrain.utils.distributed import if_main_process
 
 from local.data import read_manifest
 from local.devices import check_device
-from local.processes import leave_together
+from local.processes import join_processes, leave_together
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
 
 
@@ -36,8 +36,7 @@ def main() -> None:
     args = parser.parse_args()
 
     device = check_device(args.device)
-    backend = "gloo" if device == "cpu" else "nccl"
-    ddp_init_group({"distributed_backend": backend, "device": device})
+    join_processes(device)
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
     encoder = load_encoder(args.experiment).to(device)
@@ -45,7 +44,7 @@ def main() -> None:
         rows = read_manifest(args.manifests / f"{name}.csv")
         loader = utterance_loader(rows, args.max_batch_seconds, args.num_workers, rank, world_size)
         vectors: dict[str, np.ndarray] = {}
-        for batch in tqdm(loader, desc=f"embedding {name}", disable=not if_main_process()):
+        for batch in progress_bar(loader, desc=f"embedding {name}", disable=not if_main_process()):
             vectors.update(embed_batch(encoder, batch, device))
         vectors = gather_embeddings(vectors)
         if if_main_process():

@@ -29,6 +29,7 @@ from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
 
 TRAIN = Path(__file__).with_name("train_distill.py")
+LAUNCH = TRAIN.parent / "local" / "launch.py"
 
 
 class Round(NamedTuple):
@@ -47,7 +48,9 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--rounds", type=int, default=2, help="trainings, one after another")
-    parser.add_argument("--ngpu", type=int, default=0, help="processes, one a GPU; 0: no torchrun")
+    parser.add_argument(
+        "--ngpu", type=int, default=0, help="processes, one a GPU; 0: no GPU is asked for"
+    )
     args, argv = parser.parse_known_args()
     for name, least in (("rounds", 1), ("ngpu", 0)):
         if getattr(args, name) < least:
@@ -58,7 +61,7 @@ def main() -> None:
     rounds = plan(argv, args.rounds)
     launch = [sys.executable]
     if args.ngpu:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.ngpu}"]
+        launch += [str(LAUNCH), str(args.ngpu)]
     table = Table("round", "teacher", "folder", "epoch", "valid EER (%)")
     results = []
     for number, this in enumerate(rounds, start=1):

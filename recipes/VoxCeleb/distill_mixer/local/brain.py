@@ -32,6 +32,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
+from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.trials import read_trials
 from speechbrain_ext.workers import reading_options
 
@@ -288,7 +289,7 @@ class SpeakerBrain(sb.Brain):
             self.meter.reset()
         self.hparams.crop_reader.epoch = self.epoch
         self.sampler.set_epoch(self.epoch)
-        self.bar = tqdm(
+        self.bar = progress_bar(
             desc=f"epoch {epoch}/{self.hparams.epoch_counter.limit}",
             total=self.steps_per_epoch,
             initial=self.step,

@@ -30,12 +30,12 @@ from threading import Event
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, from any folder
 
 import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
 
 from local.mirror.recordings import Speaker, speakers_of_tree  # noqa: E402
 from local.mirror.speaker import Outcome, forget_speaker, mirror_speaker  # noqa: E402
 from speechbrain_ext import files  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
+from speechbrain_ext.progress import progress_bar  # noqa: E402
 
 MAX_FAILED = 0.05
 _SOURCE_NOTE = ".source"
@@ -91,9 +91,7 @@ def mirror_speakers(
         pool = ThreadPool(jobs, initializer=torch.set_num_threads, initargs=(1,))
         try:
             done = pool.imap_unordered(work, speakers)
-            for part in tqdm(
-                done, total=len(speakers), desc="mirroring", unit=" speakers", disable=None
-            ):
+            for part in progress_bar(done, total=len(speakers), desc="mirroring", unit=" speakers"):
                 outcome.add(part)
         finally:
             stopped.set()
@@ -186,9 +184,7 @@ def tell(outcome: Outcome, mirror: Path) -> None:
     others = {kind: count for kind, count in outcome.others.items() if kind != "hidden"}
     if others:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(others).most_common())
-        print(
-            f"passed over {sum(others.values()):,} files of no known audio format: {kinds}"
-        )
+        print(f"passed over {sum(others.values()):,} files of no known audio format: {kinds}")
     if outcome.failed:
         print(f"{len(outcome.failed):,} files cannot be converted: see {failure_table(mirror)}")
 

@@ -47,9 +47,9 @@ def _render_speaker(options: MiniOptions, task: SpeakerTask, out: Path) -> None:
 
 
 def _render_all(options: MiniOptions, tasks: list[SpeakerTask], out: Path, jobs: int) -> None:
-    from tqdm import tqdm
+    from speechbrain_ext.progress import progress_bar
 
-    bar = tqdm(total=len(tasks), desc="mini corpus", unit=" speakers", disable=None)
+    bar = progress_bar(total=len(tasks), desc="mini corpus", unit=" speakers")
     with bar:
         if jobs == 1:
             for task in tasks:

@@ -6,9 +6,40 @@ import gc
 from collections.abc import Callable
 
 import torch
-from speechbrain.utils.distributed import ddp_broadcast, if_main_process
+from speechbrain.utils.distributed import (
+    ddp_broadcast,
+    ddp_init_group,
+    get_local_rank,
+    if_main_process,
+)
 
 from speechbrain_ext.errors import UserError
+
+
+def join_processes(device: str, backend: str | None = None) -> None:
+    """Join the other processes that torchrun started; without torchrun, do nothing.
+
+    Arguments
+    ---------
+    device : str
+        Where this process computes.
+    backend : str, optional
+        Of ``torch.distributed``; by default the one for the device.
+
+    Raises
+    ------
+    UserError
+        When this process has no GPU for itself.
+    """
+    backend = backend or ("gloo" if device == "cpu" else "nccl")
+    try:
+        ddp_init_group({"distributed_backend": backend, "device": device})
+    except ValueError:
+        raise UserError(
+            f"process {get_local_rank()} has no GPU, of which there are "
+            f"{torch.cuda.device_count()} here: start one process for each, or all of them with "
+            "--device cpu (trainings with --distributed_backend gloo as well)"
+        ) from None
 
 
 def first_decides(decide: Callable[[], None]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import speechbrain as sb
-from speechbrain.utils.distributed import ddp_init_group
 
 from local.brain import SpeakerBrain
 from local.command_line import read_command_line
 from local.devices import check_device
 from local.hparams import check_keys, check_overrides, load_hparams
 from local.identity import claim_folder, made_from
-from local.processes import first_decides, leave_together
+from local.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.errors import UserError
 
 
@@ -31,7 +30,7 @@ def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
 def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     line = read_command_line(argv)
     path, run_opts, overrides = line
-    ddp_init_group(run_opts)
+    join_processes(run_opts["device"], run_opts["distributed_backend"])
     check_device(run_opts["device"])
     check_keys(path, brain_class.reads, brain_class.needs)
     check_overrides(path, brain_class.reads, overrides)

@@ -8,11 +8,11 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
 import soundfile
-from tqdm import tqdm
 
 from local.evaluation.lists import some
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.progress import progress_bar
 
 CONVERT = f"for instance `ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.flac`"
 CONVERT_M4A = "local/convert_audio.py makes a copy of the tree that can be"
@@ -70,7 +70,7 @@ def check_audio(
 
     with (
         ThreadPool(max(threads, 1)) as pool,
-        tqdm(desc="checking audio", total=len(utterances), unit=" files", disable=None) as bar,
+        progress_bar(desc="checking audio", total=len(utterances), unit=" files") as bar,
     ):
         for paths, found in zip(
             utterances, pool.imap(look, utterances, chunksize=16), strict=True

@@ -12,11 +12,10 @@ from itertools import repeat
 from threading import Thread
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from local.manifests.settings import Settings
 from speechbrain_ext.audio import DECODED, AudioFault, Level, Sound, open_audio
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.progress import progress_bar
 
 CAUSES = {
     "unreadable": "make these files again",
@@ -66,8 +65,8 @@ def scan_files(
     """
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     jobs = min(jobs, len(chunks))
-    with tqdm(
-        desc=f"checking {os.path.basename(root)}", total=len(paths), unit=" files", disable=None
+    with progress_bar(
+        desc=f"checking {os.path.basename(root)}", total=len(paths), unit=" files"
     ) as progress:
         for chunk, results in zip(chunks, _run(root, chunks, settings, jobs), strict=True):
             yield from zip(chunk, results, strict=True)

@@ -7,11 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.inference.audio_tree import list_audio_files
+from speechbrain_ext.progress import progress_bar
 
 LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,...} or <speaker>/<utterance>.{wav,flac,...}"
 
@@ -114,7 +113,7 @@ def list_audio(root: str | os.PathLike[str]) -> AudioTree:
             "the speakers' folders, or arrange the files that way."
         )
     digest = hashlib.sha256(os.fsencode(top) + b"\0")
-    for path in tqdm(paths, desc=f"listing {Path(root).name}", unit=" files", disable=None):
+    for path in progress_bar(paths, desc=f"listing {Path(root).name}", unit=" files"):
         try:
             status = os.stat(os.path.join(top, path))
             stamp = status.st_size, status.st_mtime_ns
