@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, fro
 
 import torch  # noqa: E402
 
+from local.mirror.lists import is_list, speakers_of_list  # noqa: E402
 from local.mirror.recordings import Speaker, speakers_of_tree  # noqa: E402
 from local.mirror.speaker import Outcome, forget_speaker, mirror_speaker  # noqa: E402
 from speechbrain_ext import files  # noqa: E402
@@ -150,21 +151,26 @@ def _claim(mirror: Path, source: Path) -> None:
 
 
 def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX_FAILED) -> Outcome:
-    """Mirror a whole tree; see :func:`mirror_speakers` for the rest.
+    """Mirror a whole tree or list; see :func:`mirror_speakers` for the rest.
 
     Arguments
     ---------
     source : Path
-        A folder that holds a folder for each speaker.
+        A folder that holds a folder for each speaker, or a list of
+        :func:`~local.mirror.lists.speakers_of_list`.
 
     Raises
     ------
     UserError
         Also when ``source`` holds no speakers, or ``mirror`` reflects another one.
     """
-    speakers, others = speakers_of_tree(source, mirror)
+    listed = is_list(source)
+    if listed:
+        speakers, others = speakers_of_list(source), Counter[str]()
+    else:
+        speakers, others = speakers_of_tree(source, mirror)
     inside, outside = mirror.resolve(), source.resolve()
-    if inside.is_relative_to(outside) or outside.is_relative_to(inside):
+    if outside.is_relative_to(inside) or (not listed and inside.is_relative_to(outside)):
         raise UserError(
             f"--dst {mirror} and --src {source} lie one inside the other; choose a folder outside "
             "of it."

@@ -17,6 +17,7 @@ from local.manifests.trial_lists import (
     check_names,
     check_overlap,
     find_utterances,
+    full_names,
     read_lists,
 )
 from local.manifests.utterances import (
@@ -139,6 +140,8 @@ def _write(
     The table of skipped files is left at ``refused`` where what is not skipped does not suffice.
     """
     lists = read_lists(sources.trials)
+    if sources.trials_root:
+        lists = full_names(lists, trees[os.path.abspath(sources.trials_root)])
     excluded = _excluded(sources.exclude_speakers)
     train_trees = [trees[os.path.abspath(root)] for root in sources.train]
     # Before the long part: nobody wants to wait an hour for this error.

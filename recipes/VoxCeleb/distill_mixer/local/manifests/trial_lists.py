@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local.manifests.settings import Settings
@@ -96,6 +96,46 @@ def read_lists(sources: Sequence[str]) -> list[EvaluationList]:
         title = recognise(len(trials), speakers) or Path(source).stem
         lists.append(EvaluationList(source, title, trials))
     return lists
+
+
+def full_names(lists: Sequence[EvaluationList], tree: AudioTree) -> list[EvaluationList]:
+    """Put before a name what lacks to a path, as Kaldi's lists name utterances alone.
+
+    Arguments
+    ---------
+    lists : sequence of EvaluationList
+        The lists.
+    tree : AudioTree
+        The files that they name.
+
+    Returns
+    -------
+    list of EvaluationList
+        With every name that is the end of one utterance's path alone as that path.
+
+    Example
+    -------
+    >>> tree = AudioTree("/x", ["anna/anna-1.wav", "bert/s/1.wav", "carl/s/1.wav"], "", 0)
+    >>> trials = TrialList.from_names(["anna-1"], ["s/1"], [False])
+    >>> full_names([EvaluationList("", "", trials)], tree)[0].trials.names.tolist()
+    ['anna/anna-1', 's/1']
+    """
+    whole = tree.by_name()
+    ends: dict[str, str] = {}
+    for name in whole:
+        end = name
+        while "/" in end:
+            end = end.partition("/")[2]
+            ends[end] = "" if end in ends else name  # that of two is neither's
+    return [
+        replace(
+            item,
+            trials=item.trials.map_names(
+                lambda name: name if name in whole else ends.get(name) or name
+            ),
+        )
+        for item in lists
+    ]
 
 
 def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: bool) -> int:
