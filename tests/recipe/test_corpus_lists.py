@@ -20,7 +20,8 @@ from tests.recipe.tiny import RECIPE
 def kaldi(folder: Path, audio: Path, speakers: list[str]) -> Path:
     """Two utterances of each speaker, in one folder without an order."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths, owners = [], []
+    paths: list[str] = []
+    owners = []
     for speaker in speakers:
         for number in range(2):
             rate = 8000 if number else 16000

@@ -343,6 +343,14 @@ def test_the_name_of_the_corpus(recipe: Recipe) -> None:
     assert call.endswith(f"--src {recipe.root}/speech --dst data/mine/dev --jobs {os.cpu_count()}")
 
 
+def test_a_list_of_speech(recipe: Recipe) -> None:
+    (recipe.root / "lists").mkdir()
+    (recipe.root / "lists/mine.csv").touch()
+    done = recipe.run("--data", "lists/mine.csv", "--stop_stage", "0")
+    assert done.returncode == 0, done.stderr
+    assert f"--src {recipe.root}/lists/mine.csv --dst data/mine/dev " in recipe.calls()[0]
+
+
 def test_quotes_in_arguments_of_a_training(recipe: Recipe) -> None:
     options = ["--student_args", "--back_end '{channels: [8, 8]}' --lr 1", "--stop_stage", "3"]
     assert recipe.run(*options).returncode == 0

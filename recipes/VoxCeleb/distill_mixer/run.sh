@@ -4,7 +4,7 @@
 #
 #   ./run.sh                                                     the embedded corpus of synthetic speech
 #   ./run.sh --corpus voxceleb --voxceleb1 DIR --voxceleb2 DIR   VoxCeleb
-#   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/<session>/<utterance>.{wav,flac,ogg,mp3,m4a}
+#   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/[<session>/]<utterance>.{wav,flac,mp3,...}, or a list
 #   ./run.sh --student hparams/ssl/sv_mixer_wavlm_large.yaml     a student of WavLM, which is taken as it is
 #
 # A stage that is done can be run again, and training goes on from its last checkpoint. Corpora are put into data/,
@@ -14,10 +14,10 @@ set -euo pipefail
 stage=0  # the first stage to run
 stop_stage=6  # the last stage to run
 corpus=mini  # mini, voxceleb, or the name to give the speech of --data
-data=""  # folder of one's own training speech, <speaker>/<session>/<utterance>
+data=""  # one's own training speech: a folder, <speaker>/<session>/<utterance> or <speaker>/<utterance>; Kaldi's data folder; a CSV or JSON lines
 name=""  # another way to name the corpus of --data, which else takes the folder's name
 trials=""  # trial lists to score, "label enrol test" or "enrol test target|nontarget"; several in quotes
-trials_root=""  # folder that the names in the trial lists are below
+trials_root=""  # folder that the names in the trial lists are below, or a list as for --data
 exclude_speakers=""  # file of speakers to leave out of training, one a line
 allow_overlap=false  # go on although speakers of a trial list are training speakers
 voxceleb1=""  # folder of VoxCeleb1
@@ -86,6 +86,7 @@ if [ -n "$data" ]; then
     [ -n "$name" ] || [ "$corpus" = mini ] || name=$corpus
     if [ -z "$name" ]; then
         name=$(basename "$data")
+        [ ! -f "$data" ] || name=${name%.*}
         case $name in train | dev | wav) name=$(basename "$(dirname "$data")") ;; esac # the part's, not the corpus's
     fi
     case $name in mini | voxceleb) die "the corpus of --data is not to be called $name: name it with --name." ;; esac
@@ -93,7 +94,7 @@ else
     [ -n "$name" ] || name=$corpus
     case $name in mini | voxceleb) kind=$name ;; *) kind=own ;; esac
 fi
-[ -z "$data" ] || [ -d "$data" ] || die "--data $data: there is no such folder."
+[ -z "$data" ] || [ -e "$data" ] || die "--data $data: there is no such folder or list."
 [ "$kind" != own ] || [ "$stage" -gt 0 ] || [ -n "$data" ] ||
     die "there is no corpus '$name' to make: choose mini or voxceleb, or name the folder of its speech with --data."
 corpus_dir=data/$name

@@ -43,7 +43,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         nargs="+",
         metavar="DIR",
-        help="folders of training speakers, <speaker>/<session>/<utterance>.{wav,flac,ogg,mp3}",
+        help="folders of training speakers, <speaker>/[<session>/]<utterance>.{wav,flac,...}",
     )
     parser.add_argument(
         "--trials", nargs="+", default=[], metavar="FILE", help="trial lists to score later"
