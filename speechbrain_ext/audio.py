@@ -151,7 +151,7 @@ def check_speech(wav: Tensor) -> None:
 
 
 def read_header(path: str | os.PathLike[str]) -> AudioHeader | None:
-    """Read the header of a file; None for a format that ffmpeg has to decode.
+    """Read the header of a file and its last sample; None for a format that ffmpeg has to decode.
 
     Raises
     ------
@@ -167,8 +167,10 @@ def read_header(path: str | os.PathLike[str]) -> AudioHeader | None:
     """
     if _needs_ffmpeg(path):
         _checked_size(path)
+        _find_ffmpeg(path)
         return None
     with open_audio(path) as sound:
+        sound.check_end()
         return sound.header
 
 
@@ -206,6 +208,20 @@ class Sound:
             raise AudioFault("unreadable", f"ends after {done} of {frames} samples")
         if not done:
             raise AudioFault("empty", "no samples")
+
+    def check_end(self) -> None:
+        """Refuse a file without samples, or without its last, where that can be told quickly.
+
+        Raises
+        ------
+        AudioFault
+            When it is empty, damaged, or ends early.
+        """
+        frames = self.header.frames
+        if frames == 0:
+            raise AudioFault("empty", "no samples")
+        if frames and self._file.can_start_anywhere and not len(self.section(frames - 1, frames)):
+            raise AudioFault("unreadable", f"ends before its {frames} samples")
 
     def section(self, start: int, stop: int) -> Tensor:
         """Samples (stop - start,) as :meth:`blocks` has them, without those before and after.
@@ -392,6 +408,14 @@ def _needs_ffmpeg(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(DECODED)
 
 
+def _find_ffmpeg(path: str | os.PathLike[str]) -> str:
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        ending = os.path.splitext(os.fspath(path))[1]
+        raise AudioFault("unreadable", f"{ending} needs ffmpeg, which is not on PATH: install it")
+    return ffmpeg
+
+
 def _checked_size(path: str | os.PathLike[str]) -> None:
     try:
         if os.stat(path).st_size == 0:
@@ -460,11 +484,7 @@ def _refuse_cut(file: soundfile.SoundFile, name: bytes) -> None:
 @contextlib.contextmanager
 def _decoded(path: str | os.PathLike[str]) -> Iterator[Sound]:
     """Let ffmpeg decode a file that libsndfile does not know, and read what it makes of it."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        ending = os.path.splitext(os.fspath(path))[1]
-        raise AudioFault("unreadable", f"{ending} needs ffmpeg, which is not on PATH: install it")
-    command = [ffmpeg, "-nostdin", "-loglevel", "warning", "-xerror", "-threads", "1"]
+    command = [_find_ffmpeg(path), "-nostdin", "-loglevel", "warning", "-xerror", "-threads", "1"]
     command += ["-i", f"file:{os.path.abspath(path)}", "-vn", "-c:a", "pcm_f32be", "-f", "au", "-"]
     with (
         tempfile.TemporaryFile() as notes,

@@ -7,10 +7,10 @@
     torchrun --standalone --nproc_per_node 4 evaluate.py ...
 
 A list has a trial a line, `label enrol test` with label 1 or 0 or `enrol test target|nontarget`;
-its names are paths below its root, with or without the ending of an audio format. Audio is mono at
-16 kHz; of an utterance in several formats the first that can be used is taken, wav before flac.
-Everything is checked before anything is embedded. Run again, with the same lists or others, it
-embeds only what is not there yet.
+its names are paths below its root, with or without the ending of an audio format. Audio is of
+any format, sample rate and number of channels, as embed.py reads it; of an utterance in several
+formats the first that can be used is taken, wav before flac. Everything is checked before anything
+is embedded. Run again, with the same lists or others, it embeds only what is not there yet.
 
 DIR gets `RESULTS.md` and, for each list, `results/<list>.json`, `scores/<list>.txt`,
 `plots/<list>_det` and `plots/<list>_scores`; `embeddings/` holds what a later run need not compute.
@@ -22,6 +22,7 @@ and can run any code: load a folder only from somebody you trust.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -128,7 +129,7 @@ def announce(
     lists: Sequence[EvaluatedList], audio: Sequence[Audio], missing: Sequence[Audio]
 ) -> None:
     """Say what there is to do."""
-    all_of_it, to_embed = (_time(sum(each.seconds for each in some)) for some in (audio, missing))
+    all_of_it, to_embed = _time(audio), _time(missing)
     print(
         f"{len(lists)} list{'s' if len(lists) > 1 else ''}, "
         f"{sum(len(each.trials) for each in lists):,} trials, {len(audio):,} utterances, "
@@ -137,8 +138,11 @@ def announce(
     )
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+def _time(audio: Sequence[Audio]) -> str:
+    known = [each.seconds for each in audio if each.seconds < math.inf]
+    seconds, others = sum(known), len(audio) - len(known)
+    text = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+    return f"{text} and {others} files of unknown length" if others else text
 
 
 def embed(

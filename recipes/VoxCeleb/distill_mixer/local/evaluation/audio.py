@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
-import soundfile
-
 from local.evaluation.lists import some
-from speechbrain_ext.audio import DECODED, SAMPLE_RATE
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_header
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
-CONVERT = f"for instance `ffmpeg -i IN -ac 1 -ar {SAMPLE_RATE} OUT.flac`"
-CONVERT_M4A = "local/convert_audio.py makes a copy of the tree that can be"
-
 
 class Audio(NamedTuple):
-    """A file that can be embedded: path, seconds, and its size and time of change."""
+    """A file that can be embedded: path, seconds, and its size and time of change.
+
+    The seconds are infinite where only decoding tells them.
+    """
 
     path: str
     seconds: float
@@ -56,64 +55,61 @@ def check_audio(
         Naming the files of utterances that have none, the kind with the most of them, and what
         helps.
     """
-    faults: dict[str, list[str]] = {}
-    good: list[Audio] = []
+    faults: dict[str, list[tuple[str, str]]] = {}
+    good = []
     replaced = []
 
-    def look(paths: tuple[str, ...]) -> list[Audio | str]:
-        found = []
+    def look(paths: tuple[str, ...]) -> tuple[Audio | None, AudioFault | None]:
+        """A file that can be embedded, and what is wrong with those before it."""
+        first = None
         for path in paths:
-            found.append(_look(path, least_samples))
-            if isinstance(found[-1], Audio):
-                break
-        return found
+            found = _look(path, least_samples)
+            if isinstance(found, Audio):
+                return found, first
+            first = first or found
+        return None, first
 
     with (
         ThreadPool(max(threads, 1)) as pool,
         progress_bar(desc="checking audio", total=len(utterances), unit=" files") as bar,
     ):
-        for paths, found in zip(
+        for paths, (audio, fault) in zip(
             utterances, pool.imap(look, utterances, chunksize=16), strict=True
         ):
             bar.update()
-            *others, last = found
-            if isinstance(last, str):
-                faults.setdefault(str(found[0]), []).append(paths[0])
-                continue
-            good.append(last)
-            if others:
-                replaced.append(f"{last.path} in the place of {paths[0]}")
+            if audio is not None:
+                good.append(audio)
+                if fault is not None:
+                    replaced.append(f"{audio.path} in the place of {paths[0]}")
+            elif fault is not None:
+                faults.setdefault(fault.cause, []).append((paths[0], fault.detail))
     if faults:
-        fault, files = max(faults.items(), key=lambda item: len(item[1]))
-        raise UserError(f"{len(files)} of {len(utterances)} audio files ({some(files)}) {fault}.")
+        cause, files = max(faults.items(), key=lambda item: len(item[1]))
+        if cause == "too_short":
+            what = f"are shorter than the {least_samples} samples that the model needs: take"
+        else:
+            what = f"cannot be used (the first: {files[0][1]}): mend them or take"
+        raise UserError(
+            f"{len(files)} of {len(utterances)} audio files ({some([path for path, _ in files])}) "
+            f"{what} them out of the lists."
+        )
     if replaced:
         print(f"of files that cannot be used another format is: {some(replaced)}")
     return good
 
 
-def _look(path: str, least_samples: int) -> Audio | str:
-    """The file's facts, or what is wrong with it and what helps."""
-    mend = "mend them or take them out of the lists"
+def _look(path: str, least_samples: int) -> Audio | AudioFault:
+    """The file's facts, or what is wrong with it."""
     try:
+        header = read_header(path)
         status = os.stat(path)
-        if path.lower().endswith(DECODED):
-            return f"cannot be read as they are: {CONVERT_M4A}"
-        with soundfile.SoundFile(os.fsencode(path)) as audio:
-            rate, channels, frames = audio.samplerate, audio.channels, audio.frames
-            if rate != SAMPLE_RATE or channels != 1:
-                return (
-                    f"have {rate} Hz and {channels} channel{'s' if channels > 1 else ''}, where "
-                    f"the model hears {SAMPLE_RATE} Hz and 1 channel: convert them, {CONVERT}"
-                )
-            if 0 < frames < least_samples:
-                return (
-                    f"are shorter than the {least_samples} samples that the model needs: take them "
-                    "out of the lists"
-                )
-            if frames > 0:
-                audio.seek(frames - 1)
-                if len(audio.read(1)) == 1:
-                    return Audio(path, frames / rate, (status.st_size, status.st_mtime_ns))
-        return f"are empty or end too early: {mend}"
-    except (OSError, RuntimeError, ValueError, TypeError):  # soundfile's errors are RuntimeErrors
-        return f"cannot be read: {mend}"
+    except AudioFault as fault:
+        return fault
+    except OSError as error:
+        return AudioFault("unreadable", error.strerror or str(error))
+    seconds = math.inf
+    if header is not None and header.frames is not None:
+        seconds = header.frames / header.sample_rate
+        if seconds * SAMPLE_RATE < least_samples:
+            return AudioFault("too_short", f"{seconds:.3f} s")
+    return Audio(path, seconds, (status.st_size, status.st_mtime_ns))

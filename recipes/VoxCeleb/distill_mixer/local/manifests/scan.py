@@ -186,5 +186,5 @@ def _check_sound(sound: Sound, settings: Settings) -> int | Skipped:
         if level.loud and not floating:
             break
     level.check()
-    sound.section(frames - 1, frames)
+    sound.check_end()
     return frames
