@@ -19,8 +19,8 @@ from speechbrain_ext.verification.plots import DetCurve, det_figure, save_figure
 
 HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
 NO_INTERVAL = (
-    f"{bootstrap.NO_INTERVAL} Nor where the names do not tell the speakers: it needs names whose "
-    "first part is shared by every target pair and by no non-target pair."
+    "No interval where the names do not tell the speakers: it needs names whose first part is "
+    f"shared by every target pair and by no non-target pair. {bootstrap.NO_INTERVAL}"
 )
 
 
