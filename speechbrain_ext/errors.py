@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -44,7 +45,7 @@ def friendly_exit() -> Iterator[None]:
 
     So is a file or folder that the system does not let us read or write, and the death of a
     process that reads for this one. Ctrl-C ends the program as ever, which a shell's loop relies
-    on, but without a traceback.
+    on, but without a traceback. What a terminal cannot show is a question mark there.
 
     Example
     -------
@@ -52,6 +53,8 @@ def friendly_exit() -> Iterator[None]:
     ...     print("all is well")
     all is well
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         yield
     except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -50,6 +51,20 @@ def test_ctrl_c_ends_a_program_and_its_loop_without_a_traceback() -> None:
     code += "with e.friendly_exit(): raise KeyboardInterrupt"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "stopped\n")
+
+
+def test_a_terminal_that_knows_only_ascii_ends_nothing() -> None:
+    """Nor does a file name that is no text."""
+    code = "from speechbrain_ext import errors as e\n"
+    code += r"with e.friendly_exit(): print('2 \u00d7 \udcff')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 ? ?\n", "")
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:

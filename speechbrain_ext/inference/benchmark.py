@@ -97,7 +97,7 @@ def time_side_by_side(
     dict
         Seconds of every round, by name.
     """
-    wait = torch.cuda.synchronize if device.type == "cuda" else _nothing
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else _nothing
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + rounds):
         for name, function in functions.items():

@@ -56,6 +56,14 @@ def test_rounds_are_taken_in_turns() -> None:
     assert [len(times) for times in seconds.values()] == [3, 3]
 
 
+def test_it_waits_for_the_gpu_that_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one's work would end at another time. No GPU is needed: waiting is what is seen."""
+    waited: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: waited.append(device))
+    time_side_by_side({"a": lambda: None}, 1, torch.device("cuda:1"), warm_up=0)
+    assert waited == [torch.device("cuda:1")] * 2
+
+
 class Attention(nn.Module):
     """Self-attention: one product with weights, two without."""
 

@@ -42,6 +42,23 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "v2" in capsys.readouterr().out
 
 
+def test_what_was_measured_is_written_before_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that is gone costs no figures."""
+
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(benchmark.Console, "print", closed)
+    out = tmp_path / "speed.json"
+    options: list[Argument] = ["--out", out, "--rounds", 1, "--batch", 1, "--device", "cpu"]
+    options += ["--lengths", 0.5]
+    with pytest.raises(BrokenPipeError):
+        run_benchmark(make_experiment(tmp_path / "v2"), *options)
+    assert json.loads(out.read_text())["by_length"]["lengths"] == [0.5]
+
+
 def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     student = make_experiment(tmp_path / "v2")
     faults: list[tuple[list[Argument], str]] = [

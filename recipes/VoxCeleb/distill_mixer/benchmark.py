@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +82,23 @@ def main() -> None:
         name = str(read_setting(folder, "system"))
         encoders[name if name not in encoders else str(folder)] = load_encoder(folder)
     figures = benchmark_encoders(encoders, args.batch, args.seconds_of_speech, args.rounds, device)
-    console = Console()
-    console.print(speed_table(figures))
     if args.lengths:
         lengths = sorted(set(args.lengths))
         figures["by_length"] = benchmark_lengths(encoders, lengths, device=device)
         save_figure(length_figure(figures["by_length"]), args.out.with_name("time_by_length"))
-        for headings, lines in length_tables(figures["by_length"]):
-            table = Table(*headings)
-            for line in lines:
-                table.add_row(*line)
-            console.print(table)
     with atomic_path(args.out) as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for table in [speed_table(figures), *tables_by_length(figures)]:
+        Console().print(table)
+
+
+def tables_by_length(figures: dict[str, Any]) -> Iterator[Table]:
+    """What an utterance costs by its length, for the terminal; nothing where it was not asked."""
+    for headings, lines in length_tables(figures["by_length"]) if "by_length" in figures else ():
+        table = Table(*headings)
+        for line in lines:
+            table.add_row(*line)
+        yield table
 
 
 def speed_table(figures: dict[str, Any]) -> Table:
@@ -104,7 +109,8 @@ def speed_table(figures: dict[str, Any]) -> Table:
         f"{figures['seconds_of_speech']:g} s, median of {figures['rounds']} rounds"
     )
     table.add_column("system")
-    columns = ["parameters", "GMACs", "network utt/s", "spread", "×", "with front end utt/s", "×"]
+    columns = ["parameters", "GMACs", "network utt/s", "spread", "ratio"]
+    columns += ["with front end utt/s", "ratio"]
     for column in columns:
         table.add_column(column, justify="right")
     for system in figures["systems"]:

@@ -96,7 +96,7 @@ def tables_of(figures: dict[str, Any]) -> Iterator[Table]:
         title = f"{utterances} × {seconds:g} s, an utterance, CPU, {threads} threads, FP32"
         table = Table(title=title)
         table.add_column("block of")
-        for heading in ("channels", "parameters", "GMACs", "ms", "×"):
+        for heading in ("channels", "parameters", "GMACs", "ms", "ratio"):
             table.add_column(heading, justify="right")
         base = figures["systems"][-1]["seconds_per_utterance"][index]
         for system in figures["systems"]:
