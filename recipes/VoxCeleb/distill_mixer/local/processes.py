@@ -52,18 +52,21 @@ def first_decides(decide: Callable[[], None]) -> None:
 
     Raises
     ------
-    UserError, OSError
-        In the first process, what ``decide`` raised; the others leave without a word.
+    UserError
+        In every process, with what ``decide`` was refused for.
     """
-    refused: UserError | OSError | None = None
+    refused: str | None = None
     if if_main_process():
         try:
             decide()
-        except (UserError, OSError) as error:
-            refused = error
-    if ddp_broadcast(refused is not None):
+        except UserError as error:
+            refused = str(error)
+        except OSError as error:
+            refused = f"{error.filename} cannot be used ({error.strerror})"
+    refused = ddp_broadcast(refused)
+    if refused is not None:
         leave_together()
-        raise refused or SystemExit(1)
+        raise UserError(refused)
 
 
 def leave_together() -> None:
