@@ -9,10 +9,10 @@ give ``weights(manifest, speakers, device)``, a row (D,) of unit length for each
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.embedding_cache import cached_embeddings, read_utterances
+from speechbrain_ext.inference.embedding_cache import cached_embeddings
 from speechbrain_ext.inference.experiments import WEIGHTS, tensors_sha256, weights_sha256
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.manifests import read_manifest
 
 
 class TeacherClassifier:
@@ -132,7 +133,7 @@ class SpeakerMeans:
     >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", torch.randn(16000).numpy(), 16000)
-    >>> text = f"ID,duration,wav,spk_id\\na,1.0,{folder}/a.wav,ann\\n"
+    >>> text = f"ID,duration,wav,start,stop,spk_id\\na,1.0,{folder}/a.wav,0,16000,ann\\n"
     >>> _ = (folder / "train.csv").write_text(text)
     >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=1))
     >>> means = SpeakerMeans(encoder, folder / "cache.npz")
@@ -163,7 +164,7 @@ class SpeakerMeans:
         Arguments
         ---------
         manifest : str or path
-            The training manifest, CSV with ``ID``, ``wav``, ``duration`` and ``spk_id``.
+            The training manifest.
         speakers : sequence of str
             The S speakers, in the order of the student's labels.
         device : str or device
@@ -181,10 +182,9 @@ class SpeakerMeans:
         ValueError
             When a speaker has no utterance in the manifest.
         """
-        utterances: dict[str, list[int]] = defaultdict(list)
-        for row, utterance in enumerate(read_utterances(manifest)):
-            utterances[utterance["spk_id"]].append(row)
-        unknown = [speaker for speaker in speakers if speaker not in utterances]
+        utterances = read_manifest(manifest)
+        number = {speaker: place for place, speaker in enumerate(utterances.speakers)}
+        unknown = [speaker for speaker in speakers if speaker not in number]
         if unknown:
             raise ValueError(
                 f"{manifest} has no utterance of {unknown[0]}, whose mean the classifier would "
@@ -193,10 +193,14 @@ class SpeakerMeans:
             )
         vectors = cached_embeddings(
             self.encoder.to(device), manifest, self.path, self.max_batch_seconds, self.num_workers
-        ).vectors
+        )
         self.encoder.cpu()
         unit = F.normalize(torch.from_numpy(vectors))
-        return F.normalize(torch.stack([unit[utterances[name]].mean(0) for name in speakers]))
+        order = np.argsort(utterances.speaker_index, kind="stable")
+        counts = np.bincount(utterances.speaker_index, minlength=len(number))
+        rows = np.split(order, np.cumsum(counts)[:-1])  # of each speaker
+        means = [unit[rows[number[speaker]]].mean(0) for speaker in speakers]
+        return F.normalize(torch.stack(means))
 
     def sha256(self) -> str:
         """A hash of the teacher's weights."""

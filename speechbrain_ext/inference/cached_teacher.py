@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from speechbrain_ext.distill.outputs import Layers, TeacherOutput
 from speechbrain_ext.inference.embedding_cache import cached_embeddings
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.manifests import Texts, read_manifest
 
 
 class CachedTeacher(nn.Module):
@@ -38,7 +39,7 @@ class CachedTeacher(nn.Module):
     >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", torch.randn(16000).numpy(), 16000)
-    >>> text = f"ID,duration,wav\\nspk/a,1.0,{folder}/a.wav\\n"
+    >>> text = f"ID,duration,wav,start,stop,spk_id\\nspk/a,1.0,{folder}/a.wav,0,16000,spk\\n"
     >>> _ = (folder / "train.csv").write_text(text)
     >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=1))
     >>> teacher = CachedTeacher(encoder, folder / "cache.npz")
@@ -64,7 +65,7 @@ class CachedTeacher(nn.Module):
         self.num_workers = num_workers
         self.layers: dict[str, int] = {}
         self.embedding_size: int = encoder.embedding_size
-        self.rows: dict[str, int] = {}
+        self.names = Texts()
         self.table: Tensor
         self.register_buffer("table", torch.empty(0, self.embedding_size), persistent=False)
         self.eval()
@@ -82,11 +83,11 @@ class CachedTeacher(nn.Module):
         UserError
             When the cache was made from other weights, another manifest or other features.
         """
-        embeddings = cached_embeddings(
+        vectors = cached_embeddings(
             self.encoder, manifest, self.path, self.max_batch_seconds, self.num_workers
         )
-        self.rows = {name: row for row, name in enumerate(embeddings.ids)}
-        self.table = torch.from_numpy(embeddings.vectors)
+        self.names = read_manifest(manifest).ids
+        self.table = torch.from_numpy(vectors)
         self.encoder.cpu()  # it leaves the accelerator's memory to the student
 
     def train(self, mode: bool = True) -> CachedTeacher:
@@ -119,12 +120,12 @@ class CachedTeacher(nn.Module):
         """
         if ids is None:
             raise ValueError("CachedTeacher looks utterances up by name, and ids is None")
-        unknown = [name for name in ids if name not in self.rows]
-        if unknown:
+        rows = self.names.find(ids)
+        if rows.min() < 0:
             raise ValueError(
-                f"{self.path} has no embedding of {unknown[0]}: it holds the utterances of the "
-                "manifest at their own speed, so set speeds to [1.0] or use FrozenTeacher"
+                f"{self.path} has no embedding of {ids[rows.argmin()]}: it holds the utterances "
+                "of the manifest at their own speed, so set speeds to [1.0] or use FrozenTeacher"
             )
         if self.table.device != wavs.device:
             self.table = self.table.to(wavs.device)
-        return TeacherOutput(self.table[[self.rows[name] for name in ids]], Layers())
+        return TeacherOutput(self.table[torch.from_numpy(rows)], Layers())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import itertools
 import os
 import zipfile
 from pathlib import Path
@@ -24,13 +21,12 @@ from speechbrain_ext.inference.extraction import (
     utterance_loader,
 )
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.manifests import Manifest, read_manifest
 from speechbrain_ext.progress import progress_bar
-from speechbrain_ext.verification.embeddings import Embeddings
 
 # Features of one front end differ by less between devices and numbers of threads.
 _FEATURE_TOLERANCE = 1e-2
 # Columns of a manifest that say which utterances it has.
-_IDENTITY = {"ID", "duration", "start", "stop", "spk_id"}
 
 
 def cached_embeddings(
@@ -39,7 +35,7 @@ def cached_embeddings(
     path: str | os.PathLike[str],
     max_batch_seconds: float = 60.0,
     num_workers: int = 0,
-) -> Embeddings:
+) -> np.ndarray:
     """Embed whole utterances once; later calls read the file.
 
     Under torchrun each process embeds its share and the first one writes.
@@ -49,7 +45,7 @@ def cached_embeddings(
     encoder : SpeakerEncoder
         In eval mode, on the device to use.
     manifest : str or path
-        CSV with ``ID``, ``wav`` and ``duration`` in seconds.
+        For :func:`~speechbrain_ext.manifests.read_manifest`.
     path : str or path
         The cache, an ``.npz`` that :func:`~speechbrain_ext.verification.embeddings.load_embeddings`
         reads too.
@@ -60,8 +56,8 @@ def cached_embeddings(
 
     Returns
     -------
-    Embeddings
-        Of the manifest's utterances, in its order.
+    np.ndarray
+        (N, D) float32, of the manifest's N utterances in its order.
 
     Raises
     ------
@@ -77,11 +73,11 @@ def cached_embeddings(
     >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", np.random.randn(8000), SAMPLE_RATE)
-    >>> text = f"ID,duration,wav\\na,0.5,{folder}/a.wav\\n"
+    >>> text = f"ID,duration,wav,start,stop,spk_id\\na/1,0.5,{folder}/a.wav,0,8000,a\\n"
     >>> _ = (folder / "train.csv").write_text(text)
     >>> network = MLPMixer(channels=16, num_blocks=1)
     >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), network).eval()
-    >>> cached_embeddings(encoder, folder / "train.csv", folder / "cache.npz").vectors.shape
+    >>> cached_embeddings(encoder, folder / "train.csv", folder / "cache.npz").shape
     (1, 512)
     >>> torch.nn.init.zeros_(network.fc.bias)[:2]
     tensor([0., 0.], grad_fn=<SliceBackward0>)
@@ -90,58 +86,30 @@ def cached_embeddings(
     ...
     speechbrain_ext.errors.UserError: ...cache.npz was made from other weights of the teacher: ...
     """
+    utterances = read_manifest(manifest)
     origin = _origin(encoder, manifest)
     # One process decides for all: they embed together or not at all.
     if ddp_broadcast(Path(path).exists()):
         return _read(path, manifest, origin)
-    embeddings = _embed(encoder, manifest, max_batch_seconds, num_workers, origin)
+    vectors = _embed(encoder, utterances, max_batch_seconds, num_workers)
     if if_main_process():
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
-                ids=np.array(embeddings.ids, dtype=np.str_),
-                embeddings=embeddings.vectors,
+                ids=np.array(list(utterances.ids), dtype=np.str_),
+                embeddings=vectors,
                 weights_sha256=origin["weights_sha256"],
                 manifest_sha256=origin["manifest_sha256"],
                 features=origin["features"],
             )
-    return embeddings
-
-
-def read_utterances(manifest: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """The rows of a manifest."""
-    with open(manifest, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def manifest_sha256(manifest: str | os.PathLike[str]) -> str:
-    """A hash of the utterances of a manifest, in order: names, extents and speakers.
-
-    Where their files lie is no part of it: a corpus may be moved.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> for name, root in (("here", "/a"), ("there", "/b")):
-    ...     _ = (folder / name).write_text(f"ID,wav,spk_id\\nx/1,{root}/x/1.wav,x\\n")
-    >>> manifest_sha256(folder / "here") == manifest_sha256(folder / "there")
-    True
-    """
-    digest = hashlib.sha256()
-    with open(manifest, newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        columns = next(rows, [])
-        kept = [index for index, name in enumerate(columns) if name in _IDENTITY]
-        for row in itertools.chain([columns], rows):
-            digest.update("\t".join(row[index] for index in kept).encode() + b"\n")
-    return digest.hexdigest()
+    return vectors
 
 
 def _origin(encoder: SpeakerEncoder, manifest: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """What embeddings follow from."""
     return {
         "weights_sha256": np.array(weights_sha256(encoder.embedding_model)),
-        "manifest_sha256": np.array(manifest_sha256(manifest)),
+        "manifest_sha256": np.array(read_manifest(manifest).sha256),
         "features": _probe(encoder),
     }
 
@@ -160,30 +128,24 @@ def _probe(encoder: SpeakerEncoder) -> np.ndarray:
 
 
 def _embed(
-    encoder: SpeakerEncoder,
-    manifest: str | os.PathLike[str],
-    max_batch_seconds: float,
-    num_workers: int,
-    origin: dict[str, np.ndarray],
-) -> Embeddings:
+    encoder: SpeakerEncoder, utterances: Manifest, max_batch_seconds: float, num_workers: int
+) -> np.ndarray:
     rank, world_size = 0, 1
     if torch.distributed.is_initialized():
         rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    rows = read_utterances(manifest)
-    loader = utterance_loader(rows, max_batch_seconds, num_workers, rank, world_size)
+    loader = utterance_loader(utterances, max_batch_seconds, num_workers, rank, world_size)
     device = next(encoder.parameters()).device
     vectors: dict[str, np.ndarray] = {}
     silent = not if_main_process()
     for batch in progress_bar(loader, desc="embeddings of the teacher", disable=silent):
         vectors.update(embed_batch(encoder, batch, device))
     vectors = gather_embeddings(vectors)
-    ids = [row["ID"] for row in rows]
-    return Embeddings(ids, np.stack([vectors[i] for i in ids]), str(origin["weights_sha256"]))
+    return np.stack([vectors[name] for name in utterances.ids])
 
 
 def _read(
     path: str | os.PathLike[str], manifest: str | os.PathLike[str], origin: dict[str, np.ndarray]
-) -> Embeddings:
+) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             changed = _changes({name: arrays[name] for name in origin}, manifest, origin)
@@ -192,9 +154,7 @@ def _read(
                     f"{path} was made from {' and '.join(changed)}: remove it, and it will be made "
                     "anew"
                 )
-            return Embeddings(
-                arrays["ids"].tolist(), arrays["embeddings"], str(arrays["weights_sha256"])
-            )
+            return arrays["embeddings"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is not a whole cache of embeddings ({error}): remove it, and it will be made"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ext.audio import AudioFault, read_audio
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.manifests import Texts
 from speechbrain_ext.workers import reading_options
 
 
@@ -26,15 +28,37 @@ class UtteranceBatch(NamedTuple):
 class _Batches(Dataset):
     """Batches of utterances of like length; an item is a whole batch."""
 
-    def __init__(self, batches: Sequence[Sequence[Mapping[str, Any]]]) -> None:
-        self.batches = batches
+    def __init__(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        max_batch_seconds: float,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.ids, self.wavs, durations = Texts(), Texts(), array("d")
+        for row in rows:
+            self.ids.append(row["ID"])
+            self.wavs.append(row["wav"])
+            durations.append(float(row["duration"]))
+        seconds = np.array(durations)
+        self.order = np.argsort(-seconds, kind="stable")
+        begins: list[int] = []
+        longest = 0.0
+        for place, duration in enumerate(seconds[self.order]):
+            if not begins or (place - begins[-1] + 1) * longest > max_batch_seconds:
+                begins.append(place)
+                longest = duration
+        self.begins = np.array([*begins, len(seconds)])
+        self.mine = range(len(begins))[rank::world_size]
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.mine)
 
     def __getitem__(self, index: int) -> UtteranceBatch | UserError:
+        begin, end = self.begins[self.mine[index] :][:2]
+        utterances = self.order[begin:end].tolist()
         try:
-            wavs = [_read(row["wav"]) for row in self.batches[index]]
+            wavs = [_read(self.wavs[utterance]) for utterance in utterances]
         except UserError as error:
             # Raised in a worker, it would reach the user inside a traceback.
             return error
@@ -42,7 +66,7 @@ class _Batches(Dataset):
         longest = int(samples.max())
         padded = torch.stack([nn.functional.pad(wav, (0, longest - len(wav))) for wav in wavs])
         lengths = None if bool((samples == longest).all()) else samples / longest
-        return UtteranceBatch([row["ID"] for row in self.batches[index]], padded, lengths)
+        return UtteranceBatch([self.ids[utterance] for utterance in utterances], padded, lengths)
 
 
 def _read(path: str) -> Tensor:
@@ -62,12 +86,13 @@ def utterance_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader:
-    """Batches of padded utterances, longest first.
+    """Batches of padded utterances, longest first; those of one length in the order given.
 
     Arguments
     ---------
     rows : iterable of mappings
-        Rows of a manifest: ``ID``, ``wav``, ``duration`` in seconds.
+        ``ID``, ``wav`` and ``duration`` in seconds, as a
+        :class:`~speechbrain_ext.manifests.Manifest` gives them; read once.
     max_batch_seconds : float
         Speech in a batch, padding included; a longer utterance is a batch of its own.
     num_workers : int
@@ -80,14 +105,7 @@ def utterance_loader(
     DataLoader
         Gives :class:`UtteranceBatch`, or a :class:`UserError` for a batch that cannot be read.
     """
-    batches: list[list[Mapping[str, Any]]] = []
-    for row in sorted(rows, key=lambda row: (-float(row["duration"]), row["ID"])):
-        current = batches[-1] if batches else []
-        if current and (len(current) + 1) * float(current[0]["duration"]) <= max_batch_seconds:
-            current.append(row)
-        else:
-            batches.append([row])
-    mine = _Batches(batches[rank::world_size])
+    mine = _Batches(rows, max_batch_seconds, rank, world_size)
     return DataLoader(mine, batch_size=None, **reading_options(num_workers))
 
 

@@ -15,7 +15,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import aligned
 from speechbrain_ext.inference.aligned import SpeakerMeans, TeacherClassifier
 from speechbrain_ext.inference.experiments import save_weights
-from speechbrain_ext.verification.embeddings import Embeddings
+
+UTTERANCES = {"a/1": "ann", "b/1": "bob", "a/2": "ann"}
 
 
 @pytest.fixture
@@ -54,8 +55,9 @@ def test_a_damaged_classifier_is_named(teacher: Path) -> None:
 
 
 def write_manifest(folder: Path) -> Path:
-    rows = ["a/1,ann", "b/1,bob", "a/2,ann"]
-    (folder / "train.csv").write_text("\n".join(["ID,spk_id", *rows]) + "\n")
+    rows = [f"{name},1.0,{name}.wav,0,16000,{who}" for name, who in UTTERANCES.items()]
+    header = "ID,duration,wav,start,stop,spk_id"
+    (folder / "train.csv").write_text("\n".join([header, *rows]) + "\n")
     return folder / "train.csv"
 
 
@@ -64,9 +66,7 @@ def test_means_of_unit_vectors_have_unit_length(
 ) -> None:
     """By hand: (1, 0) and (0, 1) whatever their lengths, so the mean points between them."""
     vectors = np.array([[8, 0], [-3, -4], [0, 0.5]], np.float32)
-    monkeypatch.setattr(
-        aligned, "cached_embeddings", lambda *_: Embeddings(["a/1", "b/1", "a/2"], vectors, "")
-    )
+    monkeypatch.setattr(aligned, "cached_embeddings", lambda *_: vectors)
     manifest = write_manifest(tmp_path)
     means = SpeakerMeans(nn.Identity(), "cache.npz")  # type: ignore[arg-type]
     weights = means.weights(manifest, ["bob", "ann"])

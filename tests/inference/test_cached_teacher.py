@@ -30,7 +30,8 @@ def manifest(tmp_path: Path) -> Path:
     for name, seconds in SECONDS.items():
         path = tmp_path / f"{name.replace('/', '_')}.wav"
         soundfile.write(path, 0.1 * rng.standard_normal(int(seconds * 16000)), 16000)
-        rows.append({"ID": name, "duration": seconds, "wav": path, "spk_id": name[:3]})
+        row = {"ID": name, "duration": seconds, "wav": path, "spk_id": name[:3]}
+        rows.append({**row, "start": 0, "stop": int(seconds * 16000)})
     with open(tmp_path / "train.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader
 from local.augmentation import Augmentation, Mixing
 from local.data import (
     CropBatch,
+    CropDataset,
     CropReader,
     count_speakers,
-    crop_dataset,
-    read_manifest,
     speakers_of,
     utterance_of,
 )
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.manifests import read_manifest
 
 RATE = 16000
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -295,7 +295,7 @@ def items(
     encoder.update_from_iterable(speakers_of(manifest, speeds))
     reader = CropReader(1.0, seed=3)
     reader.epoch = epoch
-    dataset = crop_dataset(str(manifest), reader, encoder, crops, speeds)
+    dataset = CropDataset(str(manifest), reader, encoder, crops, speeds)
     loader = DataLoader(dataset, 4, num_workers=workers, collate_fn=CropBatch)
     return {
         id: (int(label), sig)
@@ -325,7 +325,7 @@ def test_a_crop_is_exactly_as_long_as_asked(speed: float, samples: int, tmp_path
     reader = CropReader(samples / RATE, seed=0)
     for seconds in (0.05, 0.4, 1.1, 5.0):
         write(tmp_path / "a.wav", sine(300, seconds))
-        crop = reader("a@0", str(tmp_path / "a.wav"), "0", str(round(seconds * RATE)), speed)
+        crop = reader("a@0", str(tmp_path / "a.wav"), 0, round(seconds * RATE), speed)
         assert crop is not None and crop.shape == (samples,)
         assert crop.unfold(0, 1500, 1500).square().mean(1).min() > 0.01  # no gap
 
@@ -334,7 +334,7 @@ def test_a_long_utterance_is_not_repeated(tmp_path: Path) -> None:
     rising = np.linspace(0.1, 0.9, 3 * RATE)
     write(tmp_path / "a.wav", rising)
     for speed in (0.9, 1.0, 1.1):
-        crop = CropReader(1.0, seed=0)("a@0", str(tmp_path / "a.wav"), "0", str(3 * RATE), speed)
+        crop = CropReader(1.0, seed=0)("a@0", str(tmp_path / "a.wav"), 0, 3 * RATE, speed)
         assert crop is not None
         rises = crop.unfold(0, 1000, 1000).mean(1).diff() / (1000 * np.diff(rising)[0])
         assert torch.allclose(rises, torch.tensor(speed), atol=0.02)

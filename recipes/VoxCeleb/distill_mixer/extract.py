@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from speechbrain.utils.distributed import if_main_process
 
-from local.data import read_manifest
 from local.devices import check_device
 from local.processes import join_processes, leave_together
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.manifests import read_manifest
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
 
@@ -41,14 +41,16 @@ def main() -> None:
 
     encoder = load_encoder(args.experiment).to(device)
     for name in args.sets:
-        rows = read_manifest(args.manifests / f"{name}.csv")
-        loader = utterance_loader(rows, args.max_batch_seconds, args.num_workers, rank, world_size)
+        utterances = read_manifest(args.manifests / f"{name}.csv")
+        loader = utterance_loader(
+            utterances, args.max_batch_seconds, args.num_workers, rank, world_size
+        )
         vectors: dict[str, np.ndarray] = {}
         for batch in progress_bar(loader, desc=f"embedding {name}", disable=not if_main_process()):
             vectors.update(embed_batch(encoder, batch, device))
         vectors = gather_embeddings(vectors)
         if if_main_process():
-            ids = [row["ID"] for row in rows]
+            ids = list(utterances.ids)
             weights = weights_sha256(encoder.embedding_model)
             embeddings = Embeddings(ids, np.stack([vectors[i] for i in ids]), weights)
             path = args.experiment / "embeddings" / f"{name}.npz"

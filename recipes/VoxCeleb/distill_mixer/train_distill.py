@@ -15,7 +15,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 
 from local.brain import Forward, SpeakerBrain
-from local.data import CropBatch, read_manifest, utterance_of
+from local.data import CropBatch, utterance_of
 from local.figures import SECONDS, WEIGHT, WEIGHTED, share
 from local.rehearsal import noise
 from local.stopwatch import Stopwatch
@@ -137,8 +137,8 @@ class DistillBrain(SpeakerBrain):
             classifier.weight.copy_(weights)
 
     def _try_loss(self) -> None:
-        rows = read_manifest(self.hparams.train_csv)
-        utterances = [rows[0]["ID"], rows[-1]["ID"]]
+        ids = self.train_data.manifest.ids
+        utterances = [ids[0], ids[-1]]
         wavs = noise(self.hparams.crop_reader.samples, self.device)
         self.modules.eval()
         with torch.no_grad():

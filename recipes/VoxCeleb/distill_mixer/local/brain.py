@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.dataio.sampler import ReproducibleRandomSampler
+from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from local.augmentation import Mixing
 from local.checkpoints import recover, whole_or_none
-from local.data import CropBatch, crop_dataset, encode_speakers, read_manifest
+from local.data import CropBatch, CropDataset, encode_speakers
 from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, peak_memory, share
 from local.heard import check_train_audio, check_valid_audio
 from local.meter import EpochMeter
+from local.order import EpochOrder
 from local.rehearsal import check_steps, rehearse
 from local.schedules import by_epoch
 from local.validation import valid_figures
@@ -31,6 +32,7 @@ from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.manifests import read_manifest
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.trials import read_trials
@@ -118,14 +120,20 @@ class SpeakerBrain(sb.Brain):
             save_folder = Path(self.hparams.save_folder)
             save_folder.mkdir(parents=True, exist_ok=True)
             self.label_encoder.save(save_folder / "label_encoder.txt")
-        self.train_data = crop_dataset(
+        self.train_data = CropDataset(
             self.hparams.train_csv,
             self.hparams.crop_reader,
             self.label_encoder,
             self.hparams.crops_per_utterance,
             self.hparams.speeds,
         )
-        self.sampler = ReproducibleRandomSampler(self.train_data, seed=self.hparams.seed)
+        self.order = EpochOrder(
+            len(self.train_data),
+            self.hparams.seed,
+            self._rank(),
+            self._world_size(),
+            self.hparams.drop_last,
+        )
         self.trials = read_trials(self.hparams.valid_trials)
         self.valid_embeddings: dict[str, np.ndarray] = {}
         self.batch_ids: list[str] = []
@@ -152,12 +160,8 @@ class SpeakerBrain(sb.Brain):
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
-        threads = self.hparams.num_workers
-        for check, manifest in (
-            (check_train_audio, self.hparams.train_csv),
-            (check_valid_audio, self.hparams.valid_csv),
-        ):
-            check(manifest, read_manifest(manifest), threads)
+        check_train_audio(self.hparams.train_csv, self.hparams.num_workers)
+        check_valid_audio(self.hparams.valid_csv, self.hparams.num_workers)
         reader = self.hparams.crop_reader
         rehearse(self.encoder, self.modules.classifier, reader, self.device)
 
@@ -168,10 +172,10 @@ class SpeakerBrain(sb.Brain):
         except ValueError as error:
             raise UserError(str(error)) from None
         batch_size = self.hparams.batch_size
-        loader = self.make_dataloader(
+        # Not made by SpeechBrain, which would keep each process's part of the order as a list.
+        loader = SaveableDataLoader(
             self.train_data,
-            sb.Stage.TRAIN,
-            sampler=self.sampler,
+            sampler=self.order,
             batch_size=batch_size,
             drop_last=self.hparams.drop_last,
             pin_memory=self.device_type == "cuda",
@@ -179,6 +183,7 @@ class SpeakerBrain(sb.Brain):
             # Its own generator: the workers' seeds must not take from the networks' random numbers.
             generator=torch.Generator(),
         )
+        self.checkpointer.add_recoverable("dataloader-TRAIN", loader)
         self.steps_per_epoch, factor = len(loader), self.grad_accumulation_factor
         check_steps(len(self.train_data), batch_size, self._world_size(), len(loader), factor)
         valid = utterance_loader(
@@ -288,7 +293,7 @@ class SpeakerBrain(sb.Brain):
         if self.step == 0:
             self.meter.reset()
         self.hparams.crop_reader.epoch = self.epoch
-        self.sampler.set_epoch(self.epoch)
+        self.order.epoch = self.epoch
         self.bar = progress_bar(
             desc=f"epoch {epoch}/{self.hparams.epoch_counter.limit}",
             total=self.steps_per_epoch,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from speechbrain.augment.time_domain import Resample
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from speechbrain_ext.audio import AudioFault, read_audio
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.manifests import read_manifest
 
 
 class CropReader:
@@ -51,12 +51,12 @@ class CropReader:
         self.epoch = 0
 
     def __call__(
-        self, id: str, wav: str, start: str, stop: str, speed: float = 1.0
+        self, id: str, wav: str, start: int, stop: int, speed: float = 1.0
     ) -> Tensor | str:
         """A crop (samples,) of the utterance played at a speed; why not when it cannot be read."""
         percent = round(100 * speed)
         wanted = math.ceil(self.samples * percent / 100)
-        first, length = int(start), int(stop) - int(start)
+        first, length = start, stop - start
         if length > wanted:
             draw = np.random.default_rng([self.seed, self.epoch, zlib.crc32(id.encode())])
             first += int(draw.integers(length - wanted + 1))
@@ -87,21 +87,16 @@ class CropBatch(PaddedBatch):
             super().__init__(readable)
 
 
-def crop_dataset(
-    manifest: str,
-    reader: CropReader,
-    label_encoder: CategoricalEncoder,
-    crops_per_utterance: int = 1,
-    speeds: Sequence[float] = (1.0,),
-) -> DynamicItemDataset:
-    """The training set of a manifest; its items have ``id``, ``sig`` and ``spk_id_encoded``.
+class CropDataset(Dataset):
+    """The crops of a manifest's utterances; each has ``id``, ``sig`` and ``spk_id_encoded``.
 
     At a speed other than 1 the voice is another one, so each utterance comes up again as another
-    speaker's: ``id001/a`` of ``id001`` at 1.1 is ``id001/a@sp1.1`` of ``id001@sp1.1``.
+    speaker's: ``id001/a`` of ``id001`` at 1.1 is ``id001/a@sp1.1`` of ``id001@sp1.1``. A crop's id
+    is its utterance's and its number: ``id001/a@0``, ``id001/a@sp1.1@0``.
 
     Arguments
     ---------
-    manifest : str
+    manifest : str or path
         CSV with ID, duration, wav, start, stop, spk_id.
     reader : CropReader
         Draws and reads the crops.
@@ -112,36 +107,42 @@ def crop_dataset(
     speeds : sequence of float
         Speeds to play the utterances at, 1 among them.
 
-    Returns
-    -------
-    DynamicItemDataset
-        Of ``crops_per_utterance * len(speeds)`` times the utterances of the manifest. A crop's id
-        is its utterance's and its number: ``id001/a@0``, ``id001/a@sp1.1@0``.
-
     Raises
     ------
+    UserError
+        When the manifest cannot be used.
     ValueError
         When the speeds are no such list.
     """
-    rows = read_manifest(manifest)
-    dataset = DynamicItemDataset(
-        {
-            f"{_at(row['ID'], speed)}@{number}": {
-                **row,
-                "spk_id": _at(row["spk_id"], speed),
-                "speed": speed,
-            }
-            for number in range(crops_per_utterance)
-            for speed in _original_first(speeds)
-            for row in rows
+
+    def __init__(
+        self,
+        manifest: str | os.PathLike[str],
+        reader: CropReader,
+        label_encoder: CategoricalEncoder,
+        crops_per_utterance: int = 1,
+        speeds: Sequence[float] = (1.0,),
+    ) -> None:
+        self.manifest = read_manifest(manifest)
+        self.reader = reader
+        self.label_encoder = label_encoder
+        self.crops_per_utterance = crops_per_utterance
+        self.speeds = _original_first(speeds)
+
+    def __len__(self) -> int:
+        return self.crops_per_utterance * len(self.speeds) * len(self.manifest)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        # Utterance by utterance, then speed by speed, then number by number.
+        index, utterance = divmod(index, len(self.manifest))
+        number, speed_index = divmod(index, len(self.speeds))
+        row, speed = self.manifest[utterance], self.speeds[speed_index]
+        name = f"{_at(row['ID'], speed)}@{number}"
+        return {
+            "id": name,
+            "sig": self.reader(name, row["wav"], row["start"], row["stop"], speed),
+            "spk_id_encoded": self.label_encoder.encode_label_torch(_at(row["spk_id"], speed)),
         }
-    )
-    dataset.add_dynamic_item(reader, takes=["id", "wav", "start", "stop", "speed"], provides="sig")
-    dataset.add_dynamic_item(
-        label_encoder.encode_label_torch, takes="spk_id", provides="spk_id_encoded"
-    )
-    dataset.set_output_keys(["id", "sig", "spk_id_encoded"])
-    return dataset
 
 
 def utterance_of(crop: str) -> str:
@@ -174,24 +175,6 @@ def _original_first(speeds: Sequence[float]) -> list[float]:
     return sorted(speeds, key=lambda speed: speed != 1)
 
 
-def read_manifest(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a manifest.
-
-    Raises
-    ------
-    UserError
-        When it is missing (stage 1 makes it) or has no row.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run stage 1 first, which makes it") from None
-    if not rows:
-        raise UserError(f"{path} lists no utterance: run stage 1 again on a folder with speech")
-    return rows
-
-
 def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]:
     """The speakers of a manifest in order, then those that each other speed makes of them.
 
@@ -202,7 +185,7 @@ def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]
     ValueError
         When the speeds are no list of different positive numbers with 1 among them.
     """
-    speakers = sorted({row["spk_id"] for row in read_manifest(path)})
+    speakers = read_manifest(path).speakers
     return [_at(speaker, speed) for speed in _original_first(speeds) for speaker in speakers]
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
+import numpy as np
+
 from speechbrain_ext.audio import AudioFault, read_audio, read_header
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.manifests import read_manifest
 
 REMEDY = "mount or mend the folder, or run stage 1 again"
 
 
-def check_train_audio(manifest: str, rows: Iterable[Mapping[str, Any]], threads: int) -> None:
+def check_train_audio(path: str, threads: int) -> None:
     """Refuse a manifest with a speaker none of whose files can be opened.
 
     A folder that is not mounted, say. A file here and there is ``max_unreadable``'s affair.
 
     Arguments
     ---------
-    manifest : str
-        Its path, for the sentence.
-    rows : iterable of mappings
-        Its rows, gone through more than once: ``wav`` and ``spk_id``.
+    path : str
+        The manifest.
     threads : int
         Files looked at at a time.
 
@@ -31,31 +32,29 @@ def check_train_audio(manifest: str, rows: Iterable[Mapping[str, Any]], threads:
     UserError
         Naming a speaker, a file and the reason.
     """
-    firsts: dict[str, str] = {}
-    for row in rows:
-        firsts.setdefault(row["spk_id"], row["wav"])
-    faults = _faults(read_header, firsts.values(), threads)
-    lost = {speaker for speaker, path in firsts.items() if path in faults}
-    for row in rows if lost else ():
-        if row["spk_id"] in lost and not _faults(read_header, [row["wav"]], 1):
-            lost.remove(row["spk_id"])
+    manifest = read_manifest(path)
+    _, places = np.unique(manifest.speaker_index, return_index=True)
+    firsts = [manifest.wavs[place] for place in places.tolist()]  # of the speakers in order
+    faults = _faults(read_header, firsts, threads)
+    lost = {number for number, wav in enumerate(firsts) if wav in faults}
+    for place, speaker in enumerate(manifest.speaker_index) if lost else ():
+        if speaker in lost and not _faults(read_header, [manifest.wavs[place]], 1):
+            lost.remove(speaker)
     if lost:
-        path = firsts[min(lost)]
+        wav = firsts[min(lost)]
         raise UserError(
-            f"{manifest}: {len(lost)} of {len(firsts)} speakers have no file that can be read, "
-            f"{min(lost)} for one ({path}: {faults[path]}): {REMEDY}"
+            f"{path}: {len(lost)} of {len(firsts)} speakers have no file that can be read, "
+            f"{manifest.speakers[min(lost)]} for one ({wav}: {faults[wav]}): {REMEDY}"
         )
 
 
-def check_valid_audio(manifest: str, rows: Iterable[Mapping[str, Any]], threads: int) -> None:
+def check_valid_audio(path: str, threads: int) -> None:
     """Refuse a manifest with a file that cannot be embedded; each is read whole.
 
     Arguments
     ---------
-    manifest : str
-        Its path, for the sentence.
-    rows : iterable of mappings
-        Its rows: ``wav``.
+    path : str
+        The manifest.
     threads : int
         Files read at a time.
 
@@ -64,13 +63,12 @@ def check_valid_audio(manifest: str, rows: Iterable[Mapping[str, Any]], threads:
     UserError
         Naming a file and the reason.
     """
-    paths = [row["wav"] for row in rows]
-    faults = _faults(read_audio, paths, threads)
+    wavs = read_manifest(path).wavs
+    faults = _faults(read_audio, wavs, threads)
     if faults:
-        path, why = next(iter(faults.items()))
+        wav, why = next(iter(faults.items()))
         raise UserError(
-            f"{manifest}: {len(faults)} of {len(paths)} files cannot be used ({path}: {why}): "
-            f"{REMEDY}"
+            f"{path}: {len(faults)} of {len(wavs)} files cannot be used ({wav}: {why}): {REMEDY}"
         )
 
 

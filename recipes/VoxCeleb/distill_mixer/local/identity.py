@@ -18,8 +18,8 @@ from torch import nn
 from local.weights import read_start
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest
-from speechbrain_ext.inference.embedding_cache import manifest_sha256
 from speechbrain_ext.inference.experiments import weights_sha256
+from speechbrain_ext.manifests import read_manifest
 
 MADE_FROM = "made_from.json"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
@@ -43,7 +43,7 @@ def data_digests(settings: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the speech and the trials that the settings name, by their keys."""
     try:
         return {
-            **{key: manifest_sha256(settings[key]) for key in ("train_csv", "valid_csv")},
+            **{key: read_manifest(settings[key]).sha256 for key in ("train_csv", "valid_csv")},
             "valid_trials": file_digest(settings["valid_trials"]),
         }
     except FileNotFoundError as error:
