@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.errors import UserError
+
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -55,6 +58,44 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # some network file systems know no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def claimed(folder: str | os.PathLike[str], refusal: str) -> Iterator[None]:
+    """Let one process at a time work in a folder; refuse others.
+
+    Arguments
+    ---------
+    folder : str or path
+        The folder; it is made when missing, and keeps a hidden file.
+    refusal : str
+        What another process is told.
+
+    Raises
+    ------
+    UserError
+        When another process is in such a block.
+
+    Example
+    -------
+    >>> with claimed(getfixture("tmp_path"), "somebody else trains there: wait"):
+    ...     print("alone")
+    alone
+    """
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(Path(folder) / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        # A record lock: a worker that outlives its killed parent for some seconds does not hold it.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(handle)
+        raise UserError(refusal) from None
+    except OSError:  # some network file systems know no locks
+        pass
+    try:
         yield
     finally:
         os.close(handle)
@@ -132,6 +173,13 @@ def written_files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MANIFEST
     }
+
+
+def flush(folder: Path) -> None:
+    """Wait until the disk has the files of a folder: after a power cut they are still whole."""
+    for path in folder.iterdir():
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def is_current(folder: Path, wanted: str) -> bool:

@@ -132,8 +132,8 @@ def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
     # A mistake that was found before training leaves nothing to protect.
     save = Path(folder) / "save"
     begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
-    # The checkpointer has made `save` by now.
-    others = [entry.name for entry in Path(folder).glob("*") if entry.name != "save"]
+    # The checkpointer has made `save` by now; what a kill left half-written is hidden.
+    others = [entry.name for entry in Path(folder).glob("[!.]*") if entry.name != "save"]
     if others and not path.is_file():
         raise UserError(
             f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: choose "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import speechbrain as sb
 
 from local.brain import SpeakerBrain
@@ -11,6 +13,7 @@ from local.hparams import check_keys, check_overrides, load_hparams
 from local.identity import claim_folder, made_from
 from local.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import claimed
 
 
 def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
@@ -35,10 +38,22 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     check_keys(path, brain_class.reads, brain_class.needs)
     check_overrides(path, brain_class.reads, overrides)
     hparams, resolved = load_hparams(path, overrides, line.given)
-    first_decides(lambda: claim_folder(hparams["output_folder"], resolved, made_from(hparams)))
-    sb.create_experiment_directory(hparams["output_folder"])
-    try:
-        brain = brain_class(hparams, run_opts)
-    except ValueError as error:  # of SpeechBrain's options, such as fp16 on a CPU
-        raise UserError(" ".join(str(error).split())) from None
-    brain.train()
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(
+                claimed(
+                    hparams["save_folder"],
+                    f"{hparams['output_folder']}: another training is at work there: wait for its "
+                    "end, or choose another --output_folder or --seed",
+                )
+            )
+            claim_folder(hparams["output_folder"], resolved, made_from(hparams))
+
+        first_decides(claim)
+        sb.create_experiment_directory(hparams["output_folder"])
+        try:
+            brain = brain_class(hparams, run_opts)
+        except ValueError as error:  # of SpeechBrain's options, such as fp16 on a CPU
+            raise UserError(" ".join(str(error).split())) from None
+        brain.train()
