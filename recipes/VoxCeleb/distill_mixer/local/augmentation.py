@@ -141,7 +141,18 @@ class Augmentation(nn.Module):
         return heard
 
     def features(self, feats: Tensor) -> Tensor:
-        """Mask frames and bands of normalised features (B, T, F)."""
+        """Mask frames and bands of normalised features (B, T, F).
+
+        Raises
+        ------
+        ValueError
+            When there are none: networks that read waveforms.
+        """
+        if self.masks and feats.dim() != 3:
+            raise ValueError(
+                "spec_augment masks frames and bands of features, and this network reads "
+                "waveforms: set spec_augment to False"
+            )
         # SpectrogramDrop writes into what it is given.
         return self.masks(feats.clone()) if self.masks else feats
 

@@ -86,6 +86,10 @@ class CropBatch(PaddedBatch):
         if readable:
             super().__init__(readable)
 
+    def pin_memory(self) -> CropBatch:
+        """Move what there is to pinned memory, in place."""
+        return super().pin_memory() if self.id else self
+
 
 class CropDataset(Dataset):
     """The crops of a manifest's utterances; each has ``id``, ``sig`` and ``spk_id_encoded``.

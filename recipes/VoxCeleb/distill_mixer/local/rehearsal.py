@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from local.augmentation import Augmentation
 from local.data import CropReader
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
@@ -100,3 +101,37 @@ def rehearse(
             f"the network gives embeddings of {encoder.embedding_size} numbers, which the "
             f"classifier does not take ({str(error).splitlines()[0]}): give both one lin_neurons"
         ) from None
+
+
+@torch.no_grad()
+def rehearse_augmentation(
+    augmentation: Augmentation, encoder: SpeakerEncoder, samples: int, device: str | torch.device
+) -> None:
+    """Corrupt noise in every way that training may, and embed it; the random state is left alone.
+
+    Arguments
+    ---------
+    augmentation : Augmentation
+        Of the crops that are trained on.
+    encoder : SpeakerEncoder
+        In eval mode.
+    samples : int
+        Of a crop.
+    device : str or device
+        Where the networks are.
+
+    Raises
+    ------
+    ValueError
+        When a kind of corruption does not suit the network.
+    UserError
+        When a file of noise or reverberation cannot be read.
+    """
+    wavs = noise(samples, device)
+    with torch.random.fork_rng(devices=[]):
+        for corruption in augmentation.corruptions:
+            corruption(wavs, torch.ones(len(wavs), device=wavs.device))
+        if mixing := augmentation.mixing(len(wavs), wavs.device):
+            wavs = mixing(wavs)
+        feats = encoder.mean_var_norm(encoder.compute_features(wavs))
+        encoder.embedding_model(augmentation.features(feats))
