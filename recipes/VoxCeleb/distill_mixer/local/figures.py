@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 # Before the name of a term in the meter: its weight, and the term times its weight; before that of
 # a part of a step: its seconds.
 WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
+# Crops that could not be read, crops that were not learnt from, batches whose loss was not finite.
+COUNTS = ("unreadable", "skipped", "nonfinite")
 
 
 def averages_of(totals: dict[str, float]) -> dict[str, float]:
-    """Averages over the utterances of what :meth:`EpochMeter.totals` gives, times left out."""
-    left_out = ("seconds", "waited", "skipped", "weight")
+    """Averages over the utterances of what :meth:`EpochMeter.totals` gives; no times or counts."""
+    left_out = ("seconds", "waited", "weight", *COUNTS)
     return {
         name: total / totals["weight"]
         for name, total in totals.items()
@@ -22,13 +22,14 @@ def averages_of(totals: dict[str, float]) -> dict[str, float]:
 
 
 def costs_of(totals: dict[str, float], world_size: int) -> dict[str, float]:
-    """Seconds of an epoch, the shares of them that waiting and parts of a step took, utterances.
+    """Seconds of an epoch, the shares of them that waiting and parts of a step took, counts.
 
     Example
     -------
     >>> totals = {"seconds": 8.0, "waited": 2.0, "seconds/teacher": 4.0, "weight": 64.0}
-    >>> costs_of(totals, world_size=2)
-    {'data_wait': 0.25, 'teacher_time': 0.5, 'seconds': 4.0, 'utterances': 64, 'skipped': 0}
+    >>> costs_of(totals | {"skipped": 1.0}, world_size=2)  # doctest: +NORMALIZE_WHITESPACE
+    {'data_wait': 0.25, 'teacher_time': 0.5, 'seconds': 4.0, 'utterances': 64, 'unreadable': 0,
+     'skipped': 1, 'nonfinite': 0}
     """
     parts = {
         f"{name.removeprefix(SECONDS)}_time": total / totals["seconds"]
@@ -40,7 +41,7 @@ def costs_of(totals: dict[str, float], world_size: int) -> dict[str, float]:
         **parts,
         "seconds": totals["seconds"] / world_size,
         "utterances": int(totals["weight"]),
-        "skipped": int(totals.get("skipped", 0)),
+        **{name: int(totals.get(name, 0)) for name in COUNTS},
     }
 
 
@@ -52,5 +53,5 @@ def peak_memory(device: torch.device | str) -> dict[str, float]:
 
 
 def share(part: float, total: float) -> float:
-    """The share of a part in the total; 0 when the total is 0 or not a number."""
-    return part / total if total and math.isfinite(total) else 0.0
+    """The share of a part in the total; of nothing, 0."""
+    return part / total if total else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import partial
 
 import torch
 from speechbrain.utils.checkpoints import (
@@ -11,12 +12,15 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from speechbrain.utils.distributed import if_main_process
 from torch import Tensor
 
 
-@register_checkpoint_hooks
+@partial(register_checkpoint_hooks, save_on_main_only=False)
 class EpochMeter:
     """Sums of the figures of an epoch so far; saved with a checkpoint made inside an epoch.
+
+    A checkpoint has the sums of every process, and each gets its own back.
 
     Example
     -------
@@ -43,15 +47,20 @@ class EpochMeter:
                 value.detach() if isinstance(value, Tensor) else value
             )
 
+    def state(self) -> dict[str, float]:
+        """Sums of this process, with the ``weight``."""
+        return {"weight": self.weight} | {name: float(value) for name, value in self.sums.items()}
+
     def totals(self) -> dict[str, float]:
         """Sums over all processes, with the ``weight``."""
-        totals = {"weight": self.weight} | {name: float(value) for name, value in self.sums.items()}
-        if not torch.distributed.is_initialized():
-            return totals
-        parts: list[dict[str, float]] = [{}] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, totals)
-        names = dict.fromkeys(name for part in parts for name in part)
-        return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
+        return _joined(self._states())
+
+    def _states(self) -> list[dict[str, float]]:
+        states = [self.state()]
+        if torch.distributed.is_initialized():
+            states *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, self.state())
+        return states
 
     def averages(self) -> dict[str, float]:
         """Averages over the batches of this process."""
@@ -59,15 +68,25 @@ class EpochMeter:
 
     @mark_as_saver
     def _save(self, path: str) -> None:
-        state = {name: float(value) for name, value in self.sums.items()}
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"weight": self.weight, "sums": state}, file)
+        states = self._states()
+        if if_main_process():
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(states, file)
 
     @mark_as_loader
     def _load(self, path: str, end_of_epoch: bool) -> None:
         self.reset()
-        if not end_of_epoch:
-            with open(path, encoding="utf-8") as file:
-                state = json.load(file)
-            self.weight = state["weight"]
-            self.sums.update(state["sums"])
+        if end_of_epoch:
+            return
+        with open(path, encoding="utf-8") as file:
+            states = json.load(file)
+        if torch.distributed.is_initialized():  # by other processes than before, perhaps
+            states = states[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+        joined = _joined(states)
+        self.weight = joined.pop("weight", 0.0)
+        self.sums.update(joined)
+
+
+def _joined(states: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for state in states for name in state)
+    return {name: sum(state.get(name, 0.0) for state in states) for name in names}
