@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from train_teacher import TeacherBrain
+
+from local.brain import SpeakerBrain
+from local.training import run_training
+from tests.recipe.tiny import RECIPE, TEACHER, make_corpus
+
+Train = Callable[..., None]
 
 
 @pytest.fixture
@@ -19,3 +31,36 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     (folder / "ffmpeg").symlink_to(package.get_ffmpeg_exe())
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return str(folder / "ffmpeg")
+
+
+@pytest.fixture(scope="module")
+def whole_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def corpus(whole_corpus: Path, tmp_path: Path) -> Path:
+    """A copy to damage; its manifests name the copy's files."""
+    copy = tmp_path / "corpus"
+    shutil.copytree(whole_corpus, copy)
+    for manifest in (copy / "manifests").glob("*.csv"):
+        manifest.write_text(manifest.read_text().replace(str(whole_corpus), str(copy)))
+    return copy
+
+
+@pytest.fixture
+def train(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Train]:
+    """Trains in this process, into ``tmp_path / "exp"``."""
+    monkeypatch.chdir(RECIPE)
+    hook, threads = sys.excepthook, torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run(
+        brain: type[SpeakerBrain] = TeacherBrain, *arguments: Any, base: list[str] = TEACHER
+    ) -> None:
+        given = ["--corpus_dir", corpus, "--output_folder", tmp_path / "exp", *arguments]
+        run_training(brain, [*base, *map(str, given)])
+
+    yield run
+    sys.excepthook = hook
+    torch.set_num_threads(threads)

@@ -198,7 +198,6 @@ def test_a_killed_training_goes_on(place: Path, trained: Path, tmp_path: Path) -
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    assert not (folder / "save" / "embedding_model.safetensors").exists()
     result = run("train_distill.py", *arguments(place, folder))
     assert result.returncode == 0, result.stderr
     whole, resumed = weights_of(trained), weights_of(folder)

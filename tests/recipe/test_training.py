@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, command, environment, make_corpus, run
+from tests.recipe.tiny import STUDENT, TEACHER, make_corpus, run
 
 
 @pytest.fixture(scope="module")
@@ -117,43 +114,6 @@ def test_reconstruction_is_a_term_of_the_teacher(corpus: Path, tmp_path: Path) -
     assert result.returncode == 0, result.stderr
     train = log_of(tmp_path)[0]["train"]
     assert train["loss"] == pytest.approx(train["classification"] + 0.5 * train["reconstruction"])
-
-
-def test_killed_inside_an_epoch_ends_where_an_undisturbed_run_ends(
-    corpus: Path, tmp_path: Path
-) -> None:
-    """Bit for bit: crops, order and dropout follow from seed, epoch and step alone.
-
-    The checkpoint that is due at step 5 waits for the gradients of three batches to be used.
-    """
-    arguments = [*TEACHER, "--corpus_dir", corpus, "--number_of_epochs", "3"]
-    arguments += ["--crops_per_utterance", "8", "--ckpt_interval_minutes", "0"]
-    arguments += ["--ckpt_interval_steps", "5", "--grad_accumulation_factor", "3"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run("train_teacher.py", *arguments, "--output_folder", whole).returncode == 0
-    process = subprocess.Popen(
-        command("train_teacher.py", *arguments, "--output_folder", killed),
-        cwd=RECIPE,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
-
-    def inside_second_epoch() -> bool:
-        metas = [path.read_text() for path in (killed / "save").glob("CKPT*/CKPT.yaml")]
-        return (killed / "train_log.jsonl").exists() and any("intra" in meta for meta in metas)
-
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not inside_second_epoch() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(log_of(killed)) < 3
-    assert run("train_teacher.py", *arguments, "--output_folder", killed).returncode == 0
-    assert_same_weights(whole, killed, tolerance=0.0)
-    for one, other in zip(log_of(whole), log_of(killed), strict=True):
-        assert one["train"]["loss"] == pytest.approx(other["train"]["loss"], rel=1e-5)
-        assert one["valid"]["eer"] == other["valid"]["eer"]
 
 
 @pytest.mark.parametrize("script", ["train_teacher.py", "train_distill.py"])

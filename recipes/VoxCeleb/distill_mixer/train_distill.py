@@ -181,7 +181,7 @@ class DistillBrain(SpeakerBrain):
             self.hparams.objective.alpha.start_epoch(self.epoch)
 
     def on_fit_batch_end(
-        self, batch: CropBatch, outputs: Forward, loss: torch.Tensor, should_step: bool
+        self, batch: CropBatch, outputs: Forward | None, loss: torch.Tensor, should_step: bool
     ) -> None:
         """Note what the teacher cost."""
         super().on_fit_batch_end(batch, outputs, loss, should_step)

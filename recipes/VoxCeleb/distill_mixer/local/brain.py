@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import speechbrain as sb
 import torch
+from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
@@ -17,13 +18,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from local.augmentation import Mixing
-from local.checkpoints import recover, whole_or_none
+from local.checkpoints import delete_others, room_in, save_checkpoint, set_damaged_aside
 from local.data import CropBatch, CropDataset, encode_speakers
 from local.figures import WEIGHT, WEIGHTED, averages_of, costs_of, peak_memory, share
 from local.heard import check_train_audio, check_valid_audio
 from local.meter import EpochMeter
 from local.order import EpochOrder
-from local.rehearsal import check_steps, rehearse
+from local.rehearsal import check_steps, rehearse, rehearse_augmentation
 from local.schedules import by_epoch
 from local.validation import valid_figures
 from local.weights import keep_best, start_from
@@ -164,9 +165,14 @@ class SpeakerBrain(sb.Brain):
         check_valid_audio(self.hparams.valid_csv, self.hparams.num_workers)
         reader = self.hparams.crop_reader
         rehearse(self.encoder, self.modules.classifier, reader, self.device)
+        augmentation = self.hparams.augmentation
+        rehearse_augmentation(augmentation, self.encoder, reader.samples, self.device)
 
     def train(self) -> None:
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
+        # Before anything depends on which checkpoints there are.
+        set_damaged_aside(self.checkpointer)
+        delete_others(self.checkpointer, self.hparams.keep_checkpoints)
         try:
             self.check()
         except ValueError as error:
@@ -193,7 +199,8 @@ class SpeakerBrain(sb.Brain):
             world_size=self._world_size(),
         )
         self.fit(self.hparams.epoch_counter, loader, valid, progressbar=False)
-        keep_best(self.checkpointer, self.hparams)
+        with room_in(self.hparams.output_folder):
+            keep_best(self.checkpointer, self.hparams)
 
     def _rank(self) -> int:
         return torch.distributed.get_rank() if self.distributed_launch else 0
@@ -229,7 +236,7 @@ class SpeakerBrain(sb.Brain):
         return Forward(clean, heard, mixing, StudentOutput(embedding, hidden, feats), logits)
 
     def compute_objectives(self, predictions: Forward, batch: CropBatch, stage: sb.Stage) -> Tensor:
-        """The loss of a batch; its terms, their weights and the accuracy go to the meter."""
+        """The loss of a batch; its terms, their weights and the accuracy are its figures."""
         objective = self.objective(predictions, batch)
         labels = batch.spk_id_encoded.data.squeeze(1)
         correct = (predictions.logits.squeeze(1).argmax(-1) == labels).float().mean()
@@ -237,14 +244,13 @@ class SpeakerBrain(sb.Brain):
             WEIGHTED + name: objective.weights[name] * term
             for name, term in objective.terms.items()
         }
-        self.meter.add(
-            len(batch.id),
-            loss=objective.total,
+        self.figures = {
+            "loss": objective.total,
             **objective.terms,
             **{WEIGHT + name: weight for name, weight in objective.weights.items()},
             **weighted,
-            accuracy=correct,
-        )
+            "accuracy": correct,
+        }
         return objective.total
 
     def classification_loss(self, forward: Forward, batch: CropBatch) -> Tensor:
@@ -257,9 +263,24 @@ class SpeakerBrain(sb.Brain):
         return forward.mixing.share * loss + (1 - forward.mixing.share) * other
 
     def fit_batch(self, batch: CropBatch) -> Tensor:
-        """Learn from what could be read of a batch."""
+        """Learn from what could be read of a batch, unless that is too little to normalise."""
         self._count_unreadable(batch)
-        return super().fit_batch(batch)
+        crops, processes = len(batch.id), self._world_size()
+        if crops and crops * processes > 1:
+            return super().fit_batch(batch)
+        if processes > 1:  # which would wait for this one's gradients
+            raise UserError(
+                f"no crop of a batch of epoch {self.epoch} could be read in process "
+                f"{self._rank()}, last {batch.unreadable[-1]}: mend the files or run stage 1 again"
+            )
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        self.meter.sums["skipped"] += crops
+        if should_step and any(weight.grad is not None for weight in self.modules.parameters()):
+            self.optimizers_step()
+        loss = torch.zeros(())
+        self.on_fit_batch_end(batch, None, loss, should_step)
+        return loss
 
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
         """Embed a batch of whole utterances."""
@@ -268,14 +289,6 @@ class SpeakerBrain(sb.Brain):
         return torch.zeros(())
 
     # Hooks of the loop
-
-    def on_fit_start(self) -> None:
-        """Prepare as SpeechBrain does, then recover from the last checkpoint that is whole."""
-        checkpointer, self.checkpointer = self.checkpointer, None
-        super().on_fit_start()
-        self.checkpointer = checkpointer
-        checkpointer.add_recoverable("optimizer", self.optimizer)
-        recover(checkpointer)
 
     def _wrap_distributed(self) -> None:
         if self.distributed_launch and self.device_type == "cpu":
@@ -311,26 +324,34 @@ class SpeakerBrain(sb.Brain):
         torch.manual_seed(int(place.generate_state(1)[0]))
 
     def on_fit_batch_end(
-        self, batch: CropBatch, outputs: Forward, loss: Tensor, should_step: bool
+        self, batch: CropBatch, outputs: Forward | None, loss: Tensor, should_step: bool
     ) -> None:
         """Move the progress bar."""
         now = time.perf_counter()
         self.meter.sums["seconds"] += now - self.batch_end
         self.meter.sums["waited"] += self.data_wait
         self.batch_end = now
-        if self.bar is not None and not self.bar.disable:
+        if self.bar is None or self.bar.disable:
+            return
+        self.bar.update()
+        if self.meter.weight:
             averages = self.meter.averages()
             shown = {key: averages[key] for key in ("loss", "accuracy")}
             shown |= self.epoch_figures(averages)
             self.bar.set_postfix(
                 {name: f"{value:.3f}" for name, value in shown.items()}, refresh=False
             )
-            self.bar.update()
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
-        """Name the utterances behind a loss that is not finite; stop when patience ends."""
-        if not torch.isfinite(loss):
-            logger.warning(f"The loss is {loss.item()} in a batch of: {', '.join(self.batch_ids)}")
+        """Put a batch's figures into the epoch's, unless the loss is not finite.
+
+        Then name its utterances, and stop when patience ends.
+        """
+        if torch.isfinite(loss):
+            self.meter.add(len(self.batch_ids), **self.figures)
+            return
+        self.meter.sums["nonfinite"] += 1
+        logger.warning(f"The loss is {loss.item()} in a batch of: {', '.join(self.batch_ids)}")
         try:
             super().check_loss_isfinite(loss)
         except ValueError:
@@ -362,15 +383,12 @@ class SpeakerBrain(sb.Brain):
             self.hparams.lr_annealing, self.optimizer, self.epoch, valid_stats["eer"]
         )
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
-        with whole_or_none(self.checkpointer):
-            self.checkpointer.save_and_keep_only(
-                meta={"epoch": epoch, "eer": valid_stats["eer"]},
-                min_keys=["eer"],
-                num_to_keep=self.hparams.keep_checkpoints,
+        # First the log: after a kill between the two the epoch is run again, and its line replaced.
+        with room_in(self.hparams.output_folder):
+            self.hparams.train_logger.log_stats(
+                {"epoch": epoch, "lr": old_lr, **self.train_meta}, self.train_stats, valid_stats
             )
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch, "lr": old_lr, **self.train_meta}, self.train_stats, valid_stats
-        )
+        self._checkpoint({"epoch": epoch, "eer": valid_stats["eer"]}, end_of_epoch=True)
 
     def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
         # Gradients that have been added up since the last step are in no checkpoint.
@@ -378,33 +396,45 @@ class SpeakerBrain(sb.Brain):
         return due and self.step % self.grad_accumulation_factor == 0
 
     def _save_intra_epoch_ckpt(self) -> None:
-        with whole_or_none(self.checkpointer):
-            super()._save_intra_epoch_ckpt()
+        self._checkpoint({INTRA_EPOCH_CKPT_FLAG: True}, end_of_epoch=False)
 
     # Their parts
+
+    def _checkpoint(self, meta: dict[str, Any], end_of_epoch: bool) -> None:
+        with room_in(self.hparams.output_folder):
+            save_checkpoint(self.checkpointer, meta, end_of_epoch)
+            delete_others(self.checkpointer, self.hparams.keep_checkpoints)
 
     def _count_unreadable(self, batch: CropBatch) -> None:
         if not batch.unreadable:
             return
-        self.meter.sums["skipped"] += len(batch.unreadable)
-        skipped = int(self.meter.sums["skipped"])
+        for count in ("unreadable", "skipped"):
+            self.meter.sums[count] += len(batch.unreadable)
+        unreadable = int(self.meter.sums["unreadable"])
         logger.warning(f"Skipped, could not be read: {', '.join(batch.unreadable)}")
         planned = self.steps_per_epoch * self.hparams.batch_size
-        if skipped > self.hparams.max_unreadable * planned or not batch.id:
+        if unreadable > self.hparams.max_unreadable * planned:
             raise UserError(
-                f"{skipped} of {planned} crops of epoch {self.epoch} could not be read, "
+                f"{unreadable} of {planned} crops of epoch {self.epoch} could not be read, "
                 f"last {batch.unreadable[-1]}, more than the share max_unreadable "
                 f"{self.hparams.max_unreadable}: mend the files or run stage 1 again"
             )
 
     def _train_figures(self) -> dict[str, float]:
         totals = self.meter.totals()
+        costs = costs_of(totals, self._world_size())
+        if not costs["utterances"]:
+            raise UserError(
+                f"no batch of epoch {self.epoch} had a finite loss ({costs['nonfinite']} had "
+                f"another, and {costs['skipped']} crops were skipped): lower --lr, or look at the "
+                "audio"
+            )
         averages = averages_of(totals)
         self.train_meta = self.epoch_meta(averages)
         plain = {name: value for name, value in averages.items() if "/" not in name}
         return {
             **plain,
             **self.epoch_figures(averages),
-            **costs_of(totals, self._world_size()),
+            **costs,
             **peak_memory(self.device),
         }

@@ -1,66 +1,111 @@
-"""Checkpoints that survive a full disk, a kill and a damaged file."""
+"""Checkpoints that are whole or not there, whatever ends a training."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
+import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from speechbrain.utils.checkpoints import Checkpointer
+from safetensors import SafetensorError
+from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpoint, Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import LOCK, MANIFEST, flush, is_current, written_files
 
 logger = get_logger(__name__)
+WHOLE = "a whole checkpoint"
 
 
-@contextlib.contextmanager
-def whole_or_none(checkpointer: Checkpointer) -> Iterator[None]:
-    """While a checkpoint is saved: when that fails, remove what was written of it.
+def save_checkpoint(
+    checkpointer: Checkpointer, meta: dict[str, Any], end_of_epoch: bool = True
+) -> None:
+    """Save a checkpoint beside its place, with the digests of its files, and move it there.
 
     Arguments
     ---------
     checkpointer : Checkpointer
-        Saves inside the block.
+        Knows what to save, and where.
+    meta : dict
+        What is to be known of the checkpoint without loading it.
+    end_of_epoch : bool
+        Whether it is made at an epoch's end, or inside one.
+    """
+    place, target = checkpointer.checkpoints_dir, checkpointer._new_checkpoint_dirpath()
+    checkpointer.checkpoints_dir = place / ".unfinished"
+    try:
+        saved = checkpointer.save_checkpoint(
+            meta=meta, end_of_epoch=end_of_epoch, verbosity=logging.DEBUG
+        )
+        if if_main_process():
+            digests = {"fingerprint": WHOLE, "files": written_files(saved.path)}
+            (saved.path / MANIFEST).write_text(json.dumps(digests), encoding="utf-8")
+            flush(saved.path)
+            saved.path.rename(target)
+            logger.info(f"Saved a checkpoint in {target}")
+    finally:
+        if if_main_process():
+            shutil.rmtree(checkpointer.checkpoints_dir, ignore_errors=True)
+        checkpointer.checkpoints_dir = place
+    ddp_barrier()
+
+
+def best_checkpoints(checkpointer: Checkpointer, number: int) -> list[Checkpoint]:
+    """The checkpoints of the lowest valid EER, the best first."""
+    return checkpointer.find_checkpoints(min_key="eer", max_num_checkpoints=number)
+
+
+def delete_others(checkpointer: Checkpointer, number: int) -> None:
+    """Delete all checkpoints but the best and the last of so many epochs, and the newest."""
+    if if_main_process():
+        last = checkpointer.find_checkpoints(
+            ckpt_predicate=lambda checkpoint: checkpoint.meta["end-of-epoch"],
+            max_num_checkpoints=number,
+        )
+        newest = checkpointer.find_checkpoints(max_num_checkpoints=1)
+        kept = {each.path for each in [*best_checkpoints(checkpointer, number), *last, *newest]}
+        for path in {each.path for each in checkpointer.list_checkpoints()} - kept:
+            # No more a checkpoint, so that a kill leaves no half of one.
+            shutil.rmtree(path.rename(path.with_name(f".{path.name}")))
+    ddp_barrier()
+
+
+def set_damaged_aside(checkpointer: Checkpointer) -> None:
+    """Rename what is not whole, before anything is loaded or chosen; clear up after a kill."""
+    if if_main_process():
+        place: Path = checkpointer.checkpoints_dir
+        for leftover in {*place.glob(".*")} - {place / LOCK}:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        found = sorted(place.glob(f"{CKPT_PREFIX}*"))
+        damaged = [path for path in found if not is_current(path, WHOLE)]
+        for path in damaged:
+            aside = path.rename(place / f"damaged_{path.name}")
+            logger.warning(f"{path} is damaged: it is {aside.name} now, and is not used any more")
+        if damaged and damaged == found:
+            logger.warning(f"No checkpoint in {place} is whole: training starts from the beginning")
+    ddp_barrier()
+
+
+@contextlib.contextmanager
+def room_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """While a training writes into its folder: say so when that fails.
 
     Raises
     ------
     UserError
-        When the checkpoint cannot be written; the ones before it stay.
+        When something cannot be written.
     """
-    before = {checkpoint.path for checkpoint in checkpointer.list_checkpoints()}
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        for checkpoint in checkpointer.list_checkpoints():
-            if checkpoint.path not in before:
-                shutil.rmtree(checkpoint.path, ignore_errors=True)
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(
-            f"{checkpointer.checkpoints_dir} could not take a checkpoint ({reason}): make room and "
-            "run again, the checkpoint before it is intact"
+            f"{folder} could not be written to ({reason}): make room and run again, the checkpoint "
+            "before it is intact"
         ) from None
-
-
-def recover(checkpointer: Checkpointer) -> None:
-    """Load the newest checkpoint that is whole; name those that are not.
-
-    Raises
-    ------
-    UserError
-        When there are checkpoints but none can be loaded.
-    """
-    checkpoints = checkpointer.list_checkpoints()
-    checkpoints.sort(key=lambda checkpoint: -checkpoint.meta["unixtime"])
-    for checkpoint in checkpoints:
-        try:
-            checkpointer.load_checkpoint(checkpoint)
-            return
-        except Exception as error:  # a damaged file fails in as many ways as there are formats
-            reason = str(error).strip().split("\n")[0]
-            logger.warning(f"{checkpoint.path} is damaged ({reason}): trying the one before it")
-    if checkpoints:
-        raise UserError(
-            f"no checkpoint in {checkpointer.checkpoints_dir} can be loaded: remove the folder to "
-            "train from the start"
-        )

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, average_checkpoints
+from speechbrain.utils.checkpoints import Checkpointer, average_checkpoints
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from torch.nn import Module
 
+from local.checkpoints import best_checkpoints
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import WEIGHTS, save_weights, tensors_sha256
 
@@ -197,11 +198,9 @@ def _differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list
 
 def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace) -> None:
     """Write the weights that later stages read: the best checkpoint's, or the best ones' mean."""
-    best: list[Checkpoint] = checkpointer.find_checkpoints(
-        min_key="eer", max_num_checkpoints=hparams.average_checkpoints
-    )
     if not if_main_process():
         return
+    best = best_checkpoints(checkpointer, hparams.average_checkpoints)
     epochs = [checkpoint.meta["epoch"] for checkpoint in best]
     about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
     for name in NETWORKS:
