@@ -30,6 +30,7 @@ systems:
     small: {yaml: v2.yaml, teacher: teacher, overrides: {channels: 16, num_blocks: 1}}
     broken: {yaml: v2.yaml, teacher: teacher, overrides: {channels: 15}}
     after: {yaml: v2.yaml, teacher: broken}
+    noisy: {yaml: v2.yaml, teacher: teacher, overrides: {noise_folder: {given: noise_folder}}}
 claims:
     - id: a
       claim: The student beats its teacher.
@@ -40,6 +41,7 @@ claims:
       source: 2
       documents: "2.04"
       test: {speed: small, of: teacher, at_least: 0.001}
+    - {id: d, claim: Noise helps., source: 3, test: {better: noisy, worse: small}}
     - {id: c, claim: Nobody knows., source: 3, untested: there is no way}
 remarks: [Nothing is to be learned from noise.]
 """
@@ -57,8 +59,8 @@ def ablate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ablate")
     manifests = make_corpus(folder / "corpus") / "manifests"
-    shutil.copy(manifests / "valid.csv", manifests / "test.csv")
-    shutil.copy(manifests / "trials" / "valid.txt", manifests / "trials" / "dev.txt")
+    shutil.copy(manifests / "train.csv", manifests / "test.csv")
+    shutil.copy(manifests / "trials" / "train.txt", manifests / "trials" / "dev.txt")
     lists = [
         {"name": name, "title": name, "set": set_name, "file": f"trials/{name}.txt"}
         for name, set_name in (("valid", "valid"), ("dev", "test"))
@@ -85,6 +87,9 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
     lines = [line for line in page.splitlines() if line.startswith("| broken | 0 |")]
     assert len(lines) == 1 and "| failed |" in lines[0]  # beside the systems, once a test list
     assert "not tested: there is no way" in page
+    why = "the corpus has no folder noise, and --noise_folder names no other"
+    assert f"noisy: left out, {why}" in result.stdout and f"- Left out: noisy, {why}." in page
+    assert "*not decided*" in next(line for line in page.splitlines() if "Noise helps." in line)
     speed_claim = next(line for line in page.splitlines() if "It is fast." in line)
     assert "2.04" in speed_claim and "*confirmed*" in speed_claim
     assert "*not decided*" in next(line for line in page.splitlines() if "beats its" in line)
@@ -117,7 +122,7 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(update_readme, "ROOT", folder)
     block = update_readme.ablation_block(out)
     assert all("\n".join(table) in block for table in tables)
-    assert "Of 3 claims 1 are decided:" in block and "It is fast." in block
+    assert "Of 4 claims 1 are decided:" in block and "It is fast." in block
     copied = folder / update_readme.RESULTS / "corpus" / "tiny"
     assert (copied / "cost_by_length.csv").is_file() and f"({copied}" not in block
 
@@ -136,3 +141,6 @@ def test_mistakes_are_one_sentence(folder: Path) -> None:
     result = ablate(folder, "--only", "nobody")
     assert result.returncode == 1
     assert result.stderr.startswith("error: --only: there is no system nobody; there are teacher,")
+    result = ablate(folder, "--noise_folder", "nowhere")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: --noise_folder nowhere: there is no such folder")

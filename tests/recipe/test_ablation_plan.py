@@ -65,6 +65,29 @@ def test_settings_reach_the_command_line(tmp_path: Path) -> None:
     assert given["--start_from"] == "exp/mini/some/student/seed_1"
 
 
+NOISE = SMALL + """
+    noisy: {yaml: v2.yaml, overrides: {noise_folder: {given: noise_folder}}}
+    again: {yaml: v2.yaml, teacher: noisy}
+    once_more: {yaml: v2.yaml, teacher: again}
+"""
+
+
+def test_folders_come_from_the_command_line(tmp_path: Path) -> None:
+    """Systems whose folder is not here are left out, with those that need them."""
+    file = ablation_file(tmp_path, NOISE)
+    here = read_ablation(file, {"noise_folder": Path("/data/musan")})
+    assert here.systems["noisy"].overrides == {"noise_folder": "/data/musan"}
+    assert len(here.runs(1)) == 6 and not here.left_out
+    without = read_ablation(file, {"noise_folder": None})
+    assert list(without.left_out) == ["noisy", "again", "once_more"]
+    assert without.left_out["once_more"] == "it needs again, which is left out"
+    assert [str(run) for run in without.runs(1)][-1] == "tuned seed_1"
+    with pytest.raises(UserError, match="--only: noisy is left out: .*--noise_folder names no"):
+        without.runs(1, ["noisy"])
+    with pytest.raises(UserError, match="noisy: given is one of noise_folder, rir_folder"):
+        read_ablation(ablation_file(tmp_path, NOISE.replace("given: noise", "given: babble")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -107,7 +130,9 @@ def test_mistakes_in_claims_are_named(tmp_path: Path, claim: str, message: str) 
 )
 def test_the_files_are_whole(name: str, claims: int) -> None:
     """Their claims are about their systems; the settings of every run can be made."""
-    ablation = read_ablation(RECIPE / "hparams" / "ablations" / f"{name}.yaml")
+    folders = {"noise_folder": Path("/data/musan"), "rir_folder": Path("/data/rirs")}
+    ablation = read_ablation(RECIPE / "hparams" / "ablations" / f"{name}.yaml", folders)
+    assert not ablation.left_out
     ids = [claim.id for claim in read_claims(ablation)]
     assert len(ids) == len(set(ids)) > claims
     place = Place(ablation, Path("data/some"))

@@ -24,7 +24,7 @@ from score import Corpus
 from local.ablation.claims import read_claims
 from local.ablation.commands import Place
 from local.ablation.machine import gpus
-from local.ablation.plan import read_ablation
+from local.ablation.plan import FOLDERS, read_ablation
 from local.ablation.results import write_results
 from local.ablation.runner import Runner
 from speechbrain_ext.errors import UserError, friendly_exit
@@ -33,7 +33,7 @@ from speechbrain_ext.errors import UserError, friendly_exit
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing, write the results; the exit status says whether every run is there."""
     options = parse(arguments)
-    ablation = read_ablation(options.ablation)
+    ablation = read_ablation(options.ablation, folders_of(options))
     claims = read_claims(ablation)
     place = Place(ablation, options.corpus_dir)
     Corpus.read(place.manifests)  # says what is missing before anything is trained
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for run in ablation.runs(options.seeds) if options.only else ():
         if run not in runs:
             print(f"{run}: left out (--only)")
+    for name, why in ablation.left_out.items():
+        print(f"{name}: left out, {why}")
     failed = 0
     with lock(place.folder) as free:
         if not options.report_only:
@@ -54,6 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed:
         print(f"{failed} of {len(runs)} runs are missing: see the table", file=sys.stderr)
     return int(failed > 0)
+
+
+def folders_of(options: argparse.Namespace) -> dict[str, Path | None]:
+    """The folders that systems may ask for: those of the command line, or else the corpus's own."""
+    folders: dict[str, Path | None] = {}
+    for key, name in FOLDERS.items():
+        given, own = getattr(options, key), options.corpus_dir / name
+        if given is not None and not given.is_dir():
+            raise UserError(f"--{key} {given}: there is no such folder; give one with audio files")
+        folders[key] = given or (own if own.is_dir() else None)
+    return folders
 
 
 class lock:
@@ -84,6 +97,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=_positive, help="trainings side by side; default: the number of GPUs, or 1"
     )
+    for key, name in FOLDERS.items():
+        parser.add_argument(
+            f"--{key}", type=Path, help=f"for systems that want one; default: {name} of the corpus"
+        )
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="these and what they need")
     parser.add_argument("--report_only", action="store_true", help="train nothing")
     return parser.parse_args(arguments)

@@ -259,7 +259,7 @@ def _claim(entry: Mapping[str, Any], ablation: Ablation) -> Claim:
     if test is not None:
         for name in test.systems:
             for part in name.split(FUSED):
-                if part not in ablation.systems:
+                if part not in ablation.systems and part not in ablation.left_out:
                     raise UserError(f"{where}: there is no system {part}")
     return Claim(**texts, test=test)
 

@@ -63,6 +63,7 @@ def page(
         + ", ".join(f"`{key} {_plain(value)}`" for key, value in ablation.common.items())
         + ".",
         _missing(place, missing),
+        "\n".join(f"- Left out: {name}, {why}." for name, why in ablation.left_out.items()),
     ]
     for part in tests:
         sections += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from speechbrain_ext.errors import UserError
 KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
 KEYS |= {"claims", "remarks"}
 SYSTEM_KEYS = {"yaml", "teacher", "overrides", "seeds"}
+#: Folders that the command line gives, or else the corpus has by these names.
+FOLDERS = {"noise_folder": "noise", "rir_folder": "rir"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class System:
         The system whose run of the same seed teaches it.
     overrides : dict
         Keys of the YAML that differ; ``{experiment: NAME}`` stands for the folder of the run of
-        that system with the same seed.
+        that system with the same seed, and in the file ``{given: KEY}`` for one of ``FOLDERS``.
     seeds : int, optional
         How many seeds at most; all that are asked for when None.
     """
@@ -82,6 +85,7 @@ class Ablation:
     claims: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     lengths: list[float] = field(default_factory=list)  # seconds, at which cost is measured
+    left_out: dict[str, str] = field(default_factory=dict)  # systems that cannot be here, and why
 
     def seeds_of(self, name: str, seeds: int) -> int:
         """How many seeds a system is trained with: as many as those that need it."""
@@ -122,6 +126,8 @@ class Ablation:
     def _checked(self, names: Iterable[str], where: str) -> list[str]:
         names = list(names)
         for name in names:
+            if name in self.left_out:
+                raise UserError(f"{where}: {name} is left out: {self.left_out[name]}")
             if name not in self.systems:
                 raise UserError(
                     f"{where}: there is no system {name}; there are {', '.join(self.systems)}"
@@ -129,8 +135,16 @@ class Ablation:
         return names
 
 
-def read_ablation(path: Path) -> Ablation:
+def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) -> Ablation:
     """Read and check an ablation's YAML file.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    folders : mapping, optional
+        Where the ``FOLDERS`` are. Systems that ask for one that is not here are left out, with
+        those that need them.
 
     Raises
     ------
@@ -146,7 +160,13 @@ def read_ablation(path: Path) -> Ablation:
     if not isinstance(tree, dict) or not isinstance(tree.get("systems"), dict):
         raise UserError(f"{path} has no 'systems': list them by name, each with its 'yaml'")
     _known(tree, KEYS, str(path))
-    systems = {name: _system(name, entry, path) for name, entry in tree["systems"].items()}
+    every = {name: _system(name, entry, path) for name, entry in tree["systems"].items()}
+    left_out = _left_out(every, folders or {}, path)
+    systems = {
+        name: _with_folders(system, folders or {})
+        for name, system in every.items()
+        if name not in left_out
+    }
     names = list(systems)
     ablation = Ablation(
         path.stem,
@@ -159,6 +179,7 @@ def read_ablation(path: Path) -> Ablation:
         tree.get("claims") or [],
         tree.get("remarks") or [],
         _lengths(tree.get("lengths") or [], path),
+        left_out,
     )
     ablation._checked([ablation.reference], f"{path}: reference")
     ablation._checked([ablation.baseline], f"{path}: baseline")
@@ -185,6 +206,45 @@ def _system(name: str, entry: Any, path: Path) -> System:
         entry.get("overrides") or {},
         None if seeds == "all" else seeds,
     )
+
+
+def _given(system: System) -> dict[str, str]:
+    """The overrides that name one of the ``FOLDERS``, by their keys."""
+    return {
+        key: value["given"]
+        for key, value in system.overrides.items()
+        if isinstance(value, Mapping) and set(value) == {"given"}
+    }
+
+
+def _with_folders(system: System, folders: Mapping[str, Path | None]) -> System:
+    found = {key: str(folders[name]) for key, name in _given(system).items()}
+    return dataclasses.replace(system, overrides={**system.overrides, **found})
+
+
+def _left_out(
+    systems: Mapping[str, System], folders: Mapping[str, Path | None], path: Path
+) -> dict[str, str]:
+    """The systems that want a folder that is not here, and those that need them; why each."""
+    left_out: dict[str, str] = {}
+    for system in systems.values():
+        for name in _given(system).values():
+            if name not in FOLDERS:
+                raise UserError(f"{path}: {system.name}: given is one of {', '.join(FOLDERS)}")
+            if folders.get(name) is None:
+                left_out[system.name] = (
+                    f"the corpus has no folder {FOLDERS[name]}, and --{name} names no other"
+                )
+    while True:
+        more = {
+            system.name: f"it needs {need}, which is left out"
+            for system in systems.values()
+            for need in system.experiments.values()
+            if need in left_out and system.name not in left_out
+        }
+        if not more:
+            return left_out
+        left_out |= more
 
 
 def _lengths(lengths: Any, path: Path) -> list[float]:
