@@ -163,15 +163,16 @@ def test_validation_prefers_speakers_with_several_sessions(tmp_path: Path) -> No
 
 def test_speakers_without_sessions(tmp_path: Path) -> None:
     """<speaker>/<utterance>: one session, so targets lie within it; beside speakers with some."""
+    train = tmp_path / "my speech"
     for speaker in range(5):
         for number in range(3):
-            speech(tmp_path / "train" / f"spk{speaker}" / f"{number}.wav")
-    manifest = run(tmp_path, "--train", tmp_path / "train")
+            speech(train / f"spk{speaker}" / f"{number}.wav")
+    manifest = run(tmp_path, "--train", train)
     assert manifest["train"] == {"utterances": 9, "speakers": 3, "hours": round(4.5 / 3600, 4)}
     assert manifest["trials"][0]["targets"] == 6 and manifest["other_depth"] == 0
     assert rows(tmp_path, "train")[0]["ID"].count("/") == 1
-    tree(tmp_path / "train", 2, first=20)
-    run(tmp_path, "--train", tmp_path / "train")
+    tree(train, 2, first=20)
+    run(tmp_path, "--train", train)
     assert {row["spk_id"] for row in rows(tmp_path, "valid")} == {"spk20", "spk21"}
 
 

@@ -107,7 +107,14 @@ def _start_worker() -> None:
 
 
 def _check_chunk(root: str, paths: Sequence[str], settings: Settings) -> list[int | Skipped]:
-    return [check_file(os.path.join(root, path), settings) for path in paths]
+    results: list[int | Skipped] = []
+    for path in paths:
+        bad_name = _bad_name(root, path)
+        if bad_name:
+            results.append(Skipped("name", bad_name))
+        else:
+            results.append(check_file(os.path.join(root, path), settings))
+    return results
 
 
 def check_file(path: str, settings: Settings) -> int | Skipped:
@@ -142,9 +149,6 @@ def check_file(path: str, settings: Settings) -> int | Skipped:
     >>> check_file(path, settings)
     Skipped(cause='silent', detail='all samples are the same')
     """
-    bad_name = _bad_name(path)
-    if bad_name:
-        return Skipped("name", bad_name)
     if path.lower().endswith(DECODED):
         return Skipped("unreadable", f"{os.path.splitext(path)[1]}: {TO_CONVERT}")
     try:
@@ -154,16 +158,17 @@ def check_file(path: str, settings: Settings) -> int | Skipped:
         return Skipped(fault.cause, fault.detail)
 
 
-def _bad_name(path: str) -> str:
+def _bad_name(root: str, path: str) -> str:
     """Tell what a trial list or SpeechBrain's CSV reader could not digest in a path."""
+    full = os.path.join(root, path)
     try:
-        path.encode("utf-8")
+        full.encode("utf-8")
     except UnicodeEncodeError:
         return "not UTF-8"
-    if "$" in path:  # SpeechBrain's CSV reader takes $word for a variable
+    if "$" in full:  # SpeechBrain's CSV reader takes $word for a variable
         return "$ in the path"
     # The folders above the speaker may hold blanks; the name of the utterance may not.
-    if any(character.isspace() for character in "/".join(path.split("/")[-3:])):
+    if any(character.isspace() for character in path):
         return "white space in the name"
     return ""
 
