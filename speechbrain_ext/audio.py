@@ -22,10 +22,9 @@ from torch import Tensor
 from speechbrain_ext.formats import AUDIO as AUDIO
 from speechbrain_ext.formats import DECODED as DECODED
 from speechbrain_ext.formats import READABLE as READABLE
+from speechbrain_ext.formats import SAMPLE_RATE as SAMPLE_RATE
 from speechbrain_ext.mpeg import Unending, count_frames
 
-#: Samples per second of everything that the models hear.
-SAMPLE_RATE = 16000
 #: What never goes further than this from its middle, in dB re full scale, holds no speech.
 SILENCE_DB = -60.0
 

@@ -1,9 +1,11 @@
-"""The endings of audio files, apart from what reads them: it takes no PyTorch to know a name."""
+"""What audio is called and how it is heard, apart from what reads it: without PyTorch."""
 
 from __future__ import annotations
 
 import os
 
+#: Samples per second of everything that the models hear; audio of another rate is resampled.
+SAMPLE_RATE = 16000
 #: Endings of files that libsndfile reads; those that training reads as they are come first.
 READABLE = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".wave", ".aif", ".aiff", ".aifc"),

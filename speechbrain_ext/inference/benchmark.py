@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 
@@ -116,7 +117,7 @@ def benchmark_encoders(
     seconds_of_speech: float = 2.0,
     rounds: int = 20,
     device: str = "cpu",
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
 ) -> dict[str, Any]:
     """Measure encoders in one run, in FP32 eager mode.
 
@@ -176,7 +177,7 @@ def benchmark_lengths(
     lengths: Sequence[float] = (1, 3, 10, 30, 60),
     rounds: int = 5,
     device: str = "cpu",
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
 ) -> dict[str, Any]:
     """What one utterance costs by its length, in one run, in FP32 eager mode.
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 import speechbrain_ext
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.inference.experiments import WEIGHTS, encoder_yaml, load_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
@@ -172,7 +173,7 @@ def _hyperparams(experiment: Path, classification: _Classification | None) -> st
             "        label_encoder: !ref <label_encoder>\n"
         )
     return HYPERPARAMS.format(
-        sample_rate=_settings(experiment)["sample_rate"],
+        sample_rate=SAMPLE_RATE,
         encoder=textwrap.indent(_without_comments(encoder_yaml(experiment)), "    "),
         **parts,
     )
@@ -206,7 +207,7 @@ def _readme(experiment: Path, facts: dict[str, Any], package: str) -> str:
         title=f"Speaker verification: {'/'.join(experiment.resolve().parts[-3:])}",
         parameters=facts["parameters"],
         size=facts["embedding_size"],
-        sample_rate=_settings(experiment)["sample_rate"],
+        sample_rate=SAMPLE_RATE,
         version=speechbrain_ext.__version__,
         package=package,
         thresholds="\n".join(thresholds),

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.formats import SAMPLE_RATE
+
 
 class SegmentsEncoder(nn.Module):
     """Average of the unit-length embeddings of segments, evenly spaced over each utterance.
@@ -64,7 +66,7 @@ class SegmentsEncoder(nn.Module):
         encoder: nn.Module,
         num_segments: int = 5,
         seconds: float = 3.0,
-        sample_rate: int = 16000,
+        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         super().__init__()
         if num_segments < 1:
@@ -159,7 +161,7 @@ class FullAndSegmentsEncoder(nn.Module):
         encoder: nn.Module,
         num_segments: int = 5,
         seconds: float = 3.0,
-        sample_rate: int = 16000,
+        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         super().__init__()
         self.segments = SegmentsEncoder(encoder, num_segments, seconds, sample_rate)

@@ -12,6 +12,8 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.formats import SAMPLE_RATE
+
 
 class LogMel(nn.Module):
     """Log-mel energies of Hamming windows of 25 ms every 10 ms, without gradient.
@@ -33,7 +35,7 @@ class LogMel(nn.Module):
     torch.Size([2, 201, 80])
     """
 
-    def __init__(self, n_mels: int = 80, sample_rate: int = 16000) -> None:
+    def __init__(self, n_mels: int = 80, sample_rate: int = SAMPLE_RATE) -> None:
         super().__init__()
         self.n_fft = 512
         self.hop_length = 160

@@ -8,6 +8,7 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.pass_through import PassThrough
 from speechbrain_ext.nnet.masking import frame_mask
 
@@ -99,7 +100,7 @@ class SincFeatures(nn.Module):
         kernel_size: int = 251,
         stride: int = 160,
         hop_length: int = 160,
-        sample_rate: int = 16000,
+        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:

@@ -307,7 +307,6 @@ def test_options_and_settings(refused: Callable[..., str], train: Path, tmp_path
     assert "'many'" in refused("--train", train, "--valid_speakers", "many")
     assert "--jobs is 0" in refused("--train", train, "--jobs", 0)
     assert "valid_speakers is 1" in refused("--train", train, "--valid_speakers", 1)
-    assert "silence_peak_db is 3.0" in refused("--train", train, "--silence_peak_db", 3)
     assert "nobody" in refused("--train", train, "--exclude_speakers", tmp_path / "nobody")
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "corpus.json").write_text("{")

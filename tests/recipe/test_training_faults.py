@@ -224,3 +224,9 @@ def test_the_command_prints_the_sentence_and_fails(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == (
         "error: hparams/nothing.yaml does not exist: give a YAML file of hparams/\n"
     )
+
+
+def test_the_sample_rate_is_no_setting(train: Train) -> None:
+    """Models hear 16 kHz; a key that only some places read would train on something else."""
+    with pytest.raises(UserError, match="sample_rate"):
+        train(TeacherBrain, "--sample_rate", 8000)

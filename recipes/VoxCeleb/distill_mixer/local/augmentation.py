@@ -20,6 +20,7 @@ from speechbrain.dataio import audio_io
 from speechbrain.processing.signal_processing import reverberate
 from torch import Tensor, nn
 
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 
 _EXTENSIONS = {".wav", ".flac"}
@@ -60,8 +61,6 @@ class Augmentation(nn.Module):
         paper (arXiv 2005.07143) after SpecAugment (arXiv 1904.08779).
     mixup : float
         Both parameters of the Beta distribution by which crops mix (arXiv 1710.09412); 0 is off.
-    sample_rate : int
-        Samples per second of the crops.
 
     Raises
     ------
@@ -86,7 +85,6 @@ class Augmentation(nn.Module):
         rir_folder: str | None = None,
         spec_augment: bool = False,
         mixup: float = 0.0,
-        sample_rate: int = 16000,
     ) -> None:
         super().__init__()
         if not 0 <= mixup < math.inf:
@@ -98,12 +96,12 @@ class Augmentation(nn.Module):
             for kind, snrs in _SNRS.items():
                 of_kind = [file for file in files if _kind(file, noise_folder) == kind]
                 if of_kind:
-                    draw = _Noises(of_kind, sample_rate)
+                    draw = _Noises(of_kind)
                     low, high = snrs
                     self.corruptions.append(AddNoise(snr_low=low, snr_high=high, noise_funct=draw))
         if rir_folder is not None:
             files = _audio_files("rir_folder", rir_folder)
-            self.corruptions.append(_Reverberation(files, sample_rate))
+            self.corruptions.append(_Reverberation(files))
         self.masks = nn.Sequential()
         if spec_augment:
             for dim, longest in ((1, _MASKED_FRAMES), (2, _MASKED_BANDS)):
@@ -167,16 +165,15 @@ class Augmentation(nn.Module):
 class _Noises:
     """Draws a piece of a noise file for each crop; AddNoise scales and adds it."""
 
-    def __init__(self, files: list[str], sample_rate: int) -> None:
+    def __init__(self, files: list[str]) -> None:
         self.files = files
-        self.sample_rate = sample_rate
 
     def __call__(self, wavs: Tensor) -> Tensor:
         batch, samples = wavs.shape
         chosen = torch.randint(len(self.files), (batch,)).tolist()
         places = torch.rand(batch).tolist()
         pieces = [
-            _read(self.files[file], self.sample_rate, samples, place)
+            _read(self.files[file], samples, place)
             for file, place in zip(chosen, places, strict=True)
         ]
         covering = [piece.repeat(-(-samples // len(piece)))[:samples] for piece in pieces]
@@ -186,15 +183,14 @@ class _Noises:
 class _Reverberation(nn.Module):
     """Gives each crop a room of its own, as AddReverb gives one to a whole batch."""
 
-    def __init__(self, files: list[str], sample_rate: int) -> None:
+    def __init__(self, files: list[str]) -> None:
         super().__init__()
         self.files = files
-        self.sample_rate = sample_rate
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> Tensor:
         samples = wavs.shape[1]
         chosen = torch.randint(len(self.files), (len(wavs),)).tolist()
-        rooms = [_read(self.files[file], self.sample_rate, samples) for file in chosen]
+        rooms = [_read(self.files[file], samples) for file in chosen]
         return torch.stack(
             [reverberate(wav, room.to(wav)) for wav, room in zip(wavs, rooms, strict=True)]
         )
@@ -219,20 +215,20 @@ def _kind(file: str, folder: str) -> str:
     return next((part for part in below if part in _SNRS), "noise")
 
 
-def _read(path: str, sample_rate: int, samples: int, place: float = 0.0) -> Tensor:
+def _read(path: str, samples: int, place: float = 0.0) -> Tensor:
     """So many samples (or what there is) of a file's first channel, from a place in [0, 1)."""
     try:
         info = audio_io.info(path)
-        wanted = min(math.ceil(samples * info.sample_rate / sample_rate), info.frames)
+        wanted = min(math.ceil(samples * info.sample_rate / SAMPLE_RATE), info.frames)
         first = int(place * (info.frames - wanted + 1))
         signal, rate = audio_io.load(path, frame_offset=first, num_frames=wanted)
     except Exception:  # libsndfile's wrapper raises several kinds
-        signal, rate = torch.zeros(1, 0), sample_rate
+        signal, rate = torch.zeros(1, 0), SAMPLE_RATE
     if signal.shape[1] == 0 or not bool(torch.isfinite(signal).all()):
         raise UserError(f"{path} cannot be read, or has no samples: mend it or take it away")
-    return _resampler(rate, sample_rate)(signal[:1])[0, :samples]
+    return _resampler(rate)(signal[:1])[0, :samples]
 
 
 @functools.cache
-def _resampler(orig_freq: int, new_freq: int) -> Resample:
-    return Resample(orig_freq, new_freq)
+def _resampler(rate: int) -> Resample:
+    return Resample(rate, SAMPLE_RATE)

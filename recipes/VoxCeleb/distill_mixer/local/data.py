@@ -17,7 +17,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from speechbrain_ext.audio import AudioFault, read_audio
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
 from speechbrain_ext.manifests import read_manifest
 
 
@@ -33,20 +33,12 @@ class CropReader:
         Length of a crop; a shorter utterance is repeated.
     seed : int
         Seed of the draw.
-    sample_rate : int
-        Samples per second.
-
-    Raises
-    ------
-    UserError
-        When a file has another sample rate.
     """
 
-    def __init__(self, seconds: float, seed: int, sample_rate: int = 16000) -> None:
+    def __init__(self, seconds: float, seed: int) -> None:
         if seconds <= 0:
             raise ValueError(f"crop_seconds must be positive, got {seconds}")
-        self.sample_rate = sample_rate
-        self.samples = round(seconds * sample_rate)
+        self.samples = round(seconds * SAMPLE_RATE)
         self.seed = seed
         self.epoch = 0
 

@@ -20,8 +20,8 @@ if __name__ == "__main__":  # Python then looks for modules in local/, not in th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from local.manifests.prepare import Sources, prepare  # noqa: E402
+from local.manifests.scan import CAUSES  # noqa: E402
 from local.manifests.settings import KEYS, Settings, load_settings  # noqa: E402
-from local.manifests.utterances import remedy  # noqa: E402
 from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 
 
@@ -79,7 +79,7 @@ def _report(manifest: dict[str, Any], folder: Path, settings: Settings) -> None:
     if skipped:
         print(f"skipped {sum(skipped.values())} files, listed in {folder / 'skipped.tsv'}:")
         for cause, number in skipped.items():
-            print(f"  {number:>9,} {cause:<11} {remedy(cause, settings)}")
+            print(f"  {number:>9,} {cause:<11} {CAUSES[cause]}")
     if manifest["other_depth"]:
         print(f"passed over {manifest['other_depth']} audio files at another depth")
     if manifest["excluded_speakers"]:

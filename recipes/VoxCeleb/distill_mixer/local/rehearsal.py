@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from local.augmentation import Augmentation
 from local.data import CropReader
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -82,14 +83,14 @@ def rehearse(
         When crops are too short, or the classifier does not take the embeddings.
     """
     # A short crop says nothing of padding.
-    check_encoder(encoder, noise(max(reader.samples, reader.sample_rate), device))
+    check_encoder(encoder, noise(max(reader.samples, SAMPLE_RATE), device))
     try:
         embeddings = encoder(noise(reader.samples, device))
     except torch.OutOfMemoryError:
         raise
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"crop_seconds {reader.samples / reader.sample_rate:g} is too short for the network "
+            f"crop_seconds {reader.samples / SAMPLE_RATE:g} is too short for the network "
             f"({str(error).splitlines()[0]}): raise it"
         ) from None
     try:

@@ -153,14 +153,14 @@ def _write(
         tree = trees[os.path.abspath(sources.trials_root)]
         test = find_utterances(lists, tree, settings, jobs)
     usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
-    with _skipped_are_told(refused, skipped, settings):
+    with _skipped_are_told(refused, skipped):
         if not usable and not skipped:
             raise UserError("--exclude_speakers names all speakers below --train: leave some.")
         train, valid, valid_trials = hold_out(usable, settings)
 
     sets = {"train": train, "valid": valid, "test": test}
     for name, utterances in sets.items():
-        write_manifest(folder / f"{name}.csv", utterances, settings.sample_rate)
+        write_manifest(folder / f"{name}.csv", utterances)
     write_skipped(folder / SKIPPED, skipped)
     written = [_write_list(folder, "valid", "held-out training speakers", "valid", valid_trials)]
     for item in lists:
@@ -168,7 +168,7 @@ def _write(
 
     used = {utterance.speaker for utterance in usable}
     return {
-        **{name: summary(utterances, settings.sample_rate) for name, utterances in sets.items()},
+        **{name: summary(utterances) for name, utterances in sets.items()},
         "trials": written,
         "skipped": count_causes(skipped),
         "overlap": check_overlap(lists, used, allowed=True),
@@ -179,7 +179,7 @@ def _write(
 
 @contextlib.contextmanager
 def _skipped_are_told(
-    table: Path, skipped: Sequence[SkippedFile], settings: Settings
+    table: Path, skipped: Sequence[SkippedFile]
 ) -> Iterator[None]:
     """Say of too little usable speech why the rest is not, and keep the table that says it."""
     table.unlink(missing_ok=True)
@@ -189,7 +189,7 @@ def _skipped_are_told(
         if not skipped:
             raise
         write_skipped(table, skipped)
-        raise UserError(f"{error} {tell_skipped(skipped, table, settings)}") from None
+        raise UserError(f"{error} {tell_skipped(skipped, table)}") from None
 
 
 def _write_list(

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from local.manifests.settings import Settings
-from speechbrain_ext.audio import DECODED, AudioFault, Level, Sound, open_audio
+from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Level, Sound, open_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
@@ -23,7 +23,7 @@ CAUSES = {
     "not_finite": "make these files again",
     "silent": "nothing to do unless they should hold speech",
     "too_short": "nothing to do, or lower min_seconds",
-    "sample_rate": "resample them, for instance `ffmpeg -i IN -ar {sample_rate} OUT.flac`",
+    "sample_rate": f"resample them, for instance `ffmpeg -i IN -ar {SAMPLE_RATE} OUT.flac`",
     "channels": "mix them down, for instance `ffmpeg -i IN -ac 1 OUT.flac`",
     "name": "rename them without white space, `$` and bytes that are not UTF-8",
     "duplicate": "keep one file of each utterance",
@@ -141,7 +141,7 @@ def check_file(path: str, settings: Settings) -> int | Skipped:
     -------
     >>> import numpy, soundfile
     >>> path = str(getfixture("tmp_path") / "a.wav")
-    >>> settings = Settings(20, 1234, 10, 16000, 0.3, -60.0)
+    >>> settings = Settings(20, 1234, 10, 0.3)
     >>> soundfile.write(path, numpy.sin(numpy.arange(8000)), 16000)
     >>> check_file(path, settings)
     8000
@@ -179,8 +179,8 @@ def _check_sound(sound: Sound, settings: Settings) -> int | Skipped:
         return Skipped("unreadable", f"the header gives no length: {TO_CONVERT}")
     if frames <= 0:
         return Skipped("empty", "no samples")
-    if rate != settings.sample_rate:
-        return Skipped("sample_rate", f"{rate} Hz, not {settings.sample_rate} Hz")
+    if rate != SAMPLE_RATE:
+        return Skipped("sample_rate", f"{rate} Hz, not {SAMPLE_RATE} Hz")
     if channels != 1:
         return Skipped("channels", f"{channels} channels, not 1")
     if frames < settings.min_seconds * rate:

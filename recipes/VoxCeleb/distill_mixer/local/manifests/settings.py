@@ -24,35 +24,23 @@ class Settings:
         Seed of that draw.
     valid_utterances_per_speaker : int
         Most utterances of a held-out speaker that enter the trials, 2 or more.
-    sample_rate : int
-        Sample rate in Hz that a file must have.
     min_seconds : float
         Shorter files are skipped.
-    silence_peak_db : float
-        A file is silent when its highest sample is below this level, in dB re full scale.
     """
 
     valid_speakers: int
     valid_seed: int
     valid_utterances_per_speaker: int
-    sample_rate: int
     min_seconds: float
-    silence_peak_db: float
 
     def __post_init__(self) -> None:
         for name, lowest in (
             ("valid_speakers", 2),
             ("valid_utterances_per_speaker", 2),
-            ("sample_rate", 1),
             ("min_seconds", 0),
         ):
             if getattr(self, name) < lowest:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least {lowest}.")
-        if self.silence_peak_db >= 0:
-            raise UserError(
-                f"silence_peak_db is {self.silence_peak_db}; it is a level below full scale, "
-                "so it must be negative, for instance -60."
-            )
 
 
 KEYS = {field.name: int if field.type == "int" else float for field in dataclasses.fields(Settings)}
@@ -82,7 +70,7 @@ def load_settings(path: str | os.PathLike[str], overrides: Mapping[str, object])
     -------
     >>> path = getfixture("tmp_path") / "manifests.yaml"
     >>> text = "valid_speakers: 20\\nvalid_seed: 1\\nvalid_utterances_per_speaker: 10\\n"
-    >>> text += "sample_rate: 16000\\nmin_seconds: 0.3\\nsilence_peak_db: -60\\n"
+    >>> text += "min_seconds: 0.3\\n"
     >>> _ = path.write_text(text)
     >>> load_settings(path, {"valid_speakers": 5}).valid_speakers
     5

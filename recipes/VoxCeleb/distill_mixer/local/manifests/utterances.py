@@ -12,6 +12,7 @@ from typing import NamedTuple
 from local.manifests.scan import CAUSES, Skipped, scan_files
 from local.manifests.settings import Settings
 from local.manifests.tree import AudioTree
+from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import DECODED, strip_audio_extension
 
@@ -152,7 +153,7 @@ def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
     return {cause: counts[cause] for cause in CAUSES}
 
 
-def tell_skipped(skipped: Sequence[SkippedFile], table: Path, settings: Settings) -> str:
+def tell_skipped(skipped: Sequence[SkippedFile], table: Path) -> str:
     """Tell how many files are not used and why, the most frequent cause with what helps."""
     counts = Counter(file.cause for file in skipped).most_common()
     cause = counts[0][0]
@@ -160,16 +161,11 @@ def tell_skipped(skipped: Sequence[SkippedFile], table: Path, settings: Settings
     return (
         f"{len(skipped)} audio files below --train cannot be used "
         f"({', '.join(f'{number} {name}' for name, number in counts)}), listed in {table}; "
-        f"{first.path}: {first.detail}; {remedy(cause, settings)}."
+        f"{first.path}: {first.detail}; {CAUSES[cause]}."
     )
 
 
-def remedy(cause: str, settings: Settings) -> str:
-    """Tell what helps against a cause."""
-    return CAUSES[cause].format(sample_rate=settings.sample_rate)
-
-
-def write_manifest(path: Path, utterances: Iterable[Utterance], sample_rate: int) -> None:
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """Write a SpeechBrain CSV: ``ID,duration,wav,start,stop,spk_id``.
 
     Arguments
@@ -178,15 +174,13 @@ def write_manifest(path: Path, utterances: Iterable[Utterance], sample_rate: int
         The file.
     utterances : iterable of Utterance
         Its rows.
-    sample_rate : int
-        Samples a second, for the durations.
     """
     with open(path, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["ID", "duration", "wav", "start", "stop", "spk_id"])
         for item in utterances:
             wav = os.path.join(item.root, item.path)
-            duration = f"{item.frames / sample_rate:.4f}"
+            duration = f"{item.frames / SAMPLE_RATE:.4f}"
             writer.writerow([item.id, duration, wav, 0, item.frames, item.speaker])
 
 
@@ -199,11 +193,11 @@ def write_skipped(path: Path, skipped: Iterable[SkippedFile]) -> None:
             stream.write(f"{name}\t{file.cause}\t{file.detail}\n")
 
 
-def summary(utterances: Sequence[Utterance], sample_rate: int) -> dict[str, float]:
+def summary(utterances: Sequence[Utterance]) -> dict[str, float]:
     """Count utterances, speakers and hours."""
     samples = sum(utterance.frames for utterance in utterances)
     return {
         "utterances": len(utterances),
         "speakers": len({utterance.speaker for utterance in utterances}),
-        "hours": round(samples / sample_rate / 3600, 4),
+        "hours": round(samples / SAMPLE_RATE / 3600, 4),
     }

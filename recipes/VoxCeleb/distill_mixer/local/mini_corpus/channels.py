@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import fftconvolve, firwin2
 
+from speechbrain_ext.formats import SAMPLE_RATE as SAMPLE_RATE
+
 Wave = npt.NDArray[np.float64]
 
-SAMPLE_RATE = 16000
 NOISE_KINDS = ("white", "pink", "brown", "babble")
 _EQUALISER_TAPS = 513
 
