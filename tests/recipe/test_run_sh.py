@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,6 +26,7 @@ FLOW = [
     "report.py",
 ]
 SSL_YAMLS = {
+    "outside.yaml": "system: ../../outside\n",
     "shared/ssl.yaml": "!include:base.yaml\n# Words.\nteacher_source: 'some/wavlm' # its name\n",
     "ssl/sv_mixer.yaml": "!include:../shared/ssl.yaml\nsystem: sv_mixer\n",
     "ssl/smaller.yaml": "!include:sv_mixer.yaml\nsystem: smaller\nteacher_source: other/hubert\n",
@@ -33,7 +35,7 @@ SSL_YAMLS = {
     "ssl/of_experiment.yaml": "!include:sv_mixer.yaml\nsystem: of_exp\nteacher_folder: exp/x\n",
     "ssl/tuned.yaml": "!include:base.yaml\nsystem: tuned\nteacher_source: some/wavlm\n",
     "ssl/aligned.yaml": "!include:sv_mixer.yaml\nsystem: aligned\nteacher_source: null\n"
-    "teacher_folder: !ref exp/<corpus>/tuned/seed_<seed>\n",
+    "teacher_folder: !ref <exp_root>/<corpus>/tuned/seed_<seed>\n",
 }
 # Notes how it was called, and leaves what the next stage looks for.
 STUB_PYTHON = """#!/usr/bin/env bash
@@ -144,6 +146,17 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_exp", "a"], "--teacher_exp"),
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_source", "./no"], "./no"),
         (["--offline", "maybe"], "'maybe'"),
+        (["--name", ""], "--name"),
+        (["--data", "/"], "--name"),
+        (["--data", ".", "--name", "../../zz"], "'../../zz'"),
+        (["--data", ".", "--name", ".."], "'..'"),
+        (["--data", ".", "--corpus", "a/b"], "'a/b'"),
+        (["--name", "-x"], "'-x'"),
+        (["--corpus", ""], "--name"),
+        (["--student", "hparams/outside.yaml"], "hparams/outside.yaml"),
+        (["--manifest_args", "--valid_speakers '5"], "--valid_speakers '5"),
+        (["--exp_root", "run.sh"], "--exp_root"),
+        (["--data_root", "run.sh"], "--data_root"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(recipe: Recipe, options: list[str], named: str) -> None:
@@ -152,6 +165,69 @@ def test_a_wrong_option_is_one_sentence(recipe: Recipe, options: list[str], name
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert named in done.stderr
     assert recipe.calls() == []
+
+
+def test_nothing_is_written_outside_of_the_places_for_it(recipe: Recipe) -> None:
+    before = sorted(recipe.root.rglob("*"))
+    for name in ("..", "../..", "a/b", ".", "-a", "a\nb"):
+        assert recipe.run("--data", ".", "--name", name).returncode == 1
+    assert sorted(recipe.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("data", [".", "..", "./../speech é #1/", "sub/.."])
+def test_a_corpus_is_named_as_its_folder_is(recipe: Recipe, data: str) -> None:
+    """However its path is written."""
+    speech = recipe.root / "speech é #1"
+    (speech / "sub").mkdir(parents=True)
+    cwd = speech / "sub" if data == ".." else speech
+    done = recipe.run("--data", data, "--stop_stage", "0", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    (call,) = recipe.calls()
+    assert f"--src {speech} --dst data/speech é #1/dev" in call
+
+
+def test_places_outside_of_the_repository(recipe: Recipe) -> None:
+    """Where nothing can be written beside the script; every stage goes by them."""
+    data, exp = recipe.root / "corpora", recipe.root / "my experiments"
+    done = recipe.run("--data_root", "corpora", "--exp_root", str(exp))
+    assert done.returncode == 0, done.stderr + done.stdout
+    calls = recipe.calls()
+    assert script_names(calls) == FLOW
+    assert all(f"{data}/mini" in call or f"{exp}/mini" in call for call in calls)
+    assert not any(" data/" in call or " exp/" in call for call in calls)
+    assert not (recipe.folder / "data").exists() and not (recipe.folder / "exp").exists()
+    assert (exp / "mini/log/stage_6.log").is_file()
+
+
+@pytest.mark.parametrize("option", ["data_root", "exp_root"])
+def test_a_place_that_cannot_be_written_is_a_sentence(recipe: Recipe, option: str) -> None:
+    (recipe.folder / option.removesuffix("_root")).touch()  # a file where the folder is to be
+    done = recipe.run()
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "cannot be made" in done.stderr and f"with --{option}." in done.stderr
+    assert recipe.calls() == []
+
+
+def test_arguments_of_the_manifests(recipe: Recipe) -> None:
+    done = recipe.run("--manifest_args", "--valid_speakers 5 --min_seconds 1", "--stop_stage", "1")
+    assert done.returncode == 0, done.stderr
+    assert recipe.calls()[-1].endswith("--valid_speakers 5 --min_seconds 1")
+
+
+def test_bars_of_progress_know_the_terminal_and_logs_do_not(recipe: Recipe) -> None:
+    """Python's standard error goes to the log; a terminal of run.sh's own is named to it."""
+    Recipe._script(
+        recipe.root / "python",
+        '#!/usr/bin/env bash\necho "bars go to ${PROGRESS_TERMINAL:-nothing} $TQDM_DISABLE"\n'
+        '[ ! -t 2 ] || echo "a terminal"\n',
+    )
+    command = ["bash", str(recipe.root / "run.sh"), "--stop_stage", "0"]
+    master, terminal = pty.openpty()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=30)
+    assert f"bars go to {os.ttyname(terminal)} 1\nStage 0: done" in done.stdout
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "bars go to nothing 1\nStage 0: done" in done.stdout
+    os.close(master), os.close(terminal)
 
 
 def test_whole_flow(recipe: Recipe) -> None:
@@ -213,7 +289,7 @@ def test_own_data_from_another_folder(recipe: Recipe) -> None:
     assert "--corpus_dir data/my speech --train data/my speech/dev" in calls[2]
     trials = f"--trials {speech}/list 1.txt --trials_root data/my speech/test"
     assert f"{trials} --allow_overlap" in calls[2]
-    launch = "-m torch.distributed.run --standalone --nproc_per_node 2 train_teacher.py"
+    launch = "local/launch.py 2 train_teacher.py"
     assert calls[3].startswith(launch)
     assert calls[3].endswith("--lr 0.1")
     assert "number_of_epochs" not in calls[3]  # which is for the embedded corpus alone

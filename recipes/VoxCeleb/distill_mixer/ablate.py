@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     ablation = read_ablation(options.ablation, folders_of(options))
     claims = read_claims(ablation)
-    place = Place(ablation, options.corpus_dir)
+    place = Place(ablation, options.corpus_dir, exp_root=options.exp_root)
     Corpus.read(place.manifests)  # says what is missing before anything is trained
     runs = ablation.runs(options.seeds, options.only)
     for run in ablation.runs(options.seeds) if options.only else ():
@@ -94,6 +94,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("ablation", type=Path, help="a file of hparams/ablations/")
     parser.add_argument("--seeds", type=_positive, default=1, help="seeds 1 to this number")
     parser.add_argument("--corpus_dir", type=Path, required=True, help="has manifests/")
+    parser.add_argument(
+        "--exp_root", type=Path, default=Path("exp"), help="folder that experiments are put into"
+    )
     parser.add_argument(
         "--jobs", type=_positive, help="trainings side by side; default: the number of GPUs, or 1"
     )

@@ -8,7 +8,8 @@
 #   ./run.sh --student hparams/ssl/sv_mixer_wavlm_large.yaml     a student of WavLM, which is taken as it is
 #
 # A stage that is done can be run again, and training goes on from its last checkpoint. Corpora are put into data/,
-# experiments into exp/<corpus>/<system>/seed_<seed>/, both beside this script, and logs into exp/<corpus>/log/.
+# experiments into exp/<corpus>/<system>/seed_<seed>/, both beside this script unless --data_root and --exp_root name
+# other places, and logs into exp/<corpus>/log/.
 set -euo pipefail
 
 stage=0  # the first stage to run
@@ -16,10 +17,13 @@ stop_stage=6  # the last stage to run
 corpus=mini  # mini, voxceleb, or the name to give the speech of --data
 data=""  # one's own training speech: a folder, <speaker>/<session>/<utterance> or <speaker>/<utterance>; Kaldi's data folder; a CSV or JSON lines
 name=""  # another way to name the corpus of --data, which else takes the folder's name
+data_root=data  # folder that corpora are put into
+exp_root=exp  # folder that experiments and logs are put into
 trials=""  # trial lists to score, "label enrol test" or "enrol test target|nontarget"; several in quotes
 trials_root=""  # folder that the names in the trial lists are below, or a list as for --data
 exclude_speakers=""  # file of speakers to leave out of training, one a line
 allow_overlap=false  # go on although speakers of a trial list are training speakers
+manifest_args=""  # overrides of keys of hparams/manifests.yaml, as in "--valid_speakers 5"
 voxceleb1=""  # folder of VoxCeleb1
 voxceleb2=""  # folder of VoxCeleb2
 voxceleb1_test_only=false  # test on all of VoxCeleb1 and train without it, for VoxCeleb1-E and -H
@@ -55,7 +59,7 @@ cd "$here"
 die() { echo "error: $*" >&2; exit 1; }
 
 # Paths of the command line are the caller's; the defaults are this folder's.
-for option in data trials_root exclude_speakers voxceleb1 voxceleb2 teacher student teacher_exp student_exp; do
+for option in data data_root exp_root trials_root exclude_speakers voxceleb1 voxceleb2 teacher student teacher_exp student_exp; do
     path=${!option}
     case $given in *" $option "*) ;; *) continue ;; esac
     case $path in "" | /*) continue ;; esac
@@ -79,13 +83,21 @@ for option in seed ngpu jobs; do
 done
 [ "$jobs" -gt 0 ] || jobs=$(getconf _NPROCESSORS_ONLN)
 
+# NAME: whether a folder may have it, and nothing is written outside of the one that it is put into.
+is_name() { case $1 in "" | .* | -* | */* | *[[:cntrl:]]*) return 1 ;; esac; }
+
 # The corpus: `kind` says where its speech comes from, `name` where it is put.
+[ -z "$data" ] || [ -e "$data" ] || die "--data $data: there is no such folder or list."
+case $given,$name in *" name "*,) die "--name is empty: leave it out, or give the corpus a name." ;; esac
 kind=$corpus
 if [ -n "$data" ]; then
     kind=own
+    folder=$data list=""
+    [ -d "$data" ] || { folder=$(dirname "$data") && list=/$(basename "$data"); }
+    data=$(CDPATH="" cd -- "$folder" && pwd)$list || die "--data $data cannot be opened: look at its permissions."
     [ -n "$name" ] || [ "$corpus" = mini ] || name=$corpus
     if [ -z "$name" ]; then
-        name=$(basename "$data")
+        name=${data##*/}
         [ ! -f "$data" ] || name=${name%.*}
         case $name in train | dev | wav) name=$(basename "$(dirname "$data")") ;; esac # the part's, not the corpus's
     fi
@@ -94,10 +106,11 @@ else
     [ -n "$name" ] || name=$corpus
     case $name in mini | voxceleb) kind=$name ;; *) kind=own ;; esac
 fi
-[ -z "$data" ] || [ -e "$data" ] || die "--data $data: there is no such folder or list."
+is_name "$name" ||
+    die "the corpus cannot be called '$name': give a name with --name, without a slash, that begins with neither . nor -."
 [ "$kind" != own ] || [ "$stage" -gt 0 ] || [ -n "$data" ] ||
     die "there is no corpus '$name' to make: choose mini or voxceleb, or name the folder of its speech with --data."
-corpus_dir=data/$name
+corpus_dir=$data_root/$name
 manifests=$corpus_dir/manifests
 
 # KEY FILE: the value of a key at the root of a YAML file or of the file that it includes; fails where there is none.
@@ -118,12 +131,13 @@ setting() {
     return 1
 }
 
-system_of() { sed -n 's/^system: *\([^ #]*\).*/\1/p' "$1"; }
+# FILE: the name of its own, which no file that it includes has for it.
+system_of() { ! grep -q "^system:" "$1" || setting system "$1"; }
 # The teacher that nobody names is the system whose folder the student's YAML names.
 case $given in
     *" teacher "*) ;;
     *)
-        system=$(setting teacher_folder "$student" | sed -n 's|.*exp/<corpus>/\([^/]*\)/seed_<seed>.*|\1|p') || system=""
+        system=$(setting teacher_folder "$student" | sed -n 's|.*<exp_root>/<corpus>/\([^/]*\)/seed_<seed>.*|\1|p') || system=""
         for file in "hparams/$system.yaml" "hparams/ssl/$system.yaml"; do
             [ -z "$system" ] || [ ! -f "$file" ] || teacher=$file
         done
@@ -131,7 +145,8 @@ case $given in
 esac
 for option in teacher student; do
     [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
-    [ -n "$(system_of "${!option}")" ] || die "--$option ${!option} has no line 'system: NAME' to name its folder by."
+    is_name "$(system_of "${!option}")" ||
+        die "--$option ${!option} has no line 'system: NAME' to name its folder by, without a slash and not with . or - first."
 done
 
 # A student of hparams/ssl names its teacher by `teacher_source`: nothing is trained for it.
@@ -152,9 +167,9 @@ if $ssl; then
 elif [ -n "$teacher_source" ] && ! setting teacher_source "$teacher" > /dev/null; then
     die "--teacher_source does nothing: the teacher of $student is $teacher, which starts from no other model."
 fi
-own_teacher=exp/$name/$(system_of "$teacher")/seed_$seed
+own_teacher=$exp_root/$name/$(system_of "$teacher")/seed_$seed
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
-[ -n "$student_exp" ] || student_exp=exp/$name/$(system_of "$student")/seed_$seed
+[ -n "$student_exp" ] || student_exp=$exp_root/$name/$(system_of "$student")/seed_$seed
 
 if [ "$kind" = mini ]; then
     if setting teacher_source "$teacher" > /dev/null; then
@@ -173,12 +188,13 @@ if [ "$precision" != fp32 ]; then
     student_args+=" --precision $precision"
 fi
 words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
-for text in "$teacher_args" "$student_args"; do
+for text in "$teacher_args" "$student_args" "$manifest_args"; do
     words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"
 done
-split_teacher=() split_student=()
+split_teacher=() split_student=() split_manifest=()
 while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
 while IFS= read -r -d '' word; do split_student+=("$word"); done < <(words "$student_args")
+while IFS= read -r -d '' word; do split_manifest+=("$word"); done < <(words "$manifest_args")
 source_args=()
 [ -z "$teacher_source" ] || source_args+=(--teacher_source "$teacher_source")
 ! $offline || source_args+=(--offline True)
@@ -190,14 +206,26 @@ elif setting teacher_source "$teacher" > /dev/null; then
 fi
 ! $offline || export HF_HUB_OFFLINE=1
 
+# FOLDER OPTION: makes a folder, where an option can put it elsewhere.
+make_folder() {
+    local said
+    said=$(LC_ALL=C mkdir -p -- "$1" 2>&1) || die "$1 cannot be made (${said##*: }): name another place with --$2."
+    [ -w "$1" ] || die "$1 is not to be written into: name another place with --$2."
+}
+make_folder "$exp_root/$name/log" exp_root
+[ "$stage" -gt 1 ] || make_folder "$data_root" data_root
+
 extras=mini
 ! setting teacher_source "$student" > /dev/null || extras=mini,ssl
 ! setting teacher_source "$teacher" > /dev/null || extras=mini,ssl
 python=$(../../../tools/setup_env.sh "$extras")
 launch=("$python")
-[ "$ngpu" -eq 0 ] || launch=("$python" -m torch.distributed.run --standalone --nproc_per_node "$ngpu")
+[ "$ngpu" -eq 0 ] || launch=("$python" local/launch.py "$ngpu")
 PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH PYTHONUNBUFFERED=1
+# What the stages write is kept in logs. Bars of progress go to the terminal alone, where there is one.
+export TQDM_DISABLE=1
+if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
 
 # FILE STAGE: stops unless the stage that makes the file has been run.
 needs() { [ -e "$1" ] || die "stage $2 has not been run: $1 is missing."; }
@@ -232,7 +260,8 @@ stage_1() {
     [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
     [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
     ! $allow_overlap || options+=(--allow_overlap)
-    "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}"
+    "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}" \
+        ${split_manifest[@]+"${split_manifest[@]}"}
 }
 
 stage_2() {
@@ -301,9 +330,8 @@ stage_6() {
 }
 
 run_stage() { # NUMBER WHAT
-    local log=exp/$name/log/stage_$1.log begun=$SECONDS status
+    local log=$exp_root/$name/log/stage_$1.log begun=$SECONDS status
     [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 0
-    mkdir -p "$(dirname "$log")"
     echo "Stage $1: $2" | tee -a "$log"
     set +e
     (set -e; "stage_$1") 2>&1 | tee -a "$log"

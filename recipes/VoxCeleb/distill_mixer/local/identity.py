@@ -25,7 +25,7 @@ MADE_FROM = "made_from.json"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
 # checkpoints are kept and averaged, which every run does anew.
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
-FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline"}
+FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline", "exp_root"}
 # What a digest is of, with the keys of the YAML that may say where it comes from.
 SOURCES = {
     "train_csv": ("utterances or speakers of", "train_csv"),

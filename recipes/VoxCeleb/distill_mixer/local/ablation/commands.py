@@ -38,11 +38,14 @@ class Place:
         Holds ``manifests``.
     scripts : Path
         Folder of ``train_teacher.py``, ``train_distill.py``, ``extract.py`` and ``score.py``.
+    exp_root : Path
+        Experiments go below it.
     """
 
     ablation: Ablation
     corpus_dir: Path
     scripts: Path = RECIPE
+    exp_root: Path = Path("exp")
 
     @property
     def manifests(self) -> Path:
@@ -52,8 +55,8 @@ class Place:
     @property
     def folder(self) -> Path:
         """Everything that is written lies below."""
-        corpus = os.path.basename(os.path.normpath(self.corpus_dir))
-        return Path("exp") / corpus / self.ablation.name
+        corpus = os.path.basename(os.path.abspath(self.corpus_dir))
+        return self.exp_root / corpus / self.ablation.name
 
     def experiment(self, name: str, seed: int) -> Path:
         """The experiment folder of a run."""
@@ -77,6 +80,7 @@ def training_arguments(place: Place, run: Run) -> list[str]:
     settings |= {
         "system": run.system.name,
         "corpus_dir": str(place.corpus_dir),
+        "exp_root": str(place.exp_root),
         "seed": run.seed,
         "output_folder": str(place.experiment(run.system.name, run.seed)),
     }
