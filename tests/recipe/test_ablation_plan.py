@@ -57,6 +57,7 @@ def test_settings_reach_the_command_line(tmp_path: Path) -> None:
         "--teacher_folder": "exp/mini/some/teacher/seed_1",
         "--system": "student",
         "--corpus_dir": "data/mini",
+        "--exp_root": "exp",
         "--seed": "1",
         "--output_folder": "exp/mini/some/student/seed_1",
     }
