@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
+from speechbrain_ext.nnet.pieces import in_pieces, pieces_of
 
 
 class Reflection(NamedTuple):
@@ -165,8 +167,11 @@ class PaddedECAPA(nn.Module):
         for block in network.blocks[1:]:
             x = _se_res2net(block, x, frames, inside)
             hidden.append(x)
-        hidden.append(_tdnn(network.mfa, torch.cat(hidden, dim=1)))
-        pooled = network.asp_bn(_attentive_statistics(network.asp, hidden[-1], inside))
+        x = _aggregate(network.mfa, hidden)
+        hidden.append(x)
+        if not intermediates:
+            hidden.clear()
+        pooled = network.asp_bn(_attentive_statistics(network.asp, x, inside))
         embedding = network.fc.conv(pooled).transpose(1, 2)
         return (embedding, [x.transpose(1, 2) for x in hidden]) if intermediates else embedding
 
@@ -183,8 +188,21 @@ class PaddedECAPA(nn.Module):
 
 def _tdnn(block: Any, x: Tensor, ends: Reflection | None = None) -> Tensor:
     """A convolution, its activation and norm; with ``ends`` it sees neighbours."""
-    x = block.conv.conv(x if ends is None else ends.extend(x))
-    return block.dropout(block.norm.norm(block.activation(x)))  # type: ignore[no-any-return]
+    return _aggregate(block, [x]) if ends is None else _layers(block, ends.extend(x))
+
+
+def _aggregate(block: Any, parts: Sequence[Tensor]) -> Tensor:
+    """The same of all parts' channels, where it sees no neighbours."""
+    if block.training:  # its norm has to see all frames
+        return _layers(block, *parts)
+    width = 3 * parts[0].shape[0] * block.conv.conv.out_channels
+    return in_pieces(partial(_layers, block), *parts, width=width, dim=2)
+
+
+def _layers(block: Any, *parts: Tensor) -> Tensor:
+    x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    x = block.norm.norm(block.activation(block.conv.conv(x)))
+    return block.dropout(x)  # type: ignore[no-any-return]
 
 
 def _ends(block: Any, frames: Tensor) -> Reflection:
@@ -202,7 +220,7 @@ def _se_res2net(block: Any, x: Tensor, frames: Tensor, inside: Tensor) -> Tensor
     parts = [first, _tdnn(chain.blocks[0], second, ends)]
     for part, layer in zip(others, chain.blocks[1:], strict=True):
         parts.append(_tdnn(layer, part + parts[-1], ends))
-    x = _tdnn(block.tdnn2, torch.cat(parts, dim=1))
+    x = _aggregate(block.tdnn2, parts)
     squeeze = block.se_block
     mean = (x * inside).sum(dim=2, keepdim=True) / frames[:, None, None]
     gate = squeeze.conv2.conv(squeeze.relu(squeeze.conv1.conv(mean)))
@@ -212,17 +230,27 @@ def _se_res2net(block: Any, x: Tensor, frames: Tensor, inside: Tensor) -> Tensor
 def _attentive_statistics(pooling: Any, x: Tensor, inside: Tensor) -> Tensor:
     """Mean and standard deviation (B, 2C, 1) of frames weighted by what they are among all."""
     weights = inside / inside.sum(dim=2, keepdim=True)
-    overall = _statistics(x, weights, pooling.eps)
+    width = 4 * x.shape[0] * x.shape[2]
+    parts = pieces_of(x, width=width, dim=1)
+    means, deviations = zip(*(_statistics(y, weights, pooling.eps) for (y,) in parts), strict=True)
+    overall = torch.cat([*means, *deviations], dim=1)
     # One dense layer on [frame, mean, deviation], of which the last two are the same at all frames.
     tdnn, channels = pooling.tdnn, x.shape[1]
     of_frame, of_overall = tdnn.conv.conv.weight.split([channels, 2 * channels], dim=1)
     scores = F.conv1d(x, of_frame) + F.conv1d(overall, of_overall, tdnn.conv.conv.bias)
-    scores = pooling.conv.conv(pooling.tanh(tdnn.norm.norm(tdnn.activation(scores))))
-    weights = torch.softmax(scores.float().masked_fill(~inside, float("-inf")), dim=2)
-    return _statistics(x, weights, pooling.eps)
+    scores = pooling.tanh(tdnn.norm.norm(tdnn.activation(scores)))
+    conv, statistics = pooling.conv.conv, []
+    # A channel's weights over time are its own.
+    for rows, weight, bias in pieces_of(x.transpose(0, 1), conv.weight, conv.bias, width=width):
+        of_rows = F.conv1d(scores, weight, bias).float().masked_fill(~inside, float("-inf"))
+        statistics.append(
+            _statistics(rows.transpose(0, 1), torch.softmax(of_rows, dim=2), pooling.eps)
+        )
+    means, deviations = zip(*statistics, strict=True)
+    return torch.cat([*means, *deviations], dim=1)
 
 
-def _statistics(x: Tensor, weights: Tensor, eps: float) -> Tensor:
+def _statistics(x: Tensor, weights: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     mean = (weights * x).sum(dim=2, keepdim=True)
     variance = (weights * (x - mean).square()).sum(dim=2, keepdim=True)
-    return torch.cat([mean, variance.clamp(min=eps).sqrt()], dim=1)
+    return mean, variance.clamp(min=eps).sqrt()

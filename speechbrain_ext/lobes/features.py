@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.nnet.graphs import makes_graph
+
+# Numbers of a spectrum that are held at a time.
+_PIECE = 20_000_000
 
 
 class LogMel(nn.Module):
@@ -75,7 +79,21 @@ class LogMel(nn.Module):
             steps = torch.arange(-margin, wavs.shape[1] + margin, device=wavs.device).abs()
             mirrored = torch.where(steps < samples, steps, 2 * (samples - 1) - steps)
             padded = wavs.gather(1, mirrored.clamp(min=0, max=wavs.shape[1] - 1))
-        return torch.log(self.mel(padded) + 1e-6).transpose(1, 2)
+        if makes_graph():
+            return self._log_mel(padded)
+        # A spectrum is some times as large as what is made of it.
+        frames = (padded.shape[1] - self.n_fft) // self.hop_length + 1
+        piece = max(1, _PIECE // (self.n_fft * len(wavs)))
+        firsts = range(0, frames, piece)
+        starts = [self.hop_length * first for first in firsts]
+        stops = [self.hop_length * (min(f + piece, frames) - 1) + self.n_fft for f in firsts]
+        return torch.cat(
+            [self._log_mel(padded[:, a:b]) for a, b in zip(starts, stops, strict=True)], dim=1
+        )
+
+    def _log_mel(self, wavs: Tensor) -> Tensor:
+        """All whole windows of (B, samples)."""
+        return torch.log(self.mel(wavs) + 1e-6).transpose(1, 2)
 
     def num_frames(self, samples: Tensor) -> Tensor:
         """Frames of utterances of that many samples."""

@@ -146,7 +146,10 @@ class LSTMAutoencoder(nn.Module):
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
         latent = self.encoder(feats, mask)
         hidden = self.lstm(latent, mask)
-        pooled = self.pooling(self.norm(hidden[-1]), mask)
+        x = hidden[-1]
+        if not intermediates:
+            hidden.clear()  # they are the largest that there is
+        pooled = self.pooling(self.norm(x), mask)
         embedding = self.fc_norm(self.fc(pooled)).unsqueeze(1)
         return (embedding, [latent, *hidden]) if intermediates else embedding
 

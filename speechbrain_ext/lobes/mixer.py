@@ -134,7 +134,8 @@ class MLPMixer(nn.Module):
         hidden: list[Tensor] = []
         for block in self.blocks:
             x = block(x, mask)
-            hidden.append(x)
+            if intermediates:
+                hidden.append(x)
         pooled = self.pooling(self.norm(x), mask)
         embedding = self.output_layer(self.fc_norm(self.fc(pooled))).unsqueeze(1)
         return (embedding, hidden) if intermediates else embedding

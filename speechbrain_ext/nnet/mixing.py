@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from speechbrain_ext.nnet.dropout import Dropout
+from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import zero_padding
 from speechbrain_ext.nnet.mlp import two_layers
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
@@ -170,7 +171,14 @@ class IDConv(nn.Module):
         scale, offset = self.norm.affine()
         taps = self.weight * scale
         taps = torch.stack([taps[0], taps[1] + 1, taps[2]])
-        return self._filter(x, taps) + offset
+        if makes_graph() or torch.is_grad_enabled():
+            return self._filter(x, taps) + offset
+        # The same, and nothing else of that size is made.
+        x = x.to(taps.dtype)
+        y = torch.addcmul(offset, x, taps[1])
+        y[:, 1:].addcmul_(x[:, :-1], taps[0])
+        y[:, :-1].addcmul_(x[:, 1:], taps[2])
+        return y
 
     @staticmethod
     def _filter(x: Tensor, taps: Tensor) -> Tensor:
@@ -266,12 +274,14 @@ class ChannelMixing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (B, T, C)."""
-        halves = self.fc1(x)
+        rows, width = x.flatten(0, 1), self.fc1.out_features
+        return two_layers(self._larger, self.fc2, self.dropout, rows, width).view(x.shape)
+
+    def _larger(self, rows: Tensor) -> Tensor:
+        halves = self.fc1(rows)
         if _by_hand(halves):
-            larger = MaxFeatureMap.apply(halves)
-        else:
-            larger = torch.maximum(*halves.chunk(2, dim=-1))
-        return self.dropout(self.fc2(self.dropout(F.gelu(larger))))
+            return MaxFeatureMap.apply(halves)  # type: ignore[no-any-return]
+        return torch.maximum(*halves.chunk(2, dim=-1))
 
 
 class MixerBlock(nn.Module):

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.nnet.graphs import makes_graph
-
-# Numbers of the hidden layer that are held at a time where nothing is learnt: 8 MB.
-PIECE = 2_000_000
+from speechbrain_ext.nnet.pieces import in_pieces
 
 
 def two_layers(
@@ -53,6 +51,5 @@ def two_layers(
     """
     if makes_graph() or torch.is_grad_enabled() or dropout.training:
         return dropout(second(dropout(F.gelu(first(x)))))
-    rows = max(1, PIECE // width) if x.device.type == "cpu" else len(x)
     gelu_ = torch.ops.aten.gelu_
-    return torch.cat([second(gelu_(first(piece))) for piece in x.split(rows)])
+    return in_pieces(lambda piece: second(gelu_(first(piece))), x, width=width)

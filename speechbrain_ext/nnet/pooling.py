@@ -6,6 +6,8 @@ import torch
 from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+from speechbrain_ext.nnet.pieces import in_pieces, pieces_of
+
 
 class AttentiveStatisticsPooling(nn.Module):
     """Attention-weighted mean and standard deviation over time.
@@ -49,7 +51,8 @@ class AttentiveStatisticsPooling(nn.Module):
         Tensor
             Means then standard deviations (B, 2C), float32.
         """
-        return self._statistics(x, self.attention(x), mask)
+        scores = in_pieces(self.attention, x, width=3 * x.shape[0] * x.shape[2], dim=1)
+        return self._statistics(x, scores, mask)
 
     # In half precision the difference of squares below loses what it measures.
     @fwd_default_precision(cast_inputs=torch.float32)
@@ -57,6 +60,11 @@ class AttentiveStatisticsPooling(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask.bool(), float("-inf"))
         weights = torch.softmax(scores, dim=1)
-        mean = (weights * x).sum(dim=1)
-        variance = (weights * x.square()).sum(dim=1) - mean.square()
+        parts = pieces_of(weights, x, width=3 * x.shape[0] * x.shape[2], dim=1)
+        means, squares = zip(
+            *(((w * part).sum(dim=1), (w * part.square()).sum(dim=1)) for w, part in parts),
+            strict=True,
+        )
+        mean, square = torch.stack(means).sum(dim=0), torch.stack(squares).sum(dim=0)
+        variance = square - mean.square()
         return torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=-1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.nnet.dropout import Dropout
+from speechbrain_ext.nnet.pieces import pieces_of
 
 
 class BidirectionalLSTM(nn.Module):
@@ -59,11 +60,34 @@ class BidirectionalLSTM(nn.Module):
         """
         outputs: list[Tensor] = []
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
-            there, _ = ahead(x)
-            again, _ = back(_reverse(x, mask))
-            outputs.append(torch.cat([there, _reverse(again, mask)], dim=-1))
+            pieces = pieces_of(x, width=8 * x.shape[0] * ahead.hidden_size, dim=1)
+            if mask is None and len(pieces) > 1:
+                outputs.append(_both_ways(ahead, back, x, [piece for (piece,) in pieces]))
+            else:
+                there, _ = ahead(x)
+                again, _ = back(_reverse(x, mask))
+                outputs.append(torch.cat([there, _reverse(again, mask)], dim=-1))
             x = self.dropout(outputs[-1])
         return outputs
+
+
+def _both_ways(ahead: nn.Module, back: nn.Module, x: Tensor, pieces: list[Tensor]) -> Tensor:
+    """Both directions (B, T, 2H) of (B, T, C), each from piece to piece with its state.
+
+    The gates, four times as large as the output, are then those of a piece.
+    """
+    size = ahead.hidden_size
+    y = x.new_empty(*x.shape[:2], 2 * size)
+    state = None
+    for piece, out in zip(pieces, y[..., :size].split(pieces[0].shape[1], 1), strict=True):
+        there, state = ahead(piece, state)
+        out.copy_(there)
+    state = None
+    outs = y[..., size:].split(pieces[0].shape[1], 1)
+    for piece, out in zip(pieces[::-1], outs[::-1], strict=True):
+        again, state = back(piece.flip(1), state)
+        out.copy_(again.flip(1))
+    return y
 
 
 def _reverse(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -110,6 +110,17 @@ def test_memory_is_linear_in_time(name: str, peaks: dict[str, list[int]]) -> Non
     check_linear(peaks[name])
 
 
+# Kilobytes for a second of speech: a frame, 100 a second, has 192 numbers of 4 bytes in V2, 512 in
+# the teacher and 1536 in ECAPA-TDNN, and no more than a few of such are held of all frames at once.
+PER_SECOND = {"v2": 750, "teacher": 750, "ecapa_tdnn": 1900}
+
+
+def test_an_hour_needs_some_gigabytes_at_most() -> None:
+    """What grows with the length, at the size of the systems."""
+    for name, peaks in peaks_by_name("tests.lobes.full_size", list(PER_SECOND)).items():
+        assert (peaks[2] - peaks[1]) / 45 < PER_SECOND[name], name
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("padded", [False, True])
 def test_intermediates_come_with_the_same_embedding(name: str, padded: bool) -> None:

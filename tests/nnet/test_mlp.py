@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.nnet import mlp
+from speechbrain_ext.nnet import mlp, pieces
 from speechbrain_ext.nnet.channel_mlp import ChannelMLP
 from speechbrain_ext.nnet.mixing import GroupedMLP
 from speechbrain_ext.nnet.token_mlp import TokenMLP
@@ -22,7 +22,7 @@ def test_pieces_change_nothing(
 ) -> None:
     layer, x = mixer(16, dropout=0.5).eval(), torch.randn(3, frames, 16)
     kept, expected = x.clone(), layer(x)  # gradients are wanted: in one piece
-    monkeypatch.setattr(mlp, "PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=1e-5)
     assert torch.equal(x, kept)
@@ -48,4 +48,4 @@ def test_the_hidden_layer_is_held_in_pieces() -> None:
         x = torch.randn(50_000, 4)
         y = mlp.two_layers(first, lambda x: x[:, :4], nn.Dropout(0.1).eval(), x, width=400)
     torch.testing.assert_close(y, nn.functional.gelu(x))
-    assert max(sizes) == mlp.PIECE // 400 and sum(sizes) == 50_000
+    assert max(sizes) == pieces.PIECE // 400 and sum(sizes) == 50_000

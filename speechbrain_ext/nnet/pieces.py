@@ -1,0 +1,88 @@
+"""Long inputs some rows at a time: what is made on the way is that of a piece, for an hour too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from speechbrain_ext.nnet.graphs import makes_graph
+
+# Numbers that a piece makes on its way on a CPU: 8 MB, which stay in its cache.
+PIECE = 2_000_000
+# Accelerators are fast at large pieces: 800 MB.
+_ACCELERATED = 100
+
+
+def pieces_of(*tensors: Tensor, width: int, dim: int = 0) -> list[tuple[Tensor, ...]]:
+    """Tensors of equally many rows, cut at the same rows where no gradient is wanted.
+
+    Arguments
+    ---------
+    *tensors : Tensor
+        With their rows along ``dim``.
+    width : int
+        Numbers that a row makes on its way.
+    dim : int
+        The axis of the rows.
+
+    Returns
+    -------
+    list of tuple of Tensor
+        Views of the tensors, one of each in every piece; the tensors as they are in one piece where
+        gradients are wanted or a graph is made.
+
+    Example
+    -------
+    >>> with torch.no_grad():
+    ...     [len(piece) for (piece,) in pieces_of(torch.zeros(5), width=PIECE // 2)]
+    [2, 2, 1]
+    """
+    if makes_graph() or torch.is_grad_enabled():
+        return [tensors]
+    numbers = PIECE if tensors[0].device.type == "cpu" else PIECE * _ACCELERATED
+    rows = max(1, numbers // width)
+    return list(zip(*(tensor.split(rows, dim) for tensor in tensors), strict=True))
+
+
+def in_pieces(
+    function: Callable[..., Tensor], *tensors: Tensor, width: int, dim: int = 0
+) -> Tensor:
+    """``function(*tensors)`` by the pieces of :func:`pieces_of`.
+
+    Arguments
+    ---------
+    function : callable
+        Maps rows apart, to as many rows.
+    *tensors : Tensor
+        With their rows along ``dim``.
+    width : int
+        Numbers that a row makes on its way.
+    dim : int
+        The axis of the rows, here and in what ``function`` gives.
+
+    Returns
+    -------
+    Tensor
+        What ``function`` gives.
+
+    Example
+    -------
+    >>> with torch.no_grad():
+    ...     in_pieces(torch.add, torch.ones(3), torch.ones(3), width=PIECE)
+    tensor([2., 2., 2.])
+    """
+    pieces = pieces_of(*tensors, width=width, dim=dim)
+    y = function(*pieces[0])
+    if len(pieces) == 1:
+        return y
+    # Written where it belongs: a list of pieces would be as large as what is made of it.
+    shape = list(y.shape)
+    shape[dim] = tensors[0].shape[dim]
+    places = y.new_empty(shape)
+    whole = places.split(y.shape[dim], dim)
+    whole[0].copy_(y)
+    for piece, place in zip(pieces[1:], whole[1:], strict=True):
+        place.copy_(function(*piece))
+    return places
