@@ -27,12 +27,18 @@ from torch import Tensor
 import speechbrain_ext
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
-from speechbrain_ext.inference.experiments import WEIGHTS, encoder_yaml, load_encoder
+from speechbrain_ext.inference.experiments import (
+    WEIGHTS,
+    encoder_yaml,
+    load_encoder,
+    weights_sha256,
+)
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 HYPERPARAMS = """\
 # A speaker-verification model for speechbrain.inference.speaker.SpeakerRecognition; see README.md.
 sample_rate: {sample_rate}
+threshold: {threshold} # of a cosine; see README.md
 
 # From waveform to embedding in one module, so that padding changes nothing.
 compute_features: !new:torch.nn.Identity
@@ -60,14 +66,16 @@ README = """\
 ({version}) beside SpeechBrain: `pip install {package}` in the repository that made this folder.
 
 ```python
-from speechbrain.inference.speaker import SpeakerRecognition
+from speechbrain_ext.inference.verifier import SpeakerVerifier
 
-model = SpeakerRecognition.from_hparams(source="this/folder", savedir="this/folder")
-score, same = model.verify_files("a.wav", "b.wav")
+model = SpeakerVerifier.from_hparams(source="this/folder", savedir="this/folder")
+score, same = model.verify_files("a.wav", "b.mp3"{example})
 embeddings = model.encode_batch(waveforms, relative_lengths)  # {sample_rate} Hz; (batch, 1, {size})
 ```
 
 {thresholds}
+SpeechBrain's `SpeakerRecognition` loads the folder too. Its `verify_files` decides by 0.25, which
+is another model's threshold, and gives silence a score.
 {classes}
 `hyperparams.yaml` is HyperPyYAML: loading it runs code, so load a folder only from somebody you
 trust. The `.ckpt` files of weights load with `torch.load(weights_only=True)`.
@@ -107,7 +115,9 @@ def write_model_folder(
         if classification:
             torch.save(classification.weights, draft / "classifier.ckpt")
             classification.labels.save(draft / "label_encoder.ckpt")
-        text = _hyperparams(experiment, classification)
+        results = _results(experiment, weights_sha256(encoder))
+        threshold = results["valid"]["eer_threshold"] if "valid" in results else None
+        text = _hyperparams(experiment, classification, threshold)
         (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")
         size, difference = _compare(draft, encoder)
         facts = {
@@ -117,7 +127,7 @@ def write_model_folder(
             "difference": difference,
         }
         extra = getattr(encoder.embedding_model, "extra", None)
-        text = _readme(experiment, facts, f'".[{extra}]"' if extra else ".")
+        text = _readme(experiment, facts, f'".[{extra}]"' if extra else ".", threshold, results)
         (draft / "README.md").write_text(text, encoding="utf-8")
     return facts
 
@@ -160,7 +170,9 @@ def _without_comments(yaml: str) -> str:
     return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
-def _hyperparams(experiment: Path, classification: _Classification | None) -> str:
+def _hyperparams(
+    experiment: Path, classification: _Classification | None, threshold: float | None
+) -> str:
     parts = {"classifier": "", "modules": "", "loadables": ""}
     if classification:
         parts["classifier"] = (
@@ -174,30 +186,47 @@ def _hyperparams(experiment: Path, classification: _Classification | None) -> st
         )
     return HYPERPARAMS.format(
         sample_rate=SAMPLE_RATE,
+        threshold="null" if threshold is None else f"{threshold:.6f}",
         encoder=textwrap.indent(_without_comments(encoder_yaml(experiment)), "    "),
         **parts,
     )
 
 
-def _readme(experiment: Path, facts: dict[str, Any], package: str) -> str:
-    """How to use the folder, with the thresholds that the experiment's tests found."""
-    thresholds = ["The recipe has not scored this model: choose a threshold on data of your own."]
-    rows = []
+def _results(experiment: Path, weights: str) -> dict[str, dict[str, Any]]:
+    """What the recipe found of these weights, by the name of the trials."""
+    results = {}
     for path in sorted((experiment / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        if "eer_threshold" in result and not path.stem.endswith("_fusion"):
-            synthetic = ", synthetic speech" if result.get("synthetic") else ""
-            figures = f"{result['eer']:.2f} | {result['eer_threshold']:.4f}"
-            rows.append(f"| {result.get('title', path.stem)}{synthetic} | {figures} |")
-    if rows:
-        thresholds = [
-            "Give `verify_batch` a threshold: SpeechBrain's own, 0.25, is another model's. At the "
-            "one given\nhere, as many pairs are wrongly accepted as wrongly refused.",
-            "",
-            "| trials | EER % | threshold |",
-            "| --- | --- | --- |",
-            *rows,
-        ]
+        if "eer_threshold" in result and result.get("weights_sha256") == weights:
+            results[path.stem] = result
+    return results
+
+
+def _readme(
+    experiment: Path,
+    facts: dict[str, Any],
+    package: str,
+    threshold: float | None,
+    results: dict[str, dict[str, Any]],
+) -> str:
+    """How to use the folder, with the thresholds that the experiment's trials found."""
+    if threshold is None:
+        decision = "The recipe has not scored this model: find a threshold on data of your own."
+    else:
+        decision = (
+            f"Two files are of one person where their cosine is above {threshold:.4f}: between "
+            "speakers held out of\ntraining, as many pairs are then wrongly accepted as wrongly "
+            "refused. Give `threshold=` another where\nthe two do not cost the same, or on speech "
+            "of another kind."
+        )
+    thresholds = [decision]
+    if results:
+        thresholds += ["", "| trials | EER % | threshold there |", "| --- | --- | --- |"]
+    for name, result in results.items():
+        synthetic = ", synthetic speech" if result.get("synthetic") else ""
+        figures = f"{result['eer']:.2f} | {result['eer_threshold']:.4f}"
+        thresholds.append(f"| {result.get('title', name)}{synthetic} | {figures} |")
+    thresholds.append("")
     classes = (
         f"`classify_batch` names one of the {facts['speakers']} training speakers."
         if facts["speakers"]
@@ -211,6 +240,7 @@ def _readme(experiment: Path, facts: dict[str, Any], package: str) -> str:
         version=speechbrain_ext.__version__,
         package=package,
         thresholds="\n".join(thresholds),
+        example="" if threshold is not None else ", threshold=0.5",
         classes=classes,
     )
 

@@ -11,7 +11,12 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
 from local.hparams import resolve_hparams
-from speechbrain_ext.inference.experiments import encoder_part, save_weights
+from speechbrain_ext.inference.experiments import (
+    encoder_part,
+    load_encoder,
+    save_weights,
+    weights_sha256,
+)
 from tests.lobes.published_networks import randomise_norms
 
 HPARAMS = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distill_mixer" / "hparams"
@@ -37,6 +42,10 @@ def make_experiment(folder: Path, system: str = "v2", classifier: bool = True) -
         encoder.update_from_iterable(SPEAKERS)
         encoder.save(folder / "save" / "label_encoder.txt")
     (folder / "results").mkdir()
-    result = {"title": "Mini", "synthetic": True, "eer": 7.25, "eer_threshold": 0.4321}
-    (folder / "results" / "test.json").write_text(json.dumps(result), encoding="utf-8")
+    weights = weights_sha256(load_encoder(folder))
+    for name, threshold in (("test", 0.4321), ("valid", 0.3456)):
+        result = {"title": f"Mini {name}", "synthetic": True, "eer": 7.25}
+        result |= {"eer_threshold": threshold, "weights_sha256": weights}
+        path = folder / "results" / f"{name}.json"
+        path.write_text(json.dumps(result), encoding="utf-8")
     return folder

@@ -13,7 +13,10 @@ import torch
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.speaker import SpeakerRecognition
 
+from speechbrain_ext.audio import read_audio
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import load_encoder
+from speechbrain_ext.inference.verifier import SpeakerVerifier
 from tests.recipe.experiments import SPEAKERS, make_experiment
 
 
@@ -77,6 +80,67 @@ def test_verification_and_classification(tmp_path: Path) -> None:
     assert names == [SPEAKERS[i] for i in index]
 
 
+def write_tone(path: Path, rate: int = 16000, channels: int = 1) -> str:
+    wave = 0.3 * torch.randn(rate, 1, generator=torch.Generator().manual_seed(rate))
+    soundfile.write(path, wave.expand(-1, channels).numpy(), rate)
+    return str(path)
+
+
+def test_a_verifier_decides_by_its_models_threshold(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "exp")
+    run_export(experiment)
+    folder = str(experiment / "export")
+    model = SpeakerVerifier.from_hparams(source=folder, savedir=folder)
+    assert model.hparams.threshold == 0.3456
+    one = write_tone(tmp_path / "a.wav")
+    other = write_tone(tmp_path / "b.flac", 44100, 2)
+    score, same = model.verify_files(one, other)
+    with torch.no_grad():
+        a, b = (load_encoder(experiment)(read_audio(path)[None])[0, 0] for path in (one, other))
+    assert score.item() == pytest.approx(torch.cosine_similarity(a, b, dim=0).item(), abs=1e-4)
+    assert bool(same) == (score.item() > 0.3456)
+    for threshold, decision in ((score.item() - 0.01, True), (score.item() + 0.01, False)):
+        assert bool(model.verify_files(one, other, threshold=threshold)[1]) is decision
+
+
+def test_a_verifier_refuses_what_holds_no_speech(tmp_path: Path) -> None:
+    run_export(make_experiment(tmp_path / "exp"))
+    folder = str(tmp_path / "exp" / "export")
+    model = SpeakerVerifier.from_hparams(source=folder, savedir=folder)
+    good, tone = write_tone(tmp_path / "a.wav"), 0.5 * torch.randn(16000, 1)
+    for name, wave in (
+        ("silence.wav", torch.zeros(16000)),
+        ("offset.wav", torch.full((16000,), 0.5)),
+        ("soft.wav", 1e-4 * tone),
+        ("anti-phase.wav", torch.cat([tone, -tone], dim=1)),
+    ):
+        soundfile.write(tmp_path / name, wave.numpy(), 16000)
+        with pytest.raises(UserError, match=rf"{name} cannot be used \(silent: .*give a recording"):
+            model.verify_files(good, tmp_path / name)
+    with pytest.raises(UserError, match="nowhere.wav cannot be used"):
+        model.verify_files(tmp_path / "nowhere.wav", good)
+
+
+@pytest.mark.parametrize("left", ["nothing", "of other weights"])
+def test_without_a_score_of_its_own_a_model_asks_for_a_threshold(left: str, tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "exp")
+    if left == "nothing":
+        shutil.rmtree(experiment / "results")
+    else:
+        for path in (experiment / "results").iterdir():
+            path.write_text(path.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
+    run_export(experiment)
+    folder = experiment / "export"
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert "has not scored this model" in readme and "threshold=" in readme
+    assert "0.4321" not in readme
+    model = SpeakerVerifier.from_hparams(source=str(folder), savedir=str(folder))
+    one = write_tone(tmp_path / "a.wav")
+    with pytest.raises(UserError, match="has no threshold of its own"):
+        model.verify_files(one, one)
+    assert bool(model.verify_files(one, one, threshold=0.5)[1])
+
+
 def test_weights_are_nothing_but_tensors(tmp_path: Path) -> None:
     run_export(make_experiment(tmp_path / "exp"))
     for name in ("embedding_model", "classifier"):
@@ -86,7 +150,8 @@ def test_weights_are_nothing_but_tensors(tmp_path: Path) -> None:
 def test_readme_says_what_is_needed(tmp_path: Path) -> None:
     run_export(make_experiment(tmp_path / "exp"))
     readme = (tmp_path / "exp" / "export" / "README.md").read_text(encoding="utf-8")
-    for text in ("0.4321", "synthetic", "HyperPyYAML", "pip install", "from_hparams", "3 training"):
+    texts = ("0.4321", "0.3456", "synthetic", "HyperPyYAML", "pip install", "from_hparams")
+    for text in (*texts, "3 training"):
         assert text in readme
 
 

@@ -89,6 +89,14 @@ def test_yaml_gives_all_that_the_script_calls(overrides: dict[str, Any]) -> None
     hparams["checkpointer"].save_and_keep_only(meta={"ErrorRate": 0.5}, min_keys=["ErrorRate"])
 
 
+def test_the_lines_that_the_readme_changes_fit_each_other() -> None:
+    blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```yaml\n")[1:]
+    (lines,) = [b for b in (block.split("```")[0] for block in blocks) if "compute_features" in b]
+    hparams = load_hyperpyyaml(f"out_n_neurons: {SPEAKERS}\n{lines}")
+    feats = hparams["mean_var_norm"](hparams["compute_features"](torch.randn(2, 8000)))
+    assert hparams["classifier"](hparams["embedding_model"](feats)).shape == (2, 1, SPEAKERS)
+
+
 @pytest.mark.skipif(not RECIPES, reason="SPEECHBRAIN_RECIPES does not name SpeechBrain's recipes")
 def test_the_script_itself(overrides: dict[str, Any]) -> None:
     folder = Path(RECIPES) / "VoxCeleb" / "SpeakerRec"
