@@ -208,6 +208,23 @@ class Sound:
         if not done:
             raise AudioFault("empty", "no samples")
 
+    def check_speech(self) -> None:
+        """Refuse a file in which no speech can be; of others a second or so is read.
+
+        One of floating-point samples, which alone can hold what is no number, is read whole.
+
+        Raises
+        ------
+        AudioFault
+            When it is damaged or silent.
+        """
+        level = Level()
+        for block in self.blocks(seconds=1):
+            level.add(block)
+            if level.loud and not self.header.floating:
+                return
+        level.check()
+
     def check_end(self) -> None:
         """Refuse a file without samples, or without its last, where that can be told quickly.
 

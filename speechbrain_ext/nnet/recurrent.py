@@ -42,6 +42,7 @@ class BidirectionalLSTM(nn.Module):
         self.forwards = nn.ModuleList(nn.LSTM(n, hidden_size, batch_first=True) for n in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(n, hidden_size, batch_first=True) for n in sizes)
         self.dropout = Dropout(dropout)
+        self.hidden_size = hidden_size
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Run every layer.
@@ -60,9 +61,10 @@ class BidirectionalLSTM(nn.Module):
         """
         outputs: list[Tensor] = []
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
-            pieces = pieces_of(x, width=8 * x.shape[0] * ahead.hidden_size, dim=1)
+            pieces = pieces_of(x, width=8 * x.shape[0] * self.hidden_size, dim=1)
             if mask is None and len(pieces) > 1:
-                outputs.append(_both_ways(ahead, back, x, [piece for (piece,) in pieces]))
+                frames = [piece for (piece,) in pieces]
+                outputs.append(_both_ways(ahead, back, x, frames))  # type: ignore[arg-type]
             else:
                 there, _ = ahead(x)
                 again, _ = back(_reverse(x, mask))
@@ -71,7 +73,7 @@ class BidirectionalLSTM(nn.Module):
         return outputs
 
 
-def _both_ways(ahead: nn.Module, back: nn.Module, x: Tensor, pieces: list[Tensor]) -> Tensor:
+def _both_ways(ahead: nn.LSTM, back: nn.LSTM, x: Tensor, pieces: list[Tensor]) -> Tensor:
     """Both directions (B, T, 2H) of (B, T, C), each from piece to piece with its state.
 
     The gates, four times as large as the output, are then those of a piece.

@@ -188,8 +188,8 @@ def test_of_a_folder_that_cannot_be_listed_nothing_is_removed(
 
 
 def test_a_folder_holds_the_embeddings_of_one_folder(tmp_path: Path) -> None:
-    facts = {"made_by": "embed.py", "model": "v2", "view": "full", "weights_sha256": "0f3a"}
-    facts |= {"probe": [1.0]}
+    facts: dict[str, Any] = dict.fromkeys(("model", "view", "weights_sha256"), "x")
+    facts |= {"made_by": "embed.py", "probe": [1.0]}
     for name in ("one", "other"):
         write(tmp_path / name / "a.wav", 1000)
     embed_folder(Moments(), tmp_path / "one", tmp_path / "out", facts)

@@ -241,7 +241,7 @@ def test_audio_of_any_kind_is_heard_unless_no_speech_can_be_in_it(
     assert score == pytest.approx(torch.cosine_similarity(a, b, dim=2).item(), abs=1e-5)
     soundfile.write(path, np.zeros(16000), 16000)
     error = error_of(capsys, model, "--out", faulty / "out", "--trials", root, own)
-    assert f"{path} cannot be used (all samples are the same)" in error
+    assert f"({path}) cannot be used (the first: all samples are the same): mend" in error
 
 
 def test_files_that_cannot_be_embedded(
@@ -259,6 +259,8 @@ def test_files_that_cannot_be_embedded(
     for write, words in (
         (lambda: soundfile.write(spoilt, noise[:100, 0], 16000), "shorter than the 257 samples"),
         (lambda: soundfile.write(spoilt, noise[:0, 0], 16000), "used (the first: no samples)"),
+        (lambda: soundfile.write(spoilt, 1e-4 * noise[:, 0], 16000), "used (the first: -"),
+        (lambda: soundfile.write(spoilt, noise[:, :1] * [1, -1], 16000), "samples are the same"),
         (lambda: spoilt.write_text("no audio"), "cannot be used (the first: Format not recognised"),
         (lambda: spoilt.rename(spoilt.with_suffix(".m4a")), ".m4a needs ffmpeg"),
     ):

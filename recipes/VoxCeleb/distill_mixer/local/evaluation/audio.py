@@ -9,7 +9,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
 from local.evaluation.lists import some
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_header
+from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, open_audio, read_header
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
@@ -33,7 +33,7 @@ class Audio(NamedTuple):
 def check_audio(
     utterances: Sequence[tuple[str, ...]], least_samples: int, threads: int
 ) -> list[Audio]:
-    """Find a file of every utterance that can be embedded, by its header and its last sample.
+    """Find a file of every utterance that can be embedded, by its header, first sound and end.
 
     Arguments
     ---------
@@ -101,8 +101,14 @@ def check_audio(
 def _look(path: str, least_samples: int) -> Audio | AudioFault:
     """The file's facts, or what is wrong with it."""
     try:
-        header = read_header(path)
         status = os.stat(path)
+        if path.lower().endswith(DECODED):
+            header = read_header(path)
+        else:
+            with open_audio(path) as sound:
+                sound.check_speech()
+                sound.check_end()
+                header = sound.header
     except AudioFault as fault:
         return fault
     except OSError as error:
