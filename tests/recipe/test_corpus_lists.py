@@ -96,12 +96,14 @@ def test_json_lines(tmp_path: Path) -> None:
         tmp_path / "nemo.json",
         {"audio_filepath": str(path), "duration": 0.5, "label": "anna"},
         {"audio_filepath": str(other), "duration": 0.5, "label": "anna"},
+        {"audio_filepath": str(flat), "offset": 0, "duration": 0.496, "label": "bert"},
         {"audio_filepath": str(flat), "offset": 0.0, "duration": 0.25, "label": 12},
         {"audio_filepath": str(flat), "offset": 0.25, "duration": 0.25, "label": 12},
     )
     assert mirrored(nemo, tmp_path / "n") == [
         "12/all/7-00000000.flac", "12/all/7-00000250.flac",
-        "anna/monday/1.wav", "anna/tuesday/1.wav"
+        "anna/monday/1.wav", "anna/tuesday/1.wav",
+        "bert/all/7-00000000.wav",  # which is the whole file
     ]  # fmt: skip
 
 
@@ -150,6 +152,8 @@ def test_lines_of_kaldi_that_cannot_be_used(
         ("ID,wav,spk_id\n", "names no utterances"),
         ("ID,wav,spk_id,start,stop\na,1.wav,anna,9,x\n", "line 2: 'x' is no number"),
         ("ID,wav,spk_id,start,stop\na,1.wav,anna,9,5\n", "line 2: there is nothing from 9 to 5"),
+        ('ID,wav,spk_id\na,1.wav,"anna\n' + "x" * 140000, "line 2: field larger.* mend its quo"),
+        ('ID,wav,spk_id\na,1.wav,"anna\nb,1.wav,bert', "line 3: ends a field that has several"),
         ("ID,wav,spk_id\n../b,1.wav,anna\n", "line 2: '../b' cannot name an utterance"),
         ('{"key": "a", "wav": "1.wav", "spk": "anna"}\n{"key":\n', "line 2: .* is no JSON object"),
         ('{"key": "a", "wav": "1.wav"}\n', "line 1: has no spk or spk_id or label"),

@@ -190,8 +190,10 @@ def _csv(path: Path) -> Iterator[_Line]:
     rows = csv.DictReader(_text(path), skipinitialspace=True)
     if "ID" not in (rows.fieldnames or ()):
         raise UserError(f"{path}, line 1: has no column ID; write ID, wav and spk_id.")
-    for row in rows:
+    for row in _rows(rows, path):
         place = f"{path}, line {rows.line_num}"
+        if any(value and "\n" in value for value in row.values()):
+            raise UserError(f"{place}: ends a field that has several lines; mend the quotes.")
         if None in row or None in row.values():
             raise UserError(
                 f"{place}: has {'more' if None in row else 'fewer'} fields than the header has."
@@ -204,6 +206,14 @@ def _csv(path: Path) -> Iterator[_Line]:
         yield _Line(
             place, _of(row, ("ID",), place), _of(row, ("spk_id",), place), _absolute(path, wav), cut
         )
+
+
+def _rows(rows: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from rows
+    except csv.Error as error:  # a quote that is never closed takes in all that follows
+        place = f"{path}, line {rows.line_num + 1}"
+        raise UserError(f"{place}: {error}; mend its quotes.") from None
 
 
 def _kaldi(folder: Path) -> Iterator[_Line]:

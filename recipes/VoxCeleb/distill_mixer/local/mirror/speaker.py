@@ -31,6 +31,8 @@ from speechbrain_ext.formats import DECODED, preference
 _READY = (".wav", ".flac")
 # Kaldi lets the end of a segment lie so far behind the end of its recording, in seconds.
 _OVERSHOOT = 0.5
+# And some lists give the length of a file in hundredths of a second.
+_ROUNDED = 0.01
 
 
 @dataclass
@@ -217,7 +219,11 @@ def _plan(recordings: Sequence[Recording], sources: _Sources) -> _Plan:
 def _is_ready(header: AudioHeader, cut: Cut | None) -> bool:
     if header.frames is None or header.sample_rate != SAMPLE_RATE or header.channels != 1:
         return False
-    return cut is None or _ends(cut, header) in ((0, None), (0, header.frames))
+    if cut is None:
+        return True
+    start, stop = _ends(cut, header)
+    whole = stop is None or abs(stop - header.frames) < _ROUNDED * SAMPLE_RATE
+    return start == 0 and whole
 
 
 def _ends(cut: Cut, header: AudioHeader | None) -> tuple[int, int | None]:
