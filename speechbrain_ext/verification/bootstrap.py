@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
+from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.metrics import checked_scores
 
 #: Fewer speakers have no interval: their draws repeat too few persons to tell what others give.
 FEWEST_SPEAKERS = 5
 NO_INTERVAL = f"There is no 95 % interval where a list has fewer than {FEWEST_SPEAKERS} speakers."
+
+_BLOCK = 1 << 20  # trials handled at a time
+_AT_ONCE = 32  # draws
 
 
 def eer_interval(
@@ -73,7 +80,17 @@ def few_speakers(enrol_speakers: np.ndarray, test_speakers: np.ndarray) -> bool:
     >>> few_speakers(np.array([1, 2, 3]), np.array([3, 4, 4]))
     True
     """
-    return len(np.unique(np.concatenate((enrol_speakers, test_speakers)))) < FEWEST_SPEAKERS
+    return len(_distinct(enrol_speakers, test_speakers)) < FEWEST_SPEAKERS
+
+
+def _distinct(*sides: np.ndarray) -> np.ndarray:
+    """All values, sorted; by blocks, which takes less memory than all at once."""
+    blocks = [np.unique(side[block]) for side in sides for block in _blocks(len(side))]
+    return np.unique(np.concatenate(blocks))
+
+
+def _blocks(trials: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, trials, _BLOCK)]
 
 
 def eer_draws(
@@ -94,6 +111,9 @@ def eer_draws(
 
     As a row belongs to one draw, the difference of two columns is a paired one: what is hard for
     both systems, because of the speakers drawn, is not in it.
+
+    The rates are exact. 1000 draws take a second with 580,000 trials, and less than a minute with
+    37 million.
 
     Resampling whole persons is the "subsets bootstrap" of Bolle, Ratha and Pankanti, "Error
     analysis of pattern recognition systems" (CVIU 93, 2004); product weights for data with two
@@ -138,58 +158,163 @@ def eer_draws(
     if not len(scores):
         raise ValueError("a bootstrap needs the scores of at least one system")
     checked = [checked_scores(each, labels) for each in scores]
-    labels, trials = checked[0][1], len(checked[0][1])
-    speakers, codes = np.unique(
-        np.concatenate((enrol_speakers, test_speakers)), return_inverse=True
-    )
-    if len(codes) != 2 * trials:
-        raise ValueError(f"{trials} trials need a speaker on each side, not {len(codes)}")
-    if len(speakers) < 2:
+    trials = _Trials.of(checked[0][1], np.asarray(enrol_speakers), np.asarray(test_speakers))
+    if trials.speakers < 2:
         raise ValueError("a bootstrap over speakers needs at least two of them")
+    draws = _draw(trials, samples, seed)
+    systems = progress_bar([each for each, _ in checked], desc="bootstrap", delay=5, leave=False)
+    return np.stack([_eers(each, trials, draws) for each in systems], axis=1)
 
-    systems = [_Ranked(each, labels) for each, _ in checked]
-    is_target = labels.astype(np.int64)
-    first, second = codes[:trials], codes[trials:]
-    # A speaker beyond the last one, always drawn once, stands in where both sides are one person.
-    second = np.where(first == second, len(speakers), second)
 
+class _Trials(NamedTuple):
+    """Who speaks in N trials, of S speakers by number."""
+
+    labels: np.ndarray  # (N,) bool
+    first: np.ndarray  # (N,) int32
+    second: np.ndarray  # (N,) int32; S, a stand-in, where both sides are one person
+    speakers: int
+
+    @classmethod
+    def of(cls, labels: np.ndarray, enrol: np.ndarray, test: np.ndarray) -> _Trials:
+        """Number the speakers."""
+        if not len(enrol) == len(test) == len(labels):
+            raise ValueError(
+                f"{len(labels)} trials need a speaker on each side, not {len(enrol)} and "
+                f"{len(test)}"
+            )
+        speakers = _distinct(enrol, test)
+        first, second = np.empty(len(labels), np.int32), np.empty(len(labels), np.int32)
+        for block in _blocks(len(labels)):
+            first[block] = np.searchsorted(speakers, enrol[block])
+            second[block] = np.searchsorted(speakers, test[block])
+            second[block][first[block] == second[block]] = len(speakers)
+        return cls(labels, first, second, len(speakers))
+
+    def pairs(self, chosen: np.ndarray) -> csr_array:
+        """How many of the trials chosen, by place or mask, each two speakers have."""
+        first, second = self.first[chosen], self.second[chosen]
+        shape = (self.speakers + 1, self.speakers + 1)
+        pairs = csr_array(shape, dtype=np.int64)
+        for block in _blocks(len(first)):
+            ones = np.ones(len(first[block]), dtype=np.int64)
+            pairs += csr_array((ones, (first[block], second[block])), shape)
+        return pairs
+
+
+class _Draws(NamedTuple):
+    """D draws: how often each speaker came up, and what targets and non-targets then weigh."""
+
+    counts: np.ndarray  # (D, S + 1) int64; the stand-in comes up once
+    targets: np.ndarray  # (D,) int64
+    nontargets: np.ndarray  # (D,) int64
+
+    def only(self, which: np.ndarray) -> _Draws:
+        """Those of a mask (D,)."""
+        return _Draws(*(each[which] for each in self))
+
+
+def _draw(trials: _Trials, samples: int, seed: int) -> _Draws:
+    kinds = [trials.pairs(kind) for kind in (trials.labels, ~trials.labels)]
     generator = np.random.default_rng(seed)
-    rates: list[list[float]] = []
-    counts = np.ones(len(speakers) + 1, dtype=np.int64)
-    while len(rates) < samples:
-        drawn = generator.integers(len(speakers), size=len(speakers))
-        counts[:-1] = np.bincount(drawn, minlength=len(speakers))
-        weights = counts.take(first) * counts.take(second)
-        targets = int(weights @ is_target)
-        nontargets = int(weights.sum()) - targets
-        if targets == 0 or nontargets == 0:
-            continue
-        rates.append([system.eer(weights, targets, nontargets) for system in systems])
-    return np.array(rates)
+    kept: list[_Draws] = []
+    while sum(len(draws.counts) for draws in kept) < samples:
+        counts = np.ones((_AT_ONCE, trials.speakers + 1), dtype=np.int64)
+        for each in counts:
+            drawn = generator.integers(trials.speakers, size=trials.speakers)
+            each[:-1] = np.bincount(drawn, minlength=trials.speakers)
+        draws = _Draws(counts, *(_weigh(pairs, counts) for pairs in kinds))
+        kept.append(draws.only((draws.targets > 0) & (draws.nontargets > 0)))
+    return _Draws(*(np.concatenate(each)[:samples] for each in zip(*kept, strict=True)))
 
 
-class _Ranked:
-    """The trials of one system in the order of their scores."""
+def _weigh(pairs: csr_array, counts: np.ndarray) -> np.ndarray:
+    """How often trials count (D,), when speakers came up so often (D, S + 1)."""
+    weights = np.empty(len(counts), dtype=np.int64)
+    for start in range(0, len(counts), _AT_ONCE):
+        some = counts[start : start + _AT_ONCE].T
+        weights[start : start + _AT_ONCE] = (some * (pairs @ some)).sum(0)
+    return weights
 
-    def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
-        self.order = np.argsort(scores)
-        ranked = scores[self.order]
-        self.is_target = labels[self.order].astype(np.int64)
-        # No threshold divides a run of equal scores: where each begins, and the run of each trial.
+
+def _eers(scores: np.ndarray, trials: _Trials, draws: _Draws) -> np.ndarray:
+    """The rate of one system in each draw (D,).
+
+    The threshold moves little from draw to draw. A few draws on a sample of the trials tell where
+    it lies. The trials with scores about there are weighed one by one, and the others by pairs of
+    speakers, so that a draw costs little more than some per cent of the trials do. A draw whose
+    threshold lies elsewhere is weighed with all trials.
+    """
+    order = np.argsort(scores)
+    step = -(-len(order) // _BLOCK)
+    sample = order[::step]
+    first, second, is_target = (each[sample] for each in trials[1:3] + trials[:1])
+    found = []
+    for counts in draws.counts[:_AT_ONCE]:
+        weights = counts[first] * counts[second]
+        misses, rejected = np.cumsum(weights * is_target), np.cumsum(weights * ~is_target)
+        gap = misses / max(misses[-1], 1) + rejected / max(rejected[-1], 1)
+        found.append(step * int(np.searchsorted(gap, 1.0)))
+    margin = max(found) - min(found) + step
+    begin, end = max(min(found) - margin, 0), min(max(found) + margin, len(order))
+    rates = _Window(scores, trials, order, begin, end).eers(draws)
+    elsewhere = np.isnan(rates)
+    if elsewhere.any():
+        everything = _Window(scores, trials, order, 0, len(order))
+        rates[elsewhere] = everything.eers(draws.only(elsewhere))
+    return rates
+
+
+class _Window:
+    """The trials of one system in the order of their scores, from one place to another."""
+
+    def __init__(
+        self, scores: np.ndarray, trials: _Trials, order: np.ndarray, begin: int, end: int
+    ) -> None:
+        # No threshold divides a run of equal scores: the window holds each whole.
+        begin = np.searchsorted(scores, scores[order[begin]], "left", sorter=order)
+        end = np.searchsorted(scores, scores[order[end - 1]], "right", sorter=order)
+        inside, below, above = order[begin:end], order[:begin], order[end:]
+        self.first, self.second = (
+            side[inside].astype(np.intp) for side in (trials.first, trials.second)
+        )
+        self.is_target = trials.labels[inside].astype(np.int64)
+        self.targets_below = trials.pairs(below[trials.labels[below]])
+        self.nontargets_above = trials.pairs(above[~trials.labels[above]])
+        # Where each run begins, and the run of each trial.
+        ranked = scores[inside]
         new_run = np.concatenate(([True], ranked[1:] != ranked[:-1]))
         self.begins = np.append(np.flatnonzero(new_run), len(ranked))
         self.run_of = np.cumsum(new_run) - 1
 
-    def eer(self, weights: np.ndarray, targets: int, nontargets: int) -> float:
-        """The rate when each trial counts so many times."""
-        weights = weights.take(self.order)
+    def eers(self, draws: _Draws) -> np.ndarray:
+        """The rate in each draw; NaN where its threshold does not lie in the window."""
+        below = _weigh(self.targets_below, draws.counts)
+        above = _weigh(self.nontargets_above, draws.counts)
+        return np.array(
+            [
+                self._eer(counts, int(targets), int(nontargets), int(missed), int(accepted))
+                for counts, targets, nontargets, missed, accepted in zip(
+                    *draws, below, above, strict=True
+                )
+            ]
+        )
+
+    def _eer(
+        self, counts: np.ndarray, targets: int, nontargets: int, missed: int, accepted: int
+    ) -> float:
+        weights = counts.take(self.first) * counts.take(self.second)
         # miss = false alarm where  targets below / targets + non-targets below / nontargets = 1;
         # multiplied out, all of it is whole numbers.
-        below = np.cumsum(weights * np.array([targets, nontargets]).take(self.is_target))
-        run = self.run_of[np.searchsorted(below, targets * nontargets)]
+        inside = np.cumsum(weights * np.array([targets, nontargets]).take(self.is_target))
+        weighed = int(weights @ (1 - self.is_target))
+        before = missed * nontargets + (nontargets - accepted - weighed) * targets
+        wanted = targets * nontargets - before
+        if not 0 < wanted <= inside[-1]:
+            return math.nan
+        run = self.run_of[np.searchsorted(inside, wanted)]
         begin, end = self.begins[run], self.begins[run + 1]
-        before = int(below[begin - 1]) if begin else 0
-        share = (targets * nontargets - before) / (int(below[end - 1]) - before)
-        missed = weights[:begin] @ self.is_target[:begin]
-        missed_in_run = weights[begin:end] @ self.is_target[begin:end]
-        return float((missed + share * missed_in_run) / targets)
+        earlier = int(inside[begin - 1]) if begin else 0
+        share = (wanted - earlier) / (int(inside[end - 1]) - earlier)
+        missed += int(weights[:begin] @ self.is_target[:begin])
+        missed_in_run = int(weights[begin:end] @ self.is_target[begin:end])
+        return (missed + share * missed_in_run) / targets

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from speechbrain_ext.verification import bootstrap
 from speechbrain_ext.verification.bootstrap import eer_draws, eer_interval
 from speechbrain_ext.verification.metrics import equal_error_rate
 
@@ -24,24 +27,45 @@ def _case(
     return np.round(scores, decimals), labels, enrol, test
 
 
-@pytest.mark.parametrize("decimals", [8, 1])
-def test_each_draw_is_the_eer_of_the_repeated_trials(decimals: int) -> None:
-    """Weights do what writing each trial out as often as it was drawn does, ties included."""
-    scores, labels, enrol, test = _case(7, 0, decimals)
+@pytest.mark.parametrize("decimals", [8, 1, 0])
+@pytest.mark.parametrize("speakers", [7, 25])
+@pytest.mark.parametrize("at_once, block", [(32, 1 << 20), (1, 100)])
+def test_each_draw_is_the_eer_of_the_repeated_trials(
+    decimals: int, speakers: int, at_once: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights do what writing each trial out as often as it was drawn does, ties included.
+
+    Also where a single draw tells what part of the trials to look at, and most others lie outside.
+    """
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    monkeypatch.setattr(bootstrap, "_BLOCK", block)
+    scores, labels, enrol, test = _case(speakers, 0, decimals)
     generator = np.random.default_rng(9)
     rates: list[float] = []
     while len(rates) < 40:
-        drawn = generator.integers(7, size=7).tolist()
-        rows = [
-            row
-            for row, (a, b) in enumerate(zip(enrol.tolist(), test.tolist(), strict=True))
-            for _ in range(drawn.count(a) * (1 if a == b else drawn.count(b)))
-        ]
+        drawn = np.bincount(generator.integers(speakers, size=speakers), minlength=speakers)
+        times = drawn[enrol] * np.where(enrol == test, 1, drawn[test])
+        rows = np.repeat(np.arange(len(scores)), times)
         if 0 < np.count_nonzero(labels[rows]) < len(rows):
             rates.append(equal_error_rate(scores[rows], labels[rows])[0])
-    expected = np.quantile(rates, [0.025, 0.975])
-    interval = eer_interval(scores, labels, enrol, test, samples=40, seed=9) or ()
-    np.testing.assert_allclose(interval, expected, rtol=1e-12)
+    draws = eer_draws([-scores, scores], labels, enrol, test, samples=40, seed=9)
+    np.testing.assert_allclose(draws[:, 1], rates, rtol=1e-12)
+
+
+def test_memory_is_a_few_numbers_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """37 million trials must not take many times what they are given as."""
+    monkeypatch.setattr(bootstrap, "_BLOCK", 1 << 15)  # few for these trials, as 2^20 is for more
+    trials = 1_000_000
+    generator = np.random.default_rng(0)
+    enrol, test = generator.integers(300, size=(2, trials), dtype=np.int32)
+    test[::50] = enrol[::50]
+    labels = enrol == test
+    scores = generator.standard_normal(trials, dtype=np.float32) + 3 * labels
+    tracemalloc.start()
+    eer_draws([scores], labels, enrol, test, samples=50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * trials
 
 
 def test_same_seed_same_interval() -> None:
