@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 from train_distill import DistillBrain
@@ -28,6 +30,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, a teacher, a first student, and a student made from all of them."""
     root = tmp_path_factory.mktemp("whole")
     make_corpus(root / "corpus")
+    (root / "noise").mkdir()
+    for index in range(2):
+        hiss = np.random.default_rng(index).standard_normal(4000)
+        soundfile.write(root / "noise" / f"{index}.wav", 0.1 * hiss, 16000)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(RECIPE)
         base = [*TEACHER, "--number_of_epochs", 1]
@@ -60,7 +66,7 @@ def student(root: Path) -> list[Any]:
 def full(root: Path) -> list[Any]:
     """Of the aligned student, whose first weights come from elsewhere."""
     base = ["hparams/v2_aligned_teacher_classifier.yaml", *student(root)[1:]]
-    return [*base, "--start_from", root / "first"]
+    return [*base, "--start_from", root / "first", "--noise_folder", root / "noise"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,6 +81,10 @@ def other_speaker(root: Path) -> None:
 def other_trials(root: Path) -> None:
     path = root / "corpus" / "manifests" / "trials" / "valid.txt"
     path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
+
+
+def other_noise(root: Path) -> None:
+    (root / "noise" / "1.wav").unlink()
 
 
 def other_valid_speakers(root: Path) -> None:
@@ -108,6 +118,7 @@ def trained_on(name: str, network: str = "embedding_model") -> Change:
         (other_speaker, r"other utterances or speakers of \S+/train.csv than there are now"),
         (other_valid_speakers, r"other utterances of \S+/valid.csv than"),
         (other_trials, r"other trials of \S+/valid.txt than"),
+        (other_noise, r"other files of \S+/noise than"),
         (trained_on("teacher"), r"other weights of the teacher \S+/teacher than"),
         (trained_on("teacher", "classifier"), r"other weights of classifier_start \S+/teacher"),
         (trained_on("first"), r"other weights of \S+/first than there are now"),
@@ -178,4 +189,5 @@ def test_another_average_of_the_checkpoints_is_made_and_told(place: Path) -> Non
 def test_what_is_kept_of_it(place: Path) -> None:
     found = json.loads((place / "student" / "made_from.json").read_text())
     keys = {"train_csv", "valid_csv", "valid_trials", "teacher", "classifier_start", "start_from"}
+    keys |= {"noise_folder"}
     assert found.keys() == keys and {len(digest) for digest in found.values()} == {64}

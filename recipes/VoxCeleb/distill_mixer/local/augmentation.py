@@ -92,7 +92,7 @@ class Augmentation(nn.Module):
         self.mixup = mixup
         self.corruptions = nn.ModuleList()
         if noise_folder is not None:
-            files = _audio_files("noise_folder", noise_folder)
+            files = audio_files("noise_folder", noise_folder)
             for kind, snrs in _SNRS.items():
                 of_kind = [file for file in files if _kind(file, noise_folder) == kind]
                 if of_kind:
@@ -100,7 +100,7 @@ class Augmentation(nn.Module):
                     low, high = snrs
                     self.corruptions.append(AddNoise(snr_low=low, snr_high=high, noise_funct=draw))
         if rir_folder is not None:
-            files = _audio_files("rir_folder", rir_folder)
+            files = audio_files("rir_folder", rir_folder)
             self.corruptions.append(_Reverberation(files))
         self.masks = nn.Sequential()
         if spec_augment:
@@ -196,7 +196,8 @@ class _Reverberation(nn.Module):
         )
 
 
-def _audio_files(key: str, folder: str) -> list[str]:
+def audio_files(key: str, folder: str) -> list[str]:
+    """The files below the folder that a key names, sorted."""
     # Links are followed, as large corpora are often put together of them.
     found = [
         os.path.join(place, name)

@@ -15,9 +15,10 @@ from typing import Any
 import ruamel.yaml
 from torch import nn
 
+from local.augmentation import audio_files
 from local.weights import read_start
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.files import atomic_path, file_digest
+from speechbrain_ext.files import atomic_path, file_digest, fingerprint
 from speechbrain_ext.inference.experiments import weights_sha256
 from speechbrain_ext.manifests import read_manifest
 
@@ -36,6 +37,8 @@ SOURCES = {
     "front_end_start": ("weights of front_end_start", "teacher_folder", "teacher_source"),
     "classifier_start": ("weights of classifier_start", "teacher_folder"),
     "start_from": ("weights of", "start_from"),
+    "noise_folder": ("files of", "noise_folder"),
+    "rir_folder": ("files of", "rir_folder"),
 }
 
 
@@ -84,6 +87,11 @@ def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
             digests[key] = part.sha256()
     if hparams["start_from"] is not None:
         digests["start_from"] = read_start(hparams["start_from"]).sha256()
+    for key in ("noise_folder", "rir_folder"):
+        if (folder := hparams.get(key)) is not None:
+            files = audio_files(key, folder)
+            sizes = {os.path.relpath(file, folder): os.path.getsize(file) for file in files}
+            digests[key] = fingerprint(sizes)
     return digests
 
 
