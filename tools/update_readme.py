@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Put the results of experiments into README.md, from the files that the recipe wrote.
 
-    python tools/update_readme.py mini=EXP libri_mini=EXP documents=ABLATION
+    python tools/update_readme.py mini=EXP libri_mini=EXP documents=ABLATION gpu=FOLDER
 
 Each NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``. From
 an experiment come the table of its RESULTS.md and the valid EER of teacher and student by epoch,
 also drawn into docs/NAME_curve.svg. From a folder of ablate.py come the systems with several seeds
 (all, where none has), the tables of cost by length and the claims that are decided; its RESULTS.md,
-CSV files and plots are copied into the recipe's results/CORPUS/NAME.
+CSV files and plots are copied into the recipe's results/CORPUS/NAME. From the folder of a
+gpu_check.py come its speeds and its verdicts.
 """
 
 from __future__ import annotations
@@ -114,6 +115,42 @@ def ablation_block(folder: Path) -> str:
     )
 
 
+def gpu_block(folder: Path) -> str:
+    """Speed, memory and verdicts of a GPU check, as Markdown."""
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    machine, parts = figures["machine"], figures["parts"]
+    steps = [["training step, crops of 2 s", "V2, crops/s", "published", "V2, share of the peak"]]
+    steps += [["---", "---:", "---:", "---:"]]
+    for name, systems in parts["training"].items():
+        if isinstance(systems, dict) and "published" in systems:
+            v2, published = (systems[s]["crops_a_second"] for s in ("v2", "published"))
+            share = f"{systems['v2']['share_of_peak']:.0%}"
+            steps.append([name, f"{v2:,.0f}", f"{published:,.0f}", share])
+    speeds = {k: v for k, v in parts["embedding"].items() if isinstance(v, dict)}
+    systems = list(next(iter(speeds.values())))
+    rates = [["embedding, utterances/s", *systems], ["---"] + ["---:"] * len(systems)]
+    for name, found in speeds.items():
+        rates.append([name, *(f"{found[s]['utterances_per_second']:,.0f}" for s in systems)])
+    checks = [
+        (f"{part}, {name}", value["good"])
+        for part, found in parts.items()
+        for name, value in found.items()
+        if isinstance(value, dict) and "good" in value
+    ]
+    bad = [name for name, good in checks if not good]
+    verdict = f"{len(checks) - len(bad)} of {len(checks)} checks hold"
+    verdict += f", not: {'; '.join(bad)}." if bad else "."
+    page = f"[RESULTS.md]({RESULTS}/gpu/RESULTS.md)"
+    return "\n\n".join(
+        [
+            f"{machine['device']}, PyTorch {machine['PyTorch']}, {machine['date']}: {verdict} "
+            f"{page} has all figures.",
+            _markdown(steps),
+            _markdown(rates),
+        ]
+    )
+
+
 def _tables(text: str) -> list[list[list[str]]]:
     """The cells of every table of a Markdown text."""
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
@@ -131,7 +168,12 @@ def main() -> None:
     for argument in sys.argv[1:]:
         name, _, given = argument.partition("=")
         folder = Path(given)
-        made = ablation_block(folder) if (folder / "results.csv").is_file() else block(name, folder)
+        if (folder / "figures.json").is_file():
+            made = gpu_block(folder)
+        elif (folder / "results.csv").is_file():
+            made = ablation_block(folder)
+        else:
+            made = block(name, folder)
         mark = f"<!-- results: {name} -->\n"
         before, found, after = text.partition(mark)
         if not found:

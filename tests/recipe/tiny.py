@@ -72,20 +72,20 @@ def command(script: str, *arguments: Any, processes: int = 1) -> list[str]:
     return [*launcher, script, *map(str, arguments)]
 
 
-def environment() -> dict[str, str]:
-    """One thread, and the package of this tree."""
-    root = str(RECIPE.parents[2])
-    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def environment(gpus: str = "") -> dict[str, str]:
+    """One thread, the package of this tree, and only the GPUs named."""
+    path = os.pathsep.join([str(RECIPE.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpus}
 
 
 def run(
-    script: str, *arguments: Any, processes: int = 1
+    script: str, *arguments: Any, processes: int = 1, gpus: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the recipe to its end."""
     return subprocess.run(
         command(script, *arguments, processes=processes),
         cwd=RECIPE,
-        env=environment(),
+        env=environment(gpus),
         capture_output=True,
         text=True,
         timeout=300,
