@@ -500,7 +500,8 @@ def nccl(plan: Plan) -> None:
             command += ["--distributed_backend", "gloo" if plan.dry_run else "nccl"]
         output_of(command)
         embeddings.append(load_encoder(folder)(noise))
-    figures = {"steps": steps, **distance(*embeddings, TORCHRUN)}
+    alone, under = embeddings
+    figures = {"steps": steps, **distance(under, alone, TORCHRUN)}
     plan.figure("nccl", "torchrun, one process", figures)
 
 
