@@ -16,7 +16,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> fuzz.Place:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count"), [("audio", 3), ("lists", 40), ("settings", 12)])
+@pytest.mark.parametrize(("kind", "count"), [("audio", 4), ("lists", 40), ("settings", 12)])
 def test_every_input_ends_well_or_in_a_sentence(kind: str, count: int, place: fuzz.Place) -> None:
     ends = list(fuzz.attempts(place, 0, kind, range(count)))
     assert [words for _, end, words in ends if end == "fault"] == []
