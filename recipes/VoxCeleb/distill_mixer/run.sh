@@ -71,6 +71,7 @@ if [ -n "$trials" ]; then
     if [ -e "$trials" ] || [ -e "$caller/$trials" ]; then lists=("$trials"); else read -r -a lists <<< "$trials"; fi
     for i in "${!lists[@]}"; do
         case ${lists[i]} in /*) ;; *) lists[i]=$caller/${lists[i]} ;; esac
+        [ -e "${lists[i]}" ] || die "--trials ${lists[i]}: there is no such file."
     done
 fi
 
@@ -111,6 +112,14 @@ is_name "$name" ||
 [ "$kind" != own ] || [ "$stage" -gt 0 ] || [ -n "$data" ] ||
     die "there is no corpus '$name' to make: choose mini or voxceleb, or name the folder of its speech with --data."
 corpus_dir=$data_root/$name
+if [ "$kind" = own ] && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
+    [ ${#lists[@]} -eq 0 ] || [ -n "$trials_root" ] || [ -e "$corpus_dir/test" ] ||
+        die "--trials needs --trials_root, the folder that the names in the lists are below."
+    [ ${#lists[@]} -gt 0 ] || [ -z "$trials_root" ] ||
+        die "--trials_root needs --trials, the lists whose utterances are below it."
+fi
+[ -z "$exclude_speakers" ] || [ -f "$exclude_speakers" ] ||
+    die "--exclude_speakers $exclude_speakers: there is no such file."
 manifests=$corpus_dir/manifests
 
 # KEY FILE: the value of a key at the root of a YAML file or of the file that it includes; fails where there is none.

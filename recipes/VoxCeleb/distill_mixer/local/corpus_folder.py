@@ -11,6 +11,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 
 PARTIAL_FOLDER = ".partial"
+ELSEWHERE = "choose another --out (another --data_root of run.sh)"
 _DONE = "corpus.json"
 _BEGUN = f"{PARTIAL_FOLDER}/corpus.json"
 
@@ -67,7 +68,7 @@ def begin(folder: Path, description: dict[str, Any]) -> bool:
     speechbrain_ext.errors.UserError: ... was made with seed 0, not 1; ...
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder; choose another --out.")
+        raise UserError(f"{folder} is a file, not a folder; {ELSEWHERE}.")
     done = _read(folder / _DONE)
     previous = done or _read(folder / _BEGUN)
     if previous is None:
@@ -75,7 +76,7 @@ def begin(folder: Path, description: dict[str, Any]) -> bool:
         if strangers:
             raise UserError(
                 f"{folder} holds {strangers[0]}/ but no corpus.json, so it was not made by this "
-                "command; choose another --out."
+                f"command; {ELSEWHERE}."
             )
         _write(folder / _BEGUN, description)
         return False
@@ -87,8 +88,8 @@ def begin(folder: Path, description: dict[str, Any]) -> bool:
     ]
     if differences:
         raise UserError(
-            f"{folder} was made with {', '.join(differences)}; give the same options, choose "
-            "another --out, or delete that folder."
+            f"{folder} was made with {', '.join(differences)}; give the same options, "
+            f"{ELSEWHERE}, or delete that folder."
         )
     return done is not None
 

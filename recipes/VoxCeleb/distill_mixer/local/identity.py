@@ -23,6 +23,7 @@ from speechbrain_ext.inference.experiments import weights_sha256
 from speechbrain_ext.manifests import read_manifest
 
 MADE_FROM = "made_from.json"
+ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and ablate.py)"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
 # checkpoints are kept and averaged, which every run does anew.
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
@@ -144,8 +145,8 @@ def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
     others = [entry.name for entry in Path(folder).glob("[!.]*") if entry.name != "save"]
     if others and not path.is_file():
         raise UserError(
-            f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: choose "
-            "another --output_folder"
+            f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: "
+            f"{ELSEWHERE}"
         )
     if not (path.is_file() and begun):
         return
@@ -163,8 +164,7 @@ def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
         key, before, after = changed[0]
         raise UserError(
             f"{folder} was made with other settings ({key}: {before} there, {after} now; "
-            f"{len(changed)} differences in all): choose another --output_folder or --seed, "
-            "or remove it"
+            f"{len(changed)} differences in all): {ELSEWHERE}, or another --seed, or remove it"
         )
     _check_sources(folder, new, digests)
 
@@ -175,7 +175,7 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
     if digests.keys() - before.keys():
         raise UserError(
             f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
-            "does not say from what: choose another --output_folder, or remove it"
+            f"does not say from what: {ELSEWHERE}, or remove it"
         )
     told = []
     for key, digest in digests.items():
@@ -186,7 +186,7 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
     if told:
         raise UserError(
             f"{folder} was made from other {' and other '.join(told)} than there are now: bring "
-            "those back, choose another --output_folder, or remove it"
+            f"those back, {ELSEWHERE}, or remove it"
         )
 
 

@@ -162,7 +162,8 @@ def find_voxceleb(
     if not found.test:
         raise UserError(
             "there are no test speakers: VoxCeleb1's test part (id10270 to id10309; --voxceleb1) "
-            f"is missing; it is had from {HOME}; to train without it, give the speech as --data."
+            f"is missing; it is had from {HOME}; to train without it, give the speech "
+            "as --data of run.sh."
         )
     return found
 

@@ -166,7 +166,7 @@ def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: 
         if voxceleb1 and drawn_from_training_part(item.title):
             raise UserError(
                 f"{item.source} is {item.title}, whose trials are drawn from VoxCeleb1's training "
-                f"part, and {len(voxceleb1)} speakers of VoxCeleb1 are below --train "
+                f"part, and {len(voxceleb1)} speakers of VoxCeleb1 are training speakers "
                 f"({_some(voxceleb1)}): train on VoxCeleb2 alone, or drop this list."
             )
     everyone: set[str] = set()
@@ -177,7 +177,7 @@ def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: 
             raise UserError(
                 f"{item.source}: {len(shared)} of its {len(item.speakers)} speakers are training "
                 f"speakers too ({_some(shared)}), so its error rates would mean nothing; leave "
-                "them out of --train or name them in --exclude_speakers (--allow_overlap insists)."
+                "their speech out, or name them in --exclude_speakers (--allow_overlap insists)."
             )
     return len(everyone)
 

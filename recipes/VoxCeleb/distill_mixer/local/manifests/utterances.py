@@ -136,7 +136,7 @@ def scan_trees(
                 full = os.path.join(tree.root, paths[0])
                 if origin.setdefault(name, full) != full:
                     raise UserError(
-                        f"{full} and {origin[name]} have the same name below their --train "
+                        f"{full} and {origin[name]} have the same name below their "
                         "folders; rename the speakers of one, or give only one of the folders."
                     )
         usable, others = scan_utterances(tree.root, files, settings, jobs)

@@ -10,6 +10,8 @@ from local.manifests.utterances import Utterance
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import TrialList, make_trials
 
+LOWER = "lower --valid_speakers (run.sh: --manifest_args '--valid_speakers N')"
+
 
 def hold_out(
     utterances: Sequence[Utterance], settings: Settings
@@ -67,13 +69,13 @@ def _draw_speakers(by_speaker: dict[str, list[Utterance]], settings: Settings) -
         raise UserError(
             f"valid_speakers is {number}, but only {len(sessions)} of the {len(by_speaker)} "
             "training speakers have two usable utterances or more, as trials need; "
-            "lower valid_speakers or give more recordings."
+            f"{LOWER}, or give more recordings."
         )
     if len(by_speaker) - number < 2:
         raise UserError(
             f"valid_speakers is {number}, which would leave {len(by_speaker) - number} of the "
             f"{len(by_speaker)} training speakers to train on, and two at least are needed; "
-            "lower valid_speakers."
+            f"{LOWER}."
         )
     generator = random.Random(settings.valid_seed)
     several = sorted(speaker for speaker, count in sessions.items() if count > 1)

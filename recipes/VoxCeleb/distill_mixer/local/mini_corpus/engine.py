@@ -32,7 +32,7 @@ def _import_loader() -> Any:
         raise UserError(
             "the mini corpus needs eSpeak NG: `pip install espeakng-loader==0.2.4` (it has no "
             "wheel for musl-based systems such as Alpine; there, give your own speech with "
-            "--data)."
+            "--data of run.sh)."
         ) from None
     return espeakng_loader
 
