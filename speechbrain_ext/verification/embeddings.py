@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,52 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def with_models(embeddings: Embeddings, models: Mapping[str, Sequence[str]]) -> Embeddings:
+    """Add an embedding for each model: the mean of those of its utterances.
+
+    As Kaldi and WeSpeaker do: of the embeddings as the network gives them, not normalised before.
+
+    Arguments
+    ---------
+    embeddings : Embeddings
+        At least the utterances of the models.
+    models : mapping of str to sequence of str
+        The utterances of each model; no model has the name of an utterance.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    UserError
+        When an utterance of a model has no embedding.
+
+    Example
+    -------
+    >>> vectors = np.array([[1, 0], [0, 3]], dtype=np.float32)
+    >>> with_models(Embeddings(["a", "b"], vectors, ""), {"m": ["a", "b"]}).vectors[2]
+    array([0.5, 1.5], dtype=float32)
+    """
+    row_of = {name: row for row, name in enumerate(embeddings.ids)}
+    means = []
+    for model, utterances in models.items():
+        missing = [name for name in utterances if name not in row_of]
+        if missing:
+            raise UserError(
+                f"{len(missing)} of the {len(utterances)} utterances of the model {model} have no "
+                f"embedding: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; extract "
+                "the embeddings of the set again, or mend the list of models."
+            )
+        rows = [row_of[name] for name in utterances]
+        means.append(embeddings.vectors[rows].mean(axis=0, dtype=np.float64))
+    return Embeddings(
+        [*embeddings.ids, *models],
+        np.concatenate((embeddings.vectors, np.array(means, dtype=np.float32))),
+        embeddings.weights_sha256,
+    )
 
 
 def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> None:

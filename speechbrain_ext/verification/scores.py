@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.verification.embeddings import Embeddings
+from speechbrain_ext.verification.embeddings import Embeddings, with_models
 from speechbrain_ext.verification.trials import TrialList
 
 # Two gathered blocks of 1024 x 512 float32 are 4 MB: they stay in the processor's cache.
@@ -18,7 +18,8 @@ def cosine_scores(trials: TrialList, embeddings: Embeddings) -> np.ndarray:
     Arguments
     ---------
     trials : TrialList
-        N trials whose names are IDs of ``embeddings``.
+        N trials whose names are IDs of ``embeddings``; a model's embedding is the mean of its
+        utterances'.
     embeddings : Embeddings
         At least the utterances of the trials, in any order.
 
@@ -39,6 +40,8 @@ def cosine_scores(trials: TrialList, embeddings: Embeddings) -> np.ndarray:
     >>> cosine_scores(trials, Embeddings(["a", "b", "c"], vectors, "")).tolist()
     [1.0, 0.0]
     """
+    if trials.models:
+        embeddings = with_models(embeddings, trials.models)
     vectors = embeddings.vectors
     rows, scale = _rows_and_scale(trials, embeddings)
     scores = np.empty(len(trials), dtype=np.float32)

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.formats import strip_audio_extension as strip_audio_extension
+from speechbrain_ext.verification.enrolment import Enrolment
+from speechbrain_ext.verification.lists import (
+    delimiter_of,
+    read_lines,
+    split_line,
+    utterance_name,
+)
 
-_VOXCELEB_LABELS = {"0": False, "1": True}
-_KALDI_LABELS = {"nontarget": False, "target": True}
+FORMATS = (
+    "'label enrol test' or 'enrol test label', the same way on every line, with labels 0 and 1, "
+    "nontarget and target, imp and tgt or false and true, or a table whose header names the "
+    "columns enrol, test and label"
+)
+"""What :func:`read_trials` reads."""
+
+# Non-target and target. A digit may be a name as well; the words are taken for labels first.
+_DIGITS = ("0", "1")
+_WORDS = (("nontarget", "target"), ("imp", "tgt"), ("false", "true"))
+_COLUMNS = {
+    "enrol": r"(enrol|enroll|enrolment|enrollment|model)",
+    "test": r"(test|segment)",
+    "label": r"(label|target|targettype|key)",
+}
+_OF_WHAT = r"([ _-]?(id|utt|utterance|file|path|wav|audio))?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +53,8 @@ class TrialList:
         (N,) int32, the two sides of each trial as positions in ``names``.
     labels : np.ndarray
         (N,) bool, True for a target (the same speaker on both sides).
+    models : mapping of str to tuple of str
+        The names that stand for several utterances, and these; all others are utterances.
 
     Example
     -------
@@ -45,10 +69,15 @@ class TrialList:
     enrol_index: np.ndarray
     test_index: np.ndarray
     labels: np.ndarray
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_names(
-        cls, enrol: Iterable[str], test: Iterable[str], labels: Iterable[bool]
+        cls,
+        enrol: Iterable[str],
+        test: Iterable[str],
+        labels: Iterable[bool],
+        models: Mapping[str, tuple[str, ...]] | None = None,
     ) -> TrialList:
         """Build a list from the names on the two sides of each trial, (N,) each."""
         positions: dict[str, int] = {}
@@ -60,7 +89,7 @@ class TrialList:
                 f"the sides of the trials differ in length: {len(enrol_index)} enrolment, "
                 f"{len(test_index)} test, {len(label_array)} labels"
             )
-        return cls(_name_array(positions), enrol_index, test_index, label_array)
+        return cls(_name_array(positions), enrol_index, test_index, label_array, models or {})
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,29 +114,96 @@ class TrialList:
         """Number of non-target trials."""
         return len(self) - self.targets
 
-    def map_names(self, function: Callable[[str], str]) -> TrialList:
-        """Give the same trials with every distinct name passed once through ``function``.
+    @property
+    def utterances(self) -> list[str]:
+        """All that is to be heard: the names that are no models, and what models consist of."""
+        own = dict.fromkeys(name for name in self.names.tolist() if name not in self.models)
+        return list(own | dict.fromkeys(name for each in self.models.values() for name in each))
+
+    def speakers(self, speaker_of: Callable[[str], str]) -> list[str]:
+        """The speaker of each of ``names``; a model's is that of its utterances.
+
+        Arguments
+        ---------
+        speaker_of : callable
+            Gives the speaker of an utterance.
+
+        Returns
+        -------
+        list of str
+            (U,)
+
+        Raises
+        ------
+        UserError
+            When a model has utterances of several speakers.
 
         Example
         -------
-        >>> trials = TrialList.from_names(["x/1.wav"], ["x/2.flac"], [True])
-        >>> trials.map_names(strip_audio_extension).names.tolist()
-        ['x/1', 'x/2']
+        >>> models = {"m": ("a/1", "a/2")}
+        >>> trials = TrialList.from_names(["m"], ["b/1"], [False], models)
+        >>> trials.speakers(lambda name: name.split("/")[0])
+        ['a', 'b']
         """
-        names = np.array([function(name) for name in self.names.tolist()], dtype=np.str_)
-        return TrialList(names, self.enrol_index, self.test_index, self.labels)
+        found: list[str] = []
+        for name in self.names.tolist():
+            own = dict.fromkeys(speaker_of(each) for each in self.models.get(name, (name,)))
+            if len(own) > 1:
+                raise UserError(
+                    f"the model {name} has utterances of {len(own)} speakers "
+                    f"({', '.join(list(own)[:5])}); mend the list of models."
+                )
+            found += own
+        return found
+
+    def map_names(self, function: Callable[[str], str]) -> TrialList:
+        """Give the same trials with the name of every utterance passed through ``function``.
+
+        Example
+        -------
+        >>> trials = TrialList.from_names(["m"], ["x/2"], [True], {"m": ("x/1",)})
+        >>> mapped = trials.map_names(str.upper)
+        >>> mapped.names.tolist(), mapped.models
+        (['m', 'X/2'], {'m': ('X/1',)})
+        """
+        models = {model: tuple(map(function, own)) for model, own in self.models.items()}
+        names = [name if name in models else function(name) for name in self.names.tolist()]
+        return replace(self, names=np.array(names, dtype=np.str_), models=models)
 
 
-def read_trials(path: str | os.PathLike[str]) -> TrialList:
-    """Read a trial list in VoxCeleb's or in Kaldi's format, told apart by the first line.
+class _Layout(NamedTuple):
+    """How the lines of a trial list are written."""
 
-    VoxCeleb writes ``label enrol test`` with label 1 (target) or 0; Kaldi writes
-    ``enrol test target|nontarget``. Blank lines are passed over.
+    delimiter: str | None
+    enrol: int
+    test: int
+    label: int
+    labels: tuple[str, str]
+    columns: int
+    first: int  # number of the first line with a trial
+
+
+def read_trials(
+    path: str | os.PathLike[str],
+    roots: Sequence[str] = (),
+    enrolment: Enrolment | None = None,
+) -> TrialList:
+    """Read a trial list in any of the field's formats.
+
+    VoxCeleb writes ``label enrol test`` with label 1 (target) or 0, Kaldi ``enrol test
+    target|nontarget``, CN-Celeb the label last, others a table with a header. What a list is, is
+    told by its lines: by the first one whose label can be only one of its fields. Names are those
+    of :func:`~speechbrain_ext.verification.lists.utterance_name`.
 
     Arguments
     ---------
     path : str or path
         The list, UTF-8 text.
+    roots : sequence of str
+        The folders that the names are below.
+    enrolment : Enrolment, optional
+        The utterances of models. Where the enrolment side of the list names none of them, its
+        names are those of utterances.
 
     Returns
     -------
@@ -117,7 +213,8 @@ def read_trials(path: str | os.PathLike[str]) -> TrialList:
     Raises
     ------
     UserError
-        When the file is missing, empty, not text, or a line is in another format.
+        When the file is missing, empty or not text, a line is written in another way, the list
+        lacks targets or non-targets, or names a model that ``enrolment`` has not.
 
     Example
     -------
@@ -126,46 +223,141 @@ def read_trials(path: str | os.PathLike[str]) -> TrialList:
     >>> read_trials(path).labels.tolist()
     [True, False]
     """
+    layout = _layout(path)
+    targets = {
+        written: value
+        for value, label in enumerate(layout.labels)
+        for written in (label, label.upper(), label.capitalize())
+    }
     positions: dict[str, int] = {}
+    seen: dict[str, int] = {}  # by the names as they are written
+
+    def place_of(name: str) -> int:
+        if name not in seen:
+            try:
+                known = utterance_name(name, roots)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: {name!r} {error}.") from None
+            seen[name] = positions.setdefault(known, len(positions))
+        return seen[name]
+
     enrol_index, test_index, labels = array("i"), array("i"), bytearray()
-    kaldi: bool | None = None
-    number, line = 0, ""
-    try:
-        with open(path, encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the errors
-                fields = line.split()
-                if not fields:
-                    continue
-                if kaldi is None:
-                    kaldi = fields[-1] in _KALDI_LABELS
-                if kaldi:
-                    enrol, test, label = fields
-                    labels.append(_KALDI_LABELS[label])
-                else:
-                    label, enrol, test = fields
-                    labels.append(_VOXCELEB_LABELS[label])
-                enrol_index.append(positions.setdefault(enrol, len(positions)))
-                test_index.append(positions.setdefault(test, len(positions)))
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{path}: the trial list is not UTF-8 text; give a text file with one trial a line."
-        ) from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: the trial list cannot be read ({reason}).") from None
-    except (ValueError, KeyError):  # wrong number of fields, unknown label
-        raise UserError(
-            f"{path}, line {number}: {line.strip()[:200]!r} is no trial; write 'label enrol test' "
-            "with label 0 or 1, or 'enrol test target|nontarget', the same way on every line."
-        ) from None
-    if not labels:
-        raise UserError(f"{path}: the trial list is empty; write one trial a line.")
-    return TrialList(
+    for number, line in read_lines(path, "the trial list"):
+        if number < layout.first:
+            continue
+        fields = split_line(line, layout.delimiter)
+        if len(fields) != layout.columns or fields[layout.label] not in targets:
+            raise _no_trial(path, number, line)
+        enrol_index.append(place_of(fields[layout.enrol]))
+        test_index.append(place_of(fields[layout.test]))
+        labels.append(targets[fields[layout.label]])
+    trials = TrialList(
         _name_array(positions),
         np.array(enrol_index, dtype=np.int32),
         np.array(test_index, dtype=np.int32),
         np.frombuffer(bytes(labels), dtype=np.bool_),
     )
+    if not trials.targets or not trials.nontargets:
+        missing = "non-target" if trials.targets else "target"
+        raise UserError(
+            f"{path}: has no {missing} trial, so no error rate can be computed; give a list with "
+            "both."
+        )
+    return trials if enrolment is None else _with_models(path, trials, enrolment)
+
+
+def _layout(path: str | os.PathLike[str]) -> _Layout:
+    """See how a list is written, reading no further than needed."""
+    delimiter: str | None = None
+    # Where the label can be, and which labels they are then.
+    candidates: dict[int, tuple[str, str]] = {}
+    header: dict[str, int] | None = None
+    columns = first = 0
+    for number, line in read_lines(path, "the trial list"):
+        if not columns:
+            delimiter = delimiter_of(line, 2)
+            tabbed = "\t" if "\t" in line else delimiter
+            header = _header(split_line(line, tabbed))
+            if header is not None:
+                delimiter = tabbed
+                columns = len(split_line(line, delimiter))
+                continue
+        fields = split_line(line, delimiter)
+        if not first:
+            first = number
+            columns = columns or 3
+            places = [0, 2] if header is None else [header["label"]]
+            if len(fields) == columns:
+                candidates = _labels_in(fields, places)
+        candidates = {
+            place: labels
+            for place, labels in candidates.items()
+            if len(fields) == columns and fields[place].lower() in labels
+        }
+        if not candidates:
+            raise _no_trial(path, number, line)
+        if len(candidates) == 1:
+            ((label, labels),) = candidates.items()
+            others = [place for place in range(3) if place != label]
+            enrol, test = (header["enrol"], header["test"]) if header else others
+            return _Layout(delimiter, enrol, test, label, labels, columns, first)
+    if not first:
+        raise UserError(f"{path}: the trial list is empty; write one trial a line.")
+    raise UserError(
+        f"{path}:{first}: the first field and the last can both be labels, here and on every line; "
+        "put a header 'enrol test label' above the lines, its words in the order of the columns."
+    )
+
+
+def _labels_in(fields: Sequence[str], places: Sequence[int]) -> dict[int, tuple[str, str]]:
+    for kinds in (_WORDS, (_DIGITS,)):
+        found = {place: kind for place in places for kind in kinds if fields[place].lower() in kind}
+        if found:
+            return found
+    return {}
+
+
+def _header(fields: Sequence[str]) -> dict[str, int] | None:
+    """Where enrolment, test and label are, if the fields are names of columns."""
+    found = {}
+    for name, pattern in _COLUMNS.items():
+        matching = re.compile(pattern + _OF_WHAT, re.IGNORECASE)
+        places = [place for place, each in enumerate(fields) if matching.fullmatch(each)]
+        if len(places) != 1:
+            return None
+        found[name] = places[0]
+    return found
+
+
+def _no_trial(path: str | os.PathLike[str], number: int, line: str) -> UserError:
+    return UserError(f"{path}:{number}: {line[:200]!r} is no trial; write {FORMATS}.")
+
+
+def _with_models(
+    path: str | os.PathLike[str], trials: TrialList, enrolment: Enrolment
+) -> TrialList:
+    names = trials.names.tolist()
+    enrolled = [names[place] for place in np.unique(trials.enrol_index)]
+    unknown = [name for name in enrolled if name not in enrolment.models]
+    if len(unknown) == len(enrolled):
+        return trials
+    if unknown:
+        raise UserError(
+            f"{path}: {len(unknown)} of its {len(enrolled)} models are not in {enrolment.source}: "
+            f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; add them there, or take "
+            "their trials out."
+        )
+    models = {name: enrolment.models[name] for name in enrolled}
+    heard = {names[place] for place in np.unique(trials.test_index)}.union(*models.values())
+    for name in enrolled:
+        if models[name] == (name,):
+            del models[name]
+        elif name in heard:
+            raise UserError(
+                f"{path}: {name} is a model of {enrolment.source} and an utterance as well; give "
+                "the model another name."
+            )
+    return replace(trials, models=models)
 
 
 def write_trials(path: str | os.PathLike[str], trials: TrialList) -> None:

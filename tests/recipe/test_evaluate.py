@@ -288,9 +288,9 @@ def test_lists_that_cannot_be_evaluated(
     shutil.copy(own, faulty / "again" / "own.txt")
     out = faulty / "out"
     for lists, words in (
-        ([root, faulty / "same.txt"], "same.txt has no non-target trial"),
-        ([root, own, faulty / "other.txt"], "other.txt has no target trial"),
-        ([root, faulty / "bad.txt"], "line 1: 'id050/s0/0 id051/s1/1' is no trial"),
+        ([root, faulty / "same.txt"], "same.txt: has no non-target trial"),
+        ([root, own, faulty / "other.txt"], "other.txt: has no target trial"),
+        ([root, faulty / "bad.txt"], "bad.txt:1: 'id050/s0/0 id051/s1/1' is no trial"),
         ([root, faulty / "nowhere.txt"], "nowhere.txt: the trial list cannot be read"),
         ([root, own, faulty / "again/own.txt"], "are both called 'own'"),
         ([root, own, own], "are both called 'own'"),
@@ -366,13 +366,13 @@ def test_names_find_their_files(tmp_path: Path, model: Path) -> None:
         [[str(root), str(tmp_path / "x.txt")], [str(tmp_path / "mirror"), str(tmp_path / "y.txt")]]
     )
     names = [
-        {name: files[0] for name, files in zip(each.trials.names.tolist(), each.files, strict=True)}
+        {name: files[0][0] for name, files in zip(each.trials.names, each.files, strict=True)}
         for each in lists
     ]
     real = os.path.realpath(root)
     assert names[0] == {
-        "a/1.wav": f"{real}/a/1.flac", "./a/1.flac": f"{real}/a/1.flac", "c": f"{real}/a/1.flac",
-        "a/2.wav": f"{real}/a/2.wav", "b/2.m4a": f"{real}/b/2.flac", "b/1.v2": f"{real}/b/1.v2.wav",
+        "a/1": f"{real}/a/1.flac", "c": f"{real}/a/1.flac", "a/2": f"{real}/a/2.wav",
+        "b/2": f"{real}/b/2.flac", "b/1.v2": f"{real}/b/1.v2.wav",
     }  # fmt: skip
     assert set(names[1].values()) <= set(names[0].values())
     call(model, "--out", tmp_path / "out", "--trials", root, tmp_path / "x.txt")
@@ -399,6 +399,76 @@ def test_of_an_utterance_in_two_formats_the_usable_one_is_taken(
     second.unlink()
     assert "(the first: Format not recognised.): mend" in error_of(
         capsys, model, "--out", out, "--trials", root, faulty / "0.txt"
+    )
+
+
+def test_names_in_any_form_keep_their_speakers(tmp_path: Path) -> None:
+    """Absolute, Windows's, composed where the disk decomposes: the same trials and intervals."""
+    root = tmp_path / "audio"
+    for name in ("Rene\u0301/s/e\u0301.wav", "Rene\u0301/s/2.wav", "b/s/1.wav"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (tmp_path / "plain.txt").write_text(
+        "1 Ren\u00e9/s/\u00e9 Ren\u00e9/s/2\n0 b/s/1 Ren\u00e9/s/2\n"
+    )
+    (tmp_path / "odd.txt").write_text(
+        f"1 {root}/Ren\u00e9/s/\u00e9.flac ./Ren\u00e9\\s\\2.wav\n0 b//s/1 Rene\u0301/s/2\n"
+    )
+    plain, odd = (
+        evaluate.read_lists([[str(root), str(tmp_path / name)]])[0]
+        for name in ("plain.txt", "odd.txt")
+    )
+    assert plain.trials.names.tolist() == odd.trials.names.tolist()
+    assert plain.files == odd.files and len(set(plain.files)) == 3
+    assert plain.speakers is not None and odd.speakers is not None
+    assert plain.speakers.tolist() == odd.speakers.tolist()
+
+
+def test_models_of_several_utterances(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As CN-Celeb has them: the utterances of models below a folder of their own."""
+    root, enrol = tmp_path / "test", tmp_path / "enrol"
+    for name, folder in (("id050", root), ("id051", root), ("id050", enrol), ("id051", enrol)):
+        shutil.copytree(corpus / "valid" / name, folder / name)
+    # Of one name in both folders, and not one recording.
+    shutil.copy(enrol / "id050/s1/1.wav", enrol / "id050/s0/0.wav")
+    models = tmp_path / "enroll.map"
+    models.write_text("m0 id050/s0/0.wav id050/s1/3.wav\nm1 id051/s0/0.wav\n")
+    (tmp_path / "trials.lst").write_text(
+        "m0 id050/s0/0.wav 1\nm0 id051/s1/1.wav 0\nm1 id051/s1/1.wav 1\nm1 id050/s0/0.wav 0\n"
+    )
+    arguments = (model, "--out", tmp_path / "out", "--trials", root, tmp_path / "trials.lst")
+    call(*arguments, "--enrol", enrol, models)
+    encoder = load_pretrained(model)
+    with torch.no_grad():
+        heard = {
+            path: encoder(read_audio(str(path))[None])[0, 0]
+            for path in (*root.rglob("*.wav"), *enrol.rglob("*.wav"))
+        }
+    first = (heard[enrol / "id050/s0/0.wav"] + heard[enrol / "id050/s1/3.wav"]) / 2
+    second = heard[enrol / "id051/s0/0.wav"]
+    tests = [heard[root / "id050/s0/0.wav"], heard[root / "id051/s1/1.wav"]]
+    pairs = [(first, tests[0]), (first, tests[1]), (second, tests[1]), (second, tests[0])]
+    expected = [torch.cosine_similarity(a, b, dim=0).item() for a, b in pairs]
+    scores = np.loadtxt(tmp_path / "out/scores/trials.txt", usecols=3)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert result(tmp_path / "out", "trials")["utterances"] == 5
+    (read,) = evaluate.read_lists(
+        [[str(root), str(tmp_path / "trials.lst")]], [str(enrol), str(models)]
+    )
+    assert read.trials.names.tolist() == ["m0", "id050/s0/0", "id051/s1/1", "m1"]
+    assert read.speakers is not None and read.speakers.tolist() == [0, 0, 1, 1]
+    models.write_text("m0 id050/s0/0.wav\n")
+    assert "1 of its 2 models are not in" in error_of(capsys, *arguments, "--enrol", enrol, models)
+    models.write_text("m8 id050/s0/0.wav\n")
+    assert "no trial list has one of its models (m8, …)" in (
+        error_of(capsys, model, "--out", tmp_path / "other", "--trials", corpus / "valid",
+                 corpus / "own.txt", "--enrol", enrol, models)
+    )  # fmt: skip
+    models.write_text("m0 id050/s9/0.wav\nm1 id051/s0/0.wav\n")
+    assert "1 of its 2 audio files are not below" in (
+        error_of(capsys, *arguments, "--enrol", enrol, models)
     )
 
 

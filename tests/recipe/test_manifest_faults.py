@@ -280,9 +280,9 @@ def test_trial_lists_that_cannot_be_used(
     tmp_path: Path, train: Path, refused: Callable[..., str]
 ) -> None:
     root = tree(tmp_path / "test", 2, first=90)
-    third = write_list(tmp_path / "third.txt", "spk90/s0/0.wav,spk91/s0/0.wav,0")
+    third = write_list(tmp_path / "third.txt", "spk90/s0/0.wav,spk91/s0/0.wav,maybe")
     text = refused("--train", train, "--trials", third, "--trials_root", root)
-    assert f"{third}, line 1" in text
+    assert f"{third}:1: " in text
     targets = write_list(tmp_path / "only.txt", "spk90/s0/0 spk90/s0/1 target")
     text = refused("--train", train, "--trials", targets, "--trials_root", root)
     assert "has no non-target trial" in text
@@ -300,6 +300,50 @@ def test_trial_lists_that_cannot_be_used(
     assert "missing.txt" in refused("--train", train, "--trials", missing, "--trials_root", root)
     assert "needs --trials_root" in refused("--train", train, "--trials", same)
     assert "needs --trials," in refused("--train", train, "--trials_root", root)
+
+
+def test_models_that_cannot_be_used(
+    tmp_path: Path, train: Path, refused: Callable[..., str]
+) -> None:
+    root = tree(tmp_path / "test", 3, first=90)
+    trials = write_list(tmp_path / "t.lst", "m0 spk90/s0/0.wav 1", "m1 spk90/s0/0.wav 0")
+    enrol = tmp_path / "enroll.map"
+    options = ["--train", train, "--trials", trials, "--trials_root", root, "--enrol", enrol]
+    for lines, said in (
+        (["m0 spk90/s0/1.wav"], f"{trials}: 1 of its 2 models are not in {enrol}: m1;"),
+        (["m0 spk90/s0/1", "m1"], f"{enrol}:2: 'm1' names no utterance"),
+        (["m0 spk90/s0/1", "m1 spk91/s0/1 spk92/s0/1"], "m1 has utterances of 2 speakers (spk91,"),
+        (["m0 spk90/s0/1", "m1 spk91/s0/7"], "1 of its 3 utterances have no file below"),
+        (["m0 spk90/s0/1", "m1 /data/7.wav"], f"{enrol}:2: '/data/7.wav' is not below {root}/"),
+    ):
+        write_list(enrol, *lines)
+        assert said in refused(*options)
+    write_list(enrol, "m7 spk90/s0/1")
+    write_list(trials, "spk90/s0/0 spk90/s0/1 1", "spk90/s0/0 spk91/s0/1 0")
+    assert f"{enrol}: no trial list has one of its models (m7" in refused(*options)
+    assert "--enrol needs --trials" in refused("--train", train, "--enrol", enrol)
+
+
+def test_exclusions_that_cannot_be_used(
+    tmp_path: Path, train: Path, refused: Callable[..., str]
+) -> None:
+    names = tmp_path / "names"
+    options = ["--train", train, "--exclude_speakers", names]
+    for lines, said in (
+        (["id1", "id2"], f"{names}: of its 2 entries, such as 'id1', none names a speaker below"),
+        (["# nobody"], f"{names}: nothing names a speaker below --train, such as 'spk00'"),
+        (["spk01", "spk02, spk03"], f"{names}:2: 'spk02, spk03' may name spk02 or spk03; write"),
+        (["spk01 spk02"], f"{names}:1: 'spk01 spk02' may name spk01 or spk02; write one"),
+    ):
+        write_list(names, *lines)
+        assert said in refused(*options)
+    names.write_bytes(b"spk01\n\xff\xfe\n")
+    assert f"{names}: the list of speakers is not UTF-8 text" in refused(*options)
+    speech(train / "SPK01" / "s0" / "0.wav")
+    write_list(names, "Spk01")
+    assert f"{names}:1: 'Spk01' may name SPK01 or spk01" in refused(*options)
+    write_list(names, "spk01", "SPK02", "SPK03")
+    assert "valid_speakers" in refused(*options)  # which is what is left: SPK01 and spk00
 
 
 def test_options_and_settings(refused: Callable[..., str], train: Path, tmp_path: Path) -> None:

@@ -116,15 +116,73 @@ def test_writes_manifests_and_trials(audio: Path, tmp_path: Path) -> None:
     assert sum(manifest["skipped"].values()) == manifest["overlap"] == 0
 
 
+def test_names_in_any_form(audio: Path, tmp_path: Path) -> None:
+    """Absolute, Windows's, composed where the disk decomposes, of a mirror or of its source."""
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / ".source").write_text(f"{audio / 'test'}\n")
+    (mirror / "spk90").symlink_to(audio / "test" / "spk90")
+    speech(mirror / "Rene\u0301" / "e\u0301" / "1.wav")
+    trials = write_list(
+        tmp_path / "t.csv",
+        "Test,Enrol,Label",
+        f"{audio}/test/spk90/s0/00000.wav,{mirror}/spk90/s1/00001.wav,TRUE",
+        ".\\spk90\\s0\\00000.flac,Ren\u00e9/\u00e9//1,False",
+    )
+    manifest = run(
+        tmp_path, "--train", audio / "train", "--trials", trials, "--trials_root", mirror
+    )
+    test = {row["ID"]: row for row in rows(tmp_path, "test")}
+    assert list(test) == ["Ren\u00e9/\u00e9/1", "spk90/s0/00000", "spk90/s1/00001"]
+    assert test["Ren\u00e9/\u00e9/1"]["spk_id"] == "Ren\u00e9"
+    assert Path(test["Ren\u00e9/\u00e9/1"]["wav"]).is_file()
+    assert (tmp_path / "manifests" / "trials" / "t.txt").read_text().splitlines() == [
+        "1 spk90/s1/00001 spk90/s0/00000",
+        "0 Ren\u00e9/\u00e9/1 spk90/s0/00000",
+    ]
+    assert manifest["test"]["speakers"] == 2
+
+
+def test_models_of_several_utterances(audio: Path, tmp_path: Path) -> None:
+    """A list that names models and one that does not; what is heard is in test.csv."""
+    enrol = write_list(
+        tmp_path / "enroll.map",
+        "m90 spk90/s0/00000.wav spk90/s0/00001.wav",
+        "m91 spk91/s0/00000.wav spk91/s1/00000.wav",
+        "m92 spk92/s0/00000.wav",
+    )
+    trials = write_list(
+        tmp_path / "models.lst", "m90 spk90/s1/00001.wav 1", "m91 spk90/s1/00001.wav 0"
+    )
+    options = ["--train", audio / "train", "--trials", audio / "t.txt", trials,
+               "--trials_root", audio / "test", "--enrol", enrol]  # fmt: skip
+    manifest = run(tmp_path / "c", *options)
+    folder = tmp_path / "c" / "manifests"
+    entries = {entry["name"]: entry for entry in manifest["trials"]}
+    assert entries["t"]["enrolment"] is None
+    assert (folder / entries["models"]["enrolment"]).read_text().splitlines() == [
+        "m90 spk90/s0/00000 spk90/s0/00001",
+        "m91 spk91/s0/00000 spk91/s1/00000",
+    ]
+    assert {row["ID"] for row in rows(tmp_path / "c", "test")} == {
+        *("spk90/s0/00000", "spk90/s0/00001", "spk90/s1/00001"),
+        *("spk91/s0/00000", "spk91/s1/00000", "spk91/s1/00001"),
+    }
+    write_list(enrol, "m90 spk90/s0/00000.wav", "m91 spk91/s0/00000.wav")
+    assert run(tmp_path / "c", *options)["fingerprint"] != manifest["fingerprint"]
+
+
 def test_corpus_json_names_the_corpus(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "corpus.json").write_text('{"name": "m", "title": "M (made)", "synthetic": true}')
     manifest = run(tmp_path, *sources(audio))
     assert (manifest["corpus"], manifest["title"], manifest["synthetic"]) == ("m", "M (made)", True)
 
 
-def test_without_trials_test_is_empty(audio: Path, tmp_path: Path) -> None:
+def test_without_trials_there_is_no_test_set(audio: Path, tmp_path: Path) -> None:
+    """Neither now nor after a call with trials."""
+    run(tmp_path, *sources(audio))
     manifest = run(tmp_path, "--train", audio / "train")
-    assert rows(tmp_path, "test") == [] and manifest["test"]["utterances"] == 0
+    assert not (tmp_path / "manifests" / "test.csv").exists() and "test" not in manifest
     assert [item["name"] for item in manifest["trials"]] == ["valid"]
 
 
@@ -184,11 +242,24 @@ def test_seed_changes_the_held_out_speakers(audio: Path, tmp_path: Path) -> None
     assert len(drawn) > 1
 
 
-def test_excluded_speakers_are_left_out(audio: Path, tmp_path: Path) -> None:
-    names = write_list(tmp_path / "names", "# test part", "", "spk00", "spk05", "spk77")
-    manifest = run(tmp_path, "--train", audio / "train", "--exclude_speakers", names)
+def test_excluded_speakers_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named in any table; an entry without effect is told."""
+    train = tree(tmp_path / "train", 8, sessions=1)
+    names = write_list(
+        tmp_path / "names",
+        "\ufeffspk00,f,old",
+        "# test part",
+        "",
+        "SPK05\tm\r",
+        "/data/dev/spk03/",
+        '"spk01"',
+        "spk77 Mr. Nobody",
+    )
+    manifest = run(tmp_path, "--train", train, "--exclude_speakers", names)
     used = {row["spk_id"] for name in ("train", "valid") for row in rows(tmp_path, name)}
-    assert used == {"spk01", "spk02", "spk03", "spk04"} and manifest["excluded_speakers"] == 2
+    assert used == {"spk02", "spk04", "spk06", "spk07"} and manifest["excluded_speakers"] == 4
+    said = capsys.readouterr().out
+    assert "warning: 1 entries of --exclude_speakers name nobody below --train: spk77" in said
 
 
 def test_linked_folders_are_followed(audio: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from speechbrain_ext.verification.embeddings import (
     load_embeddings,
     save_embeddings,
 )
+from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
 from speechbrain_ext.verification.trials import make_trials, read_trials, write_trials
 
@@ -202,6 +203,40 @@ def test_fusion_is_the_mean(folders: Folders) -> None:
             assert (folders.student / "plots" / f"{plot}.{ending}").is_file()
 
 
+def test_models_of_several_utterances(folders: Folders) -> None:
+    """The mean of a model's embeddings is scored; its speaker is that of its utterances."""
+    manifests, lines, models = folders.manifests, [], {}
+    for model in range(SPEAKERS):
+        own = f"test{model:02d}"
+        models[f"m{model}"] = (f"{own}/s0/0", f"{own}/s1/1", f"{own}/s0/2")
+        for speaker in range(SPEAKERS):
+            for name in (f"test{speaker:02d}/s1/3", f"test{speaker:02d}/s0/4"):
+                lines.append(f"{int(speaker == model)} m{model} {name}")
+    (manifests / "trials" / "test.txt").write_text("\n".join(lines) + "\n")
+    write_enrolment(manifests / "enrolment" / "test.txt", models)
+    entry = {"name": "test", "title": "t", "set": "test", "file": "trials/test.txt"}
+    _write_manifest(folders, [{**entry, "enrolment": "enrolment/test.txt"}])
+    _score(folders, "--fuse", folders.teacher)
+    embeddings = load_embeddings(folders.student / "embeddings" / "test.npz")
+    vector = dict(zip(embeddings.ids, embeddings.vectors, strict=True))
+    expected = []
+    for _, enrolled, name in (line.split() for line in lines):
+        mean = np.mean([vector[each] for each in models[enrolled]], axis=0)
+        norms = np.linalg.norm(mean) * np.linalg.norm(vector[name])
+        expected.append(mean @ vector[name] / norms)
+    scores = np.loadtxt(folders.student / "scores" / "test.txt", usecols=3)
+    np.testing.assert_allclose(scores, expected, atol=2e-6)
+    labels = np.array([line[0] == "1" for line in lines])
+    sides = np.array([(line.split()[1][1:], line.split()[2][4:6]) for line in lines]).astype(int)
+    interval = eer_interval(scores, labels, *sides.T)
+    assert interval is not None
+    found = _result(folders.student, "test")
+    assert found["eer_interval_95"] == pytest.approx([100 * bound for bound in interval], abs=0.2)
+    write_enrolment(manifests / "enrolment" / "test.txt", {**models, "m1": ("x", "test01/s0/0")})
+    with pytest.raises(UserError, match="1 utterances are not in test.csv: x;"):
+        _score(folders)
+
+
 def test_again_is_the_same(folders: Folders) -> None:
     """A finished stage can be run again and gives the same bytes."""
     contents = []
@@ -255,10 +290,10 @@ def test_missing_folders_and_lists(folders: Folders) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("1 test00/s0/0 test00/s1/1\n", "1 targets and 0 non-targets"),
+        ("1 test00/s0/0 test00/s1/1\n", ": has no non-target trial"),
         ("1 test00/s0/0 a\n0 test00/s0/0 b\n", r"2 utterances are not in test.csv: a, b;"),
         ("0 test00/s0/0 test00/s1/1\n1 test00/s0/0 test00/s0/2\n", "all its utterances are of"),
-        ("test00/s0/0 test00/s1/1\n", "line 1: .* is no trial"),
+        ("test00/s0/0 test00/s1/1\n", ":1: .* is no trial"),
     ],
 )
 def test_lists_that_cannot_be_scored(folders: Folders, text: str, sentence: str) -> None:

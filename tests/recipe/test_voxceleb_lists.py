@@ -29,13 +29,12 @@ VOXCELEB1 = [f"id{number}" for number in range(10001, 11252)]
 def test_voxceleb_lists_are_known_by_content(
     monkeypatch: pytest.MonkeyPatch, trials: int, speakers: list[str], title: str
 ) -> None:
-    names = np.array([f"{speaker}/vid/{n:05}.wav" for speaker in speakers for n in (1, 2)])
+    names = np.array([f"{speaker}/vid/{n:05}" for speaker in speakers for n in (1, 2)])
     index = np.arange(trials, dtype=np.int32) % len(names)
     made = TrialList(names, index, index[::-1].copy(), index % 3 == 0)
-    monkeypatch.setattr(trial_lists, "read_trials", lambda path: made)
+    monkeypatch.setattr(trial_lists, "read_trials", lambda *_: made)
     (item,) = trial_lists.read_lists(["lists/mine.txt"])
     assert (item.title, item.name, len(item.speakers)) == (title, "mine", len(speakers))
-    assert item.trials.names[0] == f"{speakers[0]}/vid/00001"
 
     voxceleb2 = {"id00012", "id09272"}
     assert trial_lists.check_overlap([item], voxceleb2, allowed=False) == 0

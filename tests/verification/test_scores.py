@@ -75,3 +75,23 @@ def test_embeddings_without_direction_are_named(value: float) -> None:
     trials = TrialList.from_names(["u0"], ["u7"], [False])
     with pytest.raises(UserError, match="embedding of u7 is zero or not finite"):
         cosine_scores(trials, embeddings)
+
+
+def test_a_model_is_the_mean_of_its_utterances() -> None:
+    """Not normalised before, so a long embedding counts for more; trials without models stay."""
+    embeddings = _embeddings()
+    embeddings.vectors[1] *= 3
+    models = {"m": ("u0", "u1", "u2"), "n": ("u9",)}
+    trials = TrialList.from_names(
+        ["m", "m", "n", "u3"], ["u3", "u0", "u4", "u4"], [True, True, False, False], models
+    )
+    mean = embeddings.vectors[:3].astype(np.float64).mean(axis=0)
+    sides = [mean, mean, embeddings.vectors[9], embeddings.vectors[3]]
+    expected = [
+        one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        for one, other in zip(sides, embeddings.vectors[[3, 0, 4, 4]], strict=True)
+    ]
+    np.testing.assert_allclose(cosine_scores(trials, embeddings), expected, atol=1e-6)
+    lacking = TrialList.from_names(["m"], ["u3"], [True], {"m": ("u0", "x")})
+    with pytest.raises(UserError, match="1 of the 2 utterances of the model m .*: x; extract"):
+        cosine_scores(lacking, embeddings)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import strip_audio_extension
+from speechbrain_ext.verification.enrolment import read_enrolment
+from speechbrain_ext.verification.lists import root_paths
 from speechbrain_ext.verification.trials import (
     TrialList,
     make_trials,
     read_trials,
-    strip_audio_extension,
     write_trials,
 )
 
@@ -29,38 +31,130 @@ def _write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_both_formats_give_the_same_trials(tmp_path: Path) -> None:
-    """VoxCeleb's and Kaldi's columns are told apart by content, whatever the blank space."""
-    expected = [("a/1.wav", "b/1.wav", False), ("a/1.wav", "a/2.wav", True)]
-    voxceleb = _write(tmp_path, "\ufeff0 a/1.wav b/1.wav\n\n1\ta/1.wav  a/2.wav\r\n")
-    assert _pairs(read_trials(voxceleb)) == expected
-    kaldi = _write(tmp_path, "a/1.wav b/1.wav nontarget\na/1.wav a/2.wav target\n")
-    assert _pairs(read_trials(kaldi)) == expected
+EXPECTED = [("a/1", "b/1", False), ("a/1", "a/2", True)]
 
 
-def test_kaldi_names_may_look_like_labels(tmp_path: Path) -> None:
-    """An enrolment model called 1 is no label when the last column is one."""
-    assert _pairs(read_trials(_write(tmp_path, "1 2 target\n"))) == [("1", "2", True)]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff0 a/1.wav b/1.wav\n\n1\ta/1.wav  a/2.wav\r\n",
+        "# VoxCeleb\r\n0 a/1.wav b/1.flac\r\n1 a/1.flac a/2.wav\r\n",
+        "a/1.wav b/1.wav nontarget\na/1.wav a/2.wav target\n",
+        "a/1 b/1 imp\na/1 a/2 tgt\n",
+        "IMP a/1 b/1\nTGT a/1 a/2\n",
+        "a/1 b/1 0\na/1 a/2 1",
+        "a/1,b/1,0\na/1, a/2, 1\n",
+        "a/1.wav;b/1.wav;False\na/1.wav;a/2.wav;True\n",
+        "enrol,test,label\na/1,b/1,0\na/1,a/2,1\n",
+        'Label,"Enroll_wav",test_wav,note\n0,"a/1",b/1,"x, y"\n1,a/1,a/2,\n',
+        "modelid\tsegmentid\tside\ttargettype\na/1\tb/1\ta\tnontarget\na/1\ta/2\t\ttarget\n",
+        "test enrol target\nb/1 a/1 0\na/2 a/1 1\n",
+        "0 ./a/1.wav a/../b/1\n1 a\\1.WAV a//2\n",
+        "0 /data/set/a/1.wav b/1\n1 /data/set/./a/1 /data/set/a/2.flac\n",
+    ],
+)
+def test_every_format_gives_the_same_trials(tmp_path: Path, text: str) -> None:
+    """Columns, labels and names are told by content, whatever the system that wrote them."""
+    path = tmp_path / "list.txt"
+    path.write_bytes(text.encode())
+    trials = read_trials(path, root_paths("/data/set"))
+    assert _pairs(trials) == EXPECTED
+    assert trials.names.tolist() == ["a/1", "b/1", "a/2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # The word is the label, whatever the names look like.
+        ("1 2 target\n0 1 nontarget\n", [("1", "2", True), ("0", "1", False)]),
+        # The third line tells that the first field is no label.
+        ("1 5 0\n0 7 1\n12 7 1\n", [("1", "5", False), ("0", "7", True), ("12", "7", True)]),
+        # Names are one letter or two, as the file system has it.
+        ("1 Rene\u0301/1 a\n0 Ren\u00e9/1 b\n", [("René/1", "a", True), ("René/1", "b", False)]),
+    ],
+)
+def test_names_may_look_like_labels(
+    tmp_path: Path, text: str, expected: list[tuple[str, str, bool]]
+) -> None:
+    """A list is read when one field of its lines alone can be the label."""
+    assert _pairs(read_trials(_write(tmp_path, text))) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "line", "content"),
     [
-        ("a b\n", 1, "a b"),
-        ("a b same\n", 1, "a b same"),
-        ("1 a b\n1 a b 0.73\n", 2, "1 a b 0.73"),
-        ("1 a b\n2 a c\n", 2, "2 a c"),
-        ("1 a b\n\na c target\n", 3, "a c target"),
-        ("a b target\n1 a c\n", 2, "1 a c"),
-        ("a b c target\n", 1, "a b c target"),
+        ("a b\n", 1, "'a b' is no trial"),
+        ("a b same\n", 1, "'a b same' is no trial"),
+        ("1 a b\n1 a b 0.73\n", 2, "'1 a b 0.73' is no trial"),
+        ("1 a b\n2 a c\n", 2, "'2 a c' is no trial"),
+        ("1 a b\n\na c target\n", 3, "'a c target' is no trial"),
+        ("a b target\n1 a c\n", 2, "'1 a c' is no trial"),
+        ("a b target\na c 0\n", 2, "'a c 0' is no trial"),
+        ("1 5 0\n5 1 7\n", 2, "'5 1 7' is no trial"),
+        ("a b c target\n", 1, "'a b c target' is no trial"),
+        ("1 a b\n0,a,c\n", 2, "'0,a,c' is no trial"),
+        ("enrol,test,label\na,b\n", 2, "'a,b' is no trial"),
+        ("1 5 0\n0 7 1\n", 1, "the first field and the last can both be labels"),
+        ("1 a b\n0 a ../c\n", 2, "'../c' is no file below /data/"),
+        ("1 a b\n0 a /other/c.wav\n", 2, "'/other/c.wav' is not below /data/: give the folder"),
+        ("1,a,b\n0,a,b c\n", 2, "'b c' holds white space"),
     ],
 )
-def test_another_format_is_named(tmp_path: Path, text: str, line: int, content: str) -> None:
-    """A third format is one sentence with file, line and content."""
+def test_a_bad_line_is_named(tmp_path: Path, text: str, line: int, content: str) -> None:
+    """What is no trial is one sentence with file, line and content."""
     path = _write(tmp_path, text)
     with pytest.raises(UserError) as error:
-        read_trials(path)
-    assert f"{path}, line {line}: {content!r}" in str(error.value)
+        read_trials(path, root_paths("/data"))
+    assert f"{path}:{line}: {content}" in str(error.value)
+
+
+def test_a_list_of_one_kind_is_refused(tmp_path: Path) -> None:
+    """Without both kinds there is no error rate."""
+    for text, missing in (("1 a b\n", "non-target"), ("enrol,test,label\na,b,0\n", "target")):
+        with pytest.raises(UserError, match=f"list.txt: has no {missing} trial"):
+            read_trials(_write(tmp_path, text))
+
+
+def test_models_of_several_utterances(tmp_path: Path) -> None:
+    """The enrolment side names models; what is heard, and who speaks, are their utterances."""
+    (tmp_path / "enroll.map").write_text("m1.wav a/1.wav /data/a/2.wav\nm2 b/1\nm2 b/2\nm3 c/1\n")
+    enrolment = read_enrolment(tmp_path / "enroll.map", root_paths("/data"))
+    path = _write(tmp_path, "m1 a/3.wav 1\nm2 a/3.wav 0\nm1 b/1.wav 0\n")
+    trials = read_trials(path, root_paths("/data"), enrolment)
+    assert trials.models == {"m1": ("a/1", "a/2"), "m2": ("b/1", "b/2")}
+    assert trials.utterances == ["a/3", "b/1", "a/1", "a/2", "b/2"]
+    speakers = dict(zip(trials.names, trials.speakers(lambda name: name[0]), strict=True))
+    assert speakers == {"m1": "a", "a/3": "a", "m2": "b", "b/1": "b"}
+    with pytest.raises(UserError, match=r"model m1 has utterances of 2 speakers \(a/1, a/2\)"):
+        trials.speakers(str)
+    # Of a list that names no model, utterances are compared.
+    path = _write(tmp_path, "a/1 a/2 1\na/1 b/1 0\n")
+    assert read_trials(path, enrolment=enrolment).models == {}
+    with pytest.raises(UserError, match="list.txt: 1 of its 2 models are not in .*enroll.map: m9;"):
+        read_trials(_write(tmp_path, "m1 a/3 1\nm9 a/3 0\n"), enrolment=enrolment)
+    with pytest.raises(UserError, match="list.txt: m1 is a model of .* and an utterance as well"):
+        read_trials(_write(tmp_path, "m1 a/3 1\nm2 m1 0\n"), enrolment=enrolment)
+
+
+def test_lists_of_models(tmp_path: Path) -> None:
+    """Kaldi's spk2utt, NIST's table, and what is neither."""
+    path = tmp_path / "models.txt"
+    for text in (
+        "\ufeffm1 a b\r\nm2 c\r\n",
+        "m1,a,b\nm2,c,\n",
+        "modelid\tsegmentid\tside\nm1\ta.sph\ta\nm1\tb.sph\tb\nm2\tc.sph\ta\n",
+    ):
+        path.write_bytes(text.encode())
+        assert read_enrolment(path).models == {"m1": ("a", "b"), "m2": ("c",)}
+    for text, sentence in (
+        ("m1 a\nm2\n", "models.txt:2: 'm2' names no utterance of a model"),
+        ("# none\n", "models.txt: names no model"),
+        ("m1 a /other/b\n", "models.txt:1: '/other/b' is not below /data/"),
+        ("modelid,segmentid\nm1\n", "models.txt:2: 'm1' lacks a column"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            read_enrolment(path, root_paths("/data"))
 
 
 def test_files_that_are_no_lists(tmp_path: Path) -> None:

@@ -19,14 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from score import Corpus
-
 from local.ablation.claims import read_claims
 from local.ablation.commands import Place
 from local.ablation.machine import gpus
 from local.ablation.plan import FOLDERS, read_ablation
 from local.ablation.results import write_results
 from local.ablation.runner import Runner
+from local.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
 
 

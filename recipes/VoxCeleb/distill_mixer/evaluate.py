@@ -6,11 +6,14 @@
         --trials /data/voices/audio voices_eval.txt
     torchrun --standalone --nproc_per_node 4 evaluate.py ...
 
-A list has a trial a line, `label enrol test` with label 1 or 0 or `enrol test target|nontarget`;
-its names are paths below its root, with or without the ending of an audio format. Audio is of
-any format, sample rate and number of channels, as embed.py reads it; of an utterance in several
-formats the first that can be used is taken, wav before flac. Everything is checked before anything
-is embedded. Run again, with the same lists or others, it embeds only what is not there yet.
+A list has a trial a line, `label enrol test` or `enrol test label` with labels 1 and 0, target and
+nontarget, tgt and imp or true and false, or is a table whose header names the columns; its names
+are paths below its root, with or without the ending of an audio format. Where its enrolment side
+names models of several utterances, `--enrol ROOT FILE` has a line `model utterance utterance ...`
+for each, and the mean of their embeddings is scored. Audio is of any format, sample rate and number
+of channels, as embed.py reads it; of an utterance in several formats the first that can be used is
+taken, wav before flac. Everything is checked before anything is embedded. Run again, with the same
+lists or others, it embeds only what is not there yet.
 
 DIR gets `RESULTS.md` and, for each list, `results/<list>.json`, `scores/<list>.txt`,
 `plots/<list>_det` and `plots/<list>_scores`; `embeddings/` holds what a later run need not compute.
@@ -34,7 +37,7 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_broadcast, if_main_pr
 from torch import nn
 
 from local.evaluation.audio import Audio, check_audio
-from local.evaluation.lists import EvaluatedList, read_lists
+from local.evaluation.lists import EvaluatedList, Files, read_lists
 from local.evaluation.options import add_model_options, check_options
 from local.evaluation.results import record
 from local.evaluation.store import EmbeddingStore
@@ -54,6 +57,7 @@ from speechbrain_ext.inference.segments import VIEWS
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.trials import TrialList
 
 Found = TypeVar("Found")
 
@@ -75,6 +79,12 @@ def main() -> None:
         metavar=("ROOT", "LIST"),
         help="folder that the names are below, then one list or more; may be given several times",
     )
+    parser.add_argument(
+        "--enrol",
+        nargs=2,
+        metavar=("ROOT", "FILE"),
+        help="folder that the utterances of models are below, and the file that lists them",
+    )
     add_model_options(parser)
     args = parser.parse_args()
     device = check_options(args)
@@ -84,11 +94,13 @@ def main() -> None:
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
     store = EmbeddingStore(args.out / "embeddings")
     lists: list[EvaluatedList] = []
-    used: dict[tuple[str, ...], str] = {}
+    used: dict[Files, str] = {}
 
     def prepare() -> list[Audio]:
-        lists.extend(read_lists(args.trials))
-        utterances = list(dict.fromkeys(files for each in lists for files in each.files))
+        lists.extend(read_lists(args.trials, args.enrol))
+        utterances = list(
+            dict.fromkeys(each for some in lists for own in some.files for each in own)
+        )
         checked = check_audio(utterances, least_samples(encoder), max(args.num_workers, 1))
         used.update({files: each.path for files, each in zip(utterances, checked, strict=True)})
         audio = list({each.path: each for each in checked}.values())
@@ -177,7 +189,7 @@ def embed(
 
 def score(
     lists: Sequence[EvaluatedList],
-    used: Mapping[tuple[str, ...], str],
+    used: Mapping[Files, str],
     store: EmbeddingStore,
     out: Path,
     facts: dict[str, Any],
@@ -185,17 +197,13 @@ def score(
 ) -> None:
     """Score the lists, write everything and print the table."""
     files = list(dict.fromkeys(used.values()))
-    row_of = {file: str(row) for row, file in enumerate(files)}
+    rows = {file: str(row) for row, file in enumerate(files)}
+    row_of = {own: rows[file] for own, file in used.items()}
     # By number: a path for each of a million trials' names would be most of the memory.
-    embeddings = Embeddings(
-        list(row_of.values()), store.matrix(files), str(facts["weights_sha256"])
-    )
+    embeddings = Embeddings(list(rows.values()), store.matrix(files), str(facts["weights_sha256"]))
     for each in progress_bar(lists, desc="scoring", unit=" lists"):
-        numbers = {
-            name: row_of[used[files]]
-            for name, files in zip(each.trials.names.tolist(), each.files, strict=True)
-        }
-        scores = cosine_scores(each.trials.map_names(numbers.__getitem__), embeddings)
+        trials = by_row(each, row_of)
+        scores = cosine_scores(trials, embeddings)
         header = {
             "system": system,
             "trials": each.name,
@@ -203,7 +211,7 @@ def score(
             "list": os.path.abspath(each.path),
             "root": os.path.abspath(each.root),
             "view": facts["view"],
-            "utterances": len(each.trials.names),
+            "utterances": len(trials.utterances),
         }
         record(
             out, each.name, header, each.trials, scores, each.speakers,
@@ -217,6 +225,21 @@ def score(
     if any(result["eer_interval_95"] is None for result in shown):
         console.print(NO_INTERVAL)
     console.print(f"{out / 'RESULTS.md'}", soft_wrap=True)
+
+
+def by_row(each: EvaluatedList, row_of: Mapping[Files, str]) -> TrialList:
+    """The trials of a list, its utterances named by the rows of their embeddings."""
+    trials = each.trials
+    names: list[str] = []
+    models: dict[str, tuple[str, ...]] = {}
+    for name, files in zip(trials.names.tolist(), each.files, strict=True):
+        rows = tuple(row_of[own] for own in files)
+        if name in trials.models:
+            names.append(f"model {len(models)}")
+            models[names[-1]] = rows
+        else:
+            names.append(rows[0])
+    return TrialList(np.array(names), trials.enrol_index, trials.test_index, trials.labels, models)
 
 
 def system_name(model: Path) -> str:

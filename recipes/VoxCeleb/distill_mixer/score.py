@@ -11,11 +11,8 @@ Writes, into the experiment folder and for each list, ``scores/<trials>.txt``,
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from local.corpus import Corpus
 from local.evaluation.results import PRIORS, det_curve, record
 from local.evaluation.tables import cells_of
 from speechbrain_ext.errors import UserError, friendly_exit
@@ -33,65 +31,7 @@ from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
 from speechbrain_ext.verification.scores import cosine_scores
-from speechbrain_ext.verification.trials import TrialList, read_trials
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """What stage 1 wrote about a corpus: its names, its trial lists, and who speaks where."""
-
-    manifests: Path
-    name: str
-    title: str
-    synthetic: bool
-    lists: dict[str, dict[str, Any]]
-    _speakers: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, manifests: Path) -> Corpus:
-        """Read ``manifest.json``."""
-        path = manifests / "manifest.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            lists = {entry["name"]: entry for entry in content["trials"]}
-            corpus = cls(
-                manifests, content["corpus"], content["title"], content["synthetic"], lists
-            )
-        except FileNotFoundError:
-            raise UserError(
-                f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)."
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} cannot be used ({error!r}): run stage 1 again, which makes it."
-            ) from None
-        if not lists:
-            raise UserError(f"{path} names no trial list: give stage 1 a list with --trials.")
-        return corpus
-
-    def speakers(self, set_name: str) -> dict[str, str]:
-        """The speaker of each utterance of a set, read once."""
-        if set_name not in self._speakers:
-            path = self.manifests / f"{set_name}.csv"
-            try:
-                with open(path, newline="", encoding="utf-8") as file:
-                    rows = csv.DictReader(file)
-                    self._speakers[set_name] = {row["ID"]: row["spk_id"] for row in rows}
-            except FileNotFoundError:
-                raise UserError(f"{path} is missing: run stage 1, which makes it.") from None
-            except KeyError as error:
-                raise UserError(f"{path} has no column {error}: run stage 1 again.") from None
-        return self._speakers[set_name]
-
-    def chosen(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
-        """The trial lists of these names, or all of them."""
-        unknown = [name for name in names or () if name not in self.lists]
-        if unknown:
-            raise UserError(
-                f"--trials {unknown[0]}: {self.manifests / 'manifest.json'} has no such list; it "
-                f"has {', '.join(self.lists)}."
-            )
-        return [self.lists[name] for name in names or self.lists]
+from speechbrain_ext.verification.trials import TrialList
 
 
 class System:
@@ -132,13 +72,7 @@ def score_list(
 ) -> list[dict[str, Any]]:
     """Score one list; write everything; give the results of the system and of the fusion."""
     path = corpus.manifests / entry["file"]
-    trials = read_trials(path)
-    if not trials.targets or not trials.nontargets:
-        raise UserError(
-            f"{path} has {trials.targets} targets and {trials.nontargets} non-targets: an error "
-            "rate needs some of both; give another list."
-        )
-    speakers = _speaker_numbers(corpus, entry, path, trials)
+    trials, speakers = corpus.trials(entry)
     common = {
         "trials": entry["name"],
         "title": entry["title"],
@@ -201,27 +135,6 @@ def _scores_of(
         return cosine_scores(trials, embeddings), embeddings.weights_sha256
     except UserError as error:
         raise UserError(f"{path} with the embeddings of {system.folder}: {error}") from None
-
-
-def _speaker_numbers(
-    corpus: Corpus, entry: dict[str, Any], path: Path, trials: TrialList
-) -> np.ndarray:
-    """Number the speaker of each name of the trials."""
-    speaker_of = corpus.speakers(entry["set"])
-    names = trials.names.tolist()
-    unknown = [name for name in names if name not in speaker_of]
-    if unknown:
-        raise UserError(
-            f"{path}: {len(unknown)} utterances are not in {entry['set']}.csv: "
-            f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; "
-            "run stages 1 and 4 again."
-        )
-    speakers, numbers = np.unique([speaker_of[name] for name in names], return_inverse=True)
-    if len(speakers) < 2:
-        raise UserError(
-            f"{path}: all its utterances are of {speakers[0]}; give a list with others."
-        )
-    return numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

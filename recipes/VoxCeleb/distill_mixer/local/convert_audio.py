@@ -39,7 +39,7 @@ from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
 from speechbrain_ext.progress import progress_bar  # noqa: E402
 
 MAX_FAILED = 0.05
-_SOURCE_NOTE = ".source"
+SOURCE_NOTE = ".source"
 _RECORDS = ".sources"
 
 
@@ -131,7 +131,7 @@ def _remember_failures(table: Path, failed: list[tuple[str, str]]) -> None:
 
 def _claim(mirror: Path, source: Path) -> None:
     """Let a mirror reflect one source only."""
-    note = mirror / _SOURCE_NOTE
+    note = mirror / SOURCE_NOTE
     path = str(source.resolve())
     if note.exists():
         previous = note.read_text(encoding="utf-8").strip()

@@ -52,6 +52,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--trials_root", metavar="DIR", help="folder that the names in the lists are below"
     )
     parser.add_argument(
+        "--enrol",
+        metavar="FILE",
+        help="where the lists name models: a model and its utterances, below --trials_root, a line",
+    )
+    parser.add_argument(
         "--exclude_speakers",
         metavar="FILE",
         help="speakers to leave out of training, one a line",
@@ -84,13 +89,21 @@ def _report(manifest: dict[str, Any], folder: Path, settings: Settings) -> None:
         print(f"passed over {manifest['other_depth']} audio files at another depth")
     if manifest["excluded_speakers"]:
         print(f"left out {manifest['excluded_speakers']} speakers of --exclude_speakers")
+    unknown = manifest["exclusions_without_effect"]
+    if unknown:
+        print(
+            f"warning: {len(unknown)} entries of --exclude_speakers name nobody below --train: "
+            f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}"
+        )
     if manifest["overlap"]:
         print(
             f"warning: {manifest['overlap']} speakers are in training and in a test list: "
             "the error rates will look too good"
         )
     for name in ("train", "valid", "test"):
-        part = manifest[name]
+        part = manifest.get(name)
+        if part is None:  # a corpus without trial lists has no test set
+            continue
         print(
             f"{name:<6}{part['utterances']:>10,} utterances{part['speakers']:>8,} speakers"
             f"{part['hours']:>10.2f} h"
@@ -111,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.train,
             options.trials,
             options.trials_root,
+            options.enrol,
             options.exclude_speakers,
             options.allow_overlap,
         )

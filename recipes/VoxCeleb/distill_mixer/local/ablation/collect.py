@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from score import Corpus
 
 from local.ablation.commands import Place
 from local.ablation.plan import Run
 from local.ablation.records import FINISHED, WAITING, Record
-from speechbrain_ext.errors import UserError
+from local.corpus import Corpus
 from speechbrain_ext.inference.experiments import WEIGHTS
 from speechbrain_ext.verification.embeddings import load_embeddings
 from speechbrain_ext.verification.scores import cosine_scores
-from speechbrain_ext.verification.trials import TrialList, read_trials
+from speechbrain_ext.verification.trials import TrialList
 
 
 @dataclass(frozen=True)
@@ -98,16 +97,7 @@ def why_missing(place: Place, run: Run) -> tuple[str, str]:
 def read_list(corpus: Corpus, name: str) -> Trials:
     """Read a trial list and who speaks in it."""
     entry = corpus.lists[name]
-    trials = read_trials(corpus.manifests / entry["file"])
-    speaker_of = corpus.speakers(entry["set"])
-    names = trials.names.tolist()
-    unknown = [each for each in names if each not in speaker_of]
-    if unknown:
-        raise UserError(
-            f"{corpus.manifests / entry['file']}: {unknown[0]} is not in {entry['set']}.csv: "
-            "run stage 1 again"
-        )
-    numbers = np.unique([speaker_of[each] for each in names], return_inverse=True)[1]
+    trials, numbers = corpus.trials(entry)
     sides = numbers[trials.enrol_index], numbers[trials.test_index]
     return Trials(name, entry["title"], entry["set"], trials, *sides)
 

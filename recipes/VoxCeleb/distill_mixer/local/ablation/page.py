@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from score import Corpus
-
 from local.ablation.claims import Claim, Evidence
 from local.ablation.collect import Trained, Trials, why_missing
 from local.ablation.commands import Place
@@ -22,6 +20,7 @@ from local.ablation.tables import (
     difference_table,
     markdown,
 )
+from local.corpus import Corpus
 from local.lengths import length_tables
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 

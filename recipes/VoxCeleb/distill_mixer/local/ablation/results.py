@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from score import Corpus
-
 from local.ablation.claims import Claim, Evidence
 from local.ablation.collect import Trained, Trials, collect, read_list, scores_of, why_missing
 from local.ablation.commands import Place
@@ -17,6 +15,7 @@ from local.ablation.pareto import Point, pareto_figure
 from local.ablation.plan import Run
 from local.ablation.speed import measured, speeds
 from local.ablation.tables import Row, rows_of, to_csv
+from local.corpus import Corpus
 from local.lengths import length_figure, lengths_csv
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.plots import save_figure

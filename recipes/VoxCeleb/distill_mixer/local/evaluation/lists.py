@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,12 @@ import numpy as np
 from local.manifests.voxceleb import recognise
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import preference, strip_audio_extension
+from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
+from speechbrain_ext.verification.lists import composed, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
+
+#: The audio files of an utterance, in the order to try them: absolute paths without links.
+Files = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +32,9 @@ class EvaluatedList:
     root : Path
         Folder that its names are below.
     trials : TrialList
-        The trials, by the list's own names.
-    files : list of tuple of str
-        The audio files of each of ``trials.names``, in the order to try them: absolute paths
-        without links.
+        The trials.
+    files : list of tuple of Files
+        For each of ``trials.names`` the files of its utterance, or of every one of a model.
     speakers : np.ndarray, optional
         A number for the speaker of each name; None where the names do not tell.
     """
@@ -38,7 +42,7 @@ class EvaluatedList:
     path: Path
     root: Path
     trials: TrialList
-    files: list[tuple[str, ...]]
+    files: list[tuple[Files, ...]]
     speakers: np.ndarray | None
 
     @property
@@ -49,17 +53,21 @@ class EvaluatedList:
     @property
     def title(self) -> str:
         """Published name of the list where it is known, or the file's."""
-        first = {name.split("/", 1)[0] for name in self.trials.names.tolist()}
+        first = {name.split("/", 1)[0] for name in self.trials.utterances}
         return recognise(len(self.trials), first) or self.name
 
 
-def read_lists(given: Sequence[Sequence[str]]) -> list[EvaluatedList]:
+def read_lists(
+    given: Sequence[Sequence[str]], enrol: Sequence[str] | None = None
+) -> list[EvaluatedList]:
     """Read the lists of a command line and find their audio.
 
     Arguments
     ---------
     given : sequence of sequences of str
         For each ``--trials`` the root, then one list or more.
+    enrol : sequence of str, optional
+        The root and the file of ``--enrol``: the utterances that models were enrolled with.
 
     Returns
     -------
@@ -77,19 +85,23 @@ def read_lists(given: Sequence[Sequence[str]]) -> list[EvaluatedList]:
                 f"--trials {root}: no list is given; write --trials ROOT LIST, the folder that the "
                 "names are below and then the lists."
             )
-        if not os.path.isdir(root):
-            raise UserError(
-                f"--trials {root}: there is no such folder; write --trials ROOT LIST, the folder "
-                "that the names are below and then the lists."
-            )
+        _check_root("--trials", root)
         pairs += [(Path(root), Path(path)) for path in paths]
     _check_names([path for _, path in pairs])
+    enrolment = None
+    if enrol is not None:
+        _check_root("--enrol", enrol[0])
+        enrolment = read_enrolment(enrol[1], root_paths(enrol[0]))
     folders: dict[str, _Folder] = {}
-    return [_read_list(root, path, folders) for root, path in pairs]
+    enrol_root = Path(enrol[0]) if enrol is not None else None
+    lists = [_read_list(root, path, enrolment, enrol_root, folders) for root, path in pairs]
+    if enrolment is not None:
+        require_use(enrolment, [each.trials.models for each in lists])
+    return lists
 
 
 def speakers_of(trials: TrialList) -> np.ndarray | None:
-    """A number for the speaker of each name, where the first part of the names tells.
+    """A number for the speaker of each name, where the first part of utterances' names tells.
 
     It tells when every target pair shares it and no non-target pair does.
 
@@ -111,7 +123,10 @@ def speakers_of(trials: TrialList) -> np.ndarray | None:
     >>> speakers_of(TrialList.from_names(["x/1", "x/1"], ["x/2", "x/3"], labels)) is None
     True
     """
-    first = np.array([name.split("/", 1)[0] for name in trials.names.tolist()])
+    try:
+        first = trials.speakers(lambda name: name.split("/", 1)[0])
+    except UserError:  # of a model's utterances
+        return None
     _, numbers = np.unique(first, return_inverse=True)
     same = numbers[trials.enrol_index] == numbers[trials.test_index]
     return numbers if np.array_equal(same, trials.labels) else None
@@ -139,24 +154,32 @@ def _check_names(paths: Sequence[Path]) -> None:
         seen[path.stem] = path
 
 
-def _read_list(root: Path, path: Path, folders: dict[str, _Folder]) -> EvaluatedList:
-    trials = read_trials(path)
-    if not trials.targets or not trials.nontargets:
-        kind = "non-target" if trials.targets else "target"
+def _check_root(option: str, root: str) -> None:
+    if not os.path.isdir(root):
         raise UserError(
-            f"{path} has no {kind} trial, so no error rate can be computed: give a list with "
-            "both."
+            f"{option} {root}: there is no such folder; write {option} ROOT LIST, first the folder "
+            "that the names are below."
         )
+
+
+def _read_list(
+    root: Path,
+    path: Path,
+    enrolment: Enrolment | None,
+    enrol_root: Path | None,
+    folders: dict[str, _Folder],
+) -> EvaluatedList:
+    trials = read_trials(path, root_paths(root), enrolment)
     names = trials.names.tolist()
-    files = _find(root, names, folders)
-    missing = [name for name, found in zip(names, files, strict=True) if not found]
-    if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of its {len(names)} audio files are not below {root} "
-            f"({some(missing)}): give the folder that the names are below, as in "
-            "--trials ROOT LIST."
-        )
-    return EvaluatedList(path, root, trials, files, speakers_of(trials))
+    alone = [name for name in names if name not in trials.models]
+    found = _find("--trials", root, path, alone, folders)
+    files: dict[str, tuple[Files, ...]] = {name: (own,) for name, own in found.items()}
+    if enrolment is not None and enrol_root is not None:
+        enrolled = dict.fromkeys(name for each in trials.models.values() for name in each)
+        found = _find("--enrol", enrol_root, Path(enrolment.source), list(enrolled), folders)
+        for model, utterances in trials.models.items():
+            files[model] = tuple(found[name] for name in utterances)
+    return EvaluatedList(path, root, trials, [files[name] for name in names], speakers_of(trials))
 
 
 class _Folder(NamedTuple):
@@ -167,19 +190,42 @@ class _Folder(NamedTuple):
 
 
 def _find(
-    root: Path, names: Iterable[str], folders: dict[str, _Folder]
-) -> list[tuple[str, ...]]:
+    option: str, root: Path, source: Path, names: Sequence[str], folders: dict[str, _Folder]
+) -> dict[str, Files]:
     """The files that each name may mean, in any format; folders are listed once."""
-    found = []
+    found: dict[str, Files] = {}
     for name in names:
-        parent, base = os.path.split(os.path.join(root, name))
-        if parent not in folders:
-            folders[parent] = _list(parent)
-        folder = folders[parent]
-        files = sorted(folder.files.get(strip_audio_extension(base), ()), key=preference)
-        paths = [os.path.join(folder.path, file) for file in files]
-        found.append(tuple(os.path.realpath(p) if os.path.islink(p) else p for p in paths))
+        parent, base = os.path.split(name)
+        key = os.path.join(root, parent)
+        if key not in folders:
+            folders[key] = _list(_folder(root, parent))
+        folder = folders[key]
+        files = sorted(folder.files.get(base, ()), key=preference)
+        if files:
+            paths = [os.path.join(folder.path, file) for file in files]
+            found[name] = tuple(os.path.realpath(p) if os.path.islink(p) else p for p in paths)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UserError(
+            f"{source}: {len(missing)} of its {len(names)} audio files are not below {root} "
+            f"({some(missing)}): give the folder that the names are below, as in "
+            f"{option} ROOT LIST."
+        )
     return found
+
+
+def _folder(root: str | Path, below: str) -> str:
+    """The folder of this name, whose letters the disk may have in another form."""
+    path = os.path.join(root, below)
+    if below.isascii() or os.path.isdir(path):
+        return path
+    parent, base = os.path.split(below)
+    above = _folder(root, parent)
+    if os.path.isdir(above):
+        for name in os.listdir(above):
+            if composed(name) == base:
+                return os.path.join(above, name)
+    return path
 
 
 def _list(folder: str) -> _Folder:
@@ -188,7 +234,7 @@ def _list(folder: str) -> _Folder:
         for name in os.listdir(folder):
             stem = strip_audio_extension(name)
             if stem != name:
-                files.setdefault(stem, []).append(name)
+                files.setdefault(composed(stem), []).append(name)
     except OSError:  # not there, or no folder: its files are missing
         pass
     return _Folder(os.path.realpath(folder), files)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local.manifests.exclusion import read_excluded
 from local.manifests.settings import Settings
-from local.manifests.tree import AudioTree, list_audio
+from local.manifests.tree import AudioTree, list_audio, name_of
 from local.manifests.trial_lists import (
     check_names,
     check_overlap,
@@ -32,10 +33,11 @@ from local.manifests.utterances import (
 from local.manifests.validation import hold_out
 from speechbrain_ext import files
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.trials import TrialList, write_trials
 
 # To be raised when the same input gives other files, so that manifests of older code are remade.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SKIPPED = "skipped.tsv"
 
 
@@ -51,6 +53,8 @@ class Sources:
         Trial lists.
     trials_root : str or None
         Folder that the names in the lists are below.
+    enrol : str or None
+        File with the utterances of the models that the lists name.
     exclude_speakers : str or None
         File naming speakers to leave out of training, one a line.
     allow_overlap : bool
@@ -60,6 +64,7 @@ class Sources:
     train: Sequence[str]
     trials: Sequence[str] = ()
     trials_root: str | None = None
+    enrol: str | None = None
     exclude_speakers: str | None = None
     allow_overlap: bool = False
 
@@ -107,6 +112,7 @@ def prepare(
         "trials_root": (
             trees[os.path.abspath(sources.trials_root)].digest if sources.trials_root else None
         ),
+        "enrol": _digest(sources.enrol) if sources.enrol else None,
         "exclude": _digest(sources.exclude_speakers) if sources.exclude_speakers else None,
         "allow_overlap": sources.allow_overlap,
     }
@@ -139,13 +145,16 @@ def _write(
 
     The table of skipped files is left at ``refused`` where what is not skipped does not suffice.
     """
-    lists = read_lists(sources.trials)
+    lists = read_lists(sources.trials, sources.trials_root, sources.enrol)
     if sources.trials_root:
         lists = full_names(lists, trees[os.path.abspath(sources.trials_root)])
-    excluded = _excluded(sources.exclude_speakers)
     train_trees = [trees[os.path.abspath(root)] for root in sources.train]
     # Before the long part: nobody wants to wait an hour for this error.
-    listed = {path.split("/", 1)[0] for tree in train_trees for path in tree.paths}
+    listed = {name_of(path).split("/", 1)[0] for tree in train_trees for path in tree.paths}
+    excluded: frozenset[str] = frozenset()
+    unknown: list[str] = []
+    if sources.exclude_speakers is not None:
+        excluded, unknown = read_excluded(sources.exclude_speakers, listed)
     check_overlap(lists, listed - excluded, sources.allow_overlap)
 
     test = []
@@ -158,7 +167,9 @@ def _write(
             raise UserError("--exclude_speakers names all speakers below --train: leave some.")
         train, valid, valid_trials = hold_out(usable, settings)
 
-    sets = {"train": train, "valid": valid, "test": test}
+    sets = {"train": train, "valid": valid}
+    if test:
+        sets["test"] = test
     for name, utterances in sets.items():
         write_manifest(folder / f"{name}.csv", utterances)
     write_skipped(folder / SKIPPED, skipped)
@@ -172,7 +183,8 @@ def _write(
         "trials": written,
         "skipped": count_causes(skipped),
         "overlap": check_overlap(lists, used, allowed=True),
-        "excluded_speakers": len(excluded & listed),
+        "excluded_speakers": len(excluded),
+        "exclusions_without_effect": unknown,
         "other_depth": sum(tree.elsewhere for tree in train_trees),
     }
 
@@ -197,11 +209,16 @@ def _write_list(
 ) -> dict[str, Any]:
     file = f"trials/{name}.txt"
     write_trials(folder / file, trials)
+    enrolment = None
+    if trials.models:
+        enrolment = f"enrolment/{name}.txt"
+        write_enrolment(folder / enrolment, trials.models)
     return {
         "name": name,
         "title": title,
         "set": utterances,
         "file": file,
+        "enrolment": enrolment,
         "targets": trials.targets,
         "nontargets": trials.nontargets,
     }
@@ -222,6 +239,8 @@ def _check_sources(sources: Sources) -> None:
         )
     if sources.trials_root and not sources.trials:
         raise UserError("--trials_root needs --trials, the lists whose utterances are below it.")
+    if sources.enrol and not sources.trials:
+        raise UserError("--enrol needs --trials, the lists whose models it explains.")
     check_names(sources.trials)
 
 
@@ -251,15 +270,3 @@ def _digest(path: str) -> str:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); name an existing file."
         ) from None
-
-
-def _excluded(path: str | None) -> frozenset[str]:
-    """Read one speaker a line; blank lines and lines that begin with # are passed over."""
-    if path is None:
-        return frozenset()
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: cannot be read; write one speaker a line.") from None
-    names = (line.strip() for line in lines)
-    return frozenset(name for name in names if name and not name.startswith("#"))

@@ -11,6 +11,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.inference.audio_tree import list_audio_files
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.verification.lists import composed
 
 LAYOUT = "<speaker>/<session>/<utterance>.{wav,flac,...} or <speaker>/<utterance>.{wav,flac,...}"
 
@@ -49,7 +50,7 @@ class AudioTree:
         Returns
         -------
         dict of str to list of str
-            Path without audio extension -> paths, in the order of ``paths``.
+            Name of an utterance -> its paths, in the order of ``paths``.
 
         Example
         -------
@@ -58,12 +59,26 @@ class AudioTree:
         """
         found: dict[str, list[str]] = {}
         for path in self.paths:
-            if path.split("/", 1)[0] not in without:
-                found.setdefault(strip_audio_extension(path), []).append(path)
+            name = name_of(path)
+            if name.split("/", 1)[0] not in without:
+                found.setdefault(name, []).append(path)
         for files in found.values():
             if len(files) > 1:
                 files.sort(key=preference)
         return found
+
+
+def name_of(path: str) -> str:
+    """The name of an utterance: its path below the root, without audio extension.
+
+    Letters with accents are one letter each, as in lists: some systems keep é as e and an accent.
+
+    Example
+    -------
+    >>> name_of("Rene\u0301/s01/00001.wav") == "Ren\u00e9/s01/00001"
+    True
+    """
+    return composed(strip_audio_extension(path))
 
 
 def list_audio(root: str | os.PathLike[str]) -> AudioTree:

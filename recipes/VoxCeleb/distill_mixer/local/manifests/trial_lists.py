@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from local.convert_audio import SOURCE_NOTE
 from local.manifests.settings import Settings
-from local.manifests.tree import LAYOUT, AudioTree
+from local.manifests.tree import LAYOUT, AudioTree, name_of
 from local.manifests.utterances import Utterance, scan_utterances
 from local.manifests.voxceleb import drawn_from_training_part, is_voxceleb1_speaker, recognise
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.verification.trials import TrialList, read_trials, strip_audio_extension
+from speechbrain_ext.verification.enrolment import read_enrolment, require_use
+from speechbrain_ext.verification.lists import root_paths
+from speechbrain_ext.verification.trials import TrialList, read_trials
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ class EvaluationList:
     @property
     def speakers(self) -> frozenset[str]:
         """The speakers of its utterances."""
-        return frozenset(name.split("/", 1)[0] for name in self.trials.names.tolist())
+        return frozenset(self.trials.speakers(_speaker_of))
+
+
+def _speaker_of(name: str) -> str:
+    return name.split("/", 1)[0]
 
 
 def check_names(sources: Sequence[str]) -> None:
@@ -73,29 +79,48 @@ def check_names(sources: Sequence[str]) -> None:
             )
 
 
-def read_lists(sources: Sequence[str]) -> list[EvaluationList]:
-    """Read the trial lists, names without audio extension.
+def read_lists(
+    sources: Sequence[str], root: str | None = None, enrol: str | None = None
+) -> list[EvaluationList]:
+    """Read the trial lists.
+
+    Arguments
+    ---------
+    sources : sequence of str
+        The lists.
+    root : str, optional
+        Folder that the names are below. Where it is a mirror that stage 0 made, absolute names may
+        be below the folder that it mirrors.
+    enrol : str, optional
+        The file with the utterances of models.
+
+    Returns
+    -------
+    list of EvaluationList
 
     Raises
     ------
     UserError
-        When a list cannot be read, is in a third format, or lacks targets or non-targets.
+        When a list cannot be read, lacks targets or non-targets, or has a model that ``enrol`` has
+        not; or when no list has a model of ``enrol``.
     """
+    roots = root_paths(root, *_mirrored(root)) if root is not None else ()
+    enrolment = read_enrolment(enrol, roots) if enrol is not None else None
     lists = []
     for source in sources:
-        trials = read_trials(source).map_names(
-            lambda name: posixpath.normpath(strip_audio_extension(name))
-        )
-        if not trials.targets or not trials.nontargets:
-            missing = "non-target" if trials.targets else "target"
-            raise UserError(
-                f"{source}: has no {missing} trial, so no error rate can be computed; "
-                "give a list with both."
-            )
-        speakers = {name.split("/", 1)[0] for name in trials.names.tolist()}
+        trials = read_trials(source, roots, enrolment)
+        speakers = {_speaker_of(name) for name in trials.utterances}
         title = recognise(len(trials), speakers) or Path(source).stem
         lists.append(EvaluationList(source, title, trials))
+    if enrolment is not None:
+        require_use(enrolment, [item.trials.models for item in lists])
     return lists
+
+
+def _mirrored(root: str) -> list[str]:
+    """The folder that a folder of stage 0 mirrors, where it is one."""
+    note = Path(root) / SOURCE_NOTE
+    return [note.read_text(encoding="utf-8").strip()] if note.is_file() else []
 
 
 def full_names(lists: Sequence[EvaluationList], tree: AudioTree) -> list[EvaluationList]:
@@ -158,8 +183,8 @@ def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: 
     Raises
     ------
     UserError
-        Naming up to five of the speakers. VoxCeleb1-E and -H are refused with any speaker of
-        VoxCeleb1 in training, even when ``allowed``.
+        Naming up to five of the speakers, or a model of several. VoxCeleb1-E and -H are refused
+        with any speaker of VoxCeleb1 in training, even when ``allowed``.
     """
     voxceleb1 = sorted(name for name in training if is_voxceleb1_speaker(name))
     for item in lists:
@@ -211,11 +236,11 @@ def find_utterances(
     files = tree.by_name()
     named: set[str] = set()
     for item in lists:
-        names = item.trials.names.tolist()
-        missing = list(dict.fromkeys(name for name in names if name not in files))
+        names = item.trials.utterances
+        missing = [name for name in names if name not in files]
         if missing:
             raise UserError(
-                f"{item.source}: {len(missing)} of its {len(set(names))} utterances have no file "
+                f"{item.source}: {len(missing)} of its {len(names)} utterances have no file "
                 f"below {tree.root} ({_some(missing)}); give the --trials_root that the names "
                 f"are relative to, laid out as {LAYOUT}."
             )
@@ -226,7 +251,7 @@ def find_utterances(
     unusable = sorted(
         f"{file.path} is {file.cause}: {file.detail}"
         for file in skipped
-        if strip_audio_extension(os.path.relpath(file.path, tree.root)) not in usable
+        if name_of(os.path.relpath(file.path, tree.root)) not in usable
     )
     if unusable:
         raise UserError(

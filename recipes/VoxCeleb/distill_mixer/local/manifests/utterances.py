@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from local.manifests.scan import CAUSES, Skipped, scan_files
 from local.manifests.settings import Settings
-from local.manifests.tree import AudioTree
+from local.manifests.tree import AudioTree, name_of
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.formats import DECODED, strip_audio_extension
+from speechbrain_ext.formats import DECODED
 
 
 class Utterance(NamedTuple):
@@ -26,13 +26,13 @@ class Utterance(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Path without the extension, e.g. ``id10001/s01/00001``."""
-        return strip_audio_extension(self.path)
+        """Name of the path, e.g. ``id10001/s01/00001``."""
+        return name_of(self.path)
 
     @property
     def speaker(self) -> str:
-        """First part of the path."""
-        return self.path.split("/", 1)[0]
+        """First part of the name."""
+        return self.id.split("/", 1)[0]
 
     @property
     def session(self) -> str:
