@@ -52,7 +52,7 @@ case "$*" in
         leave "$(value --out)/"{corpus.json,trials/test.txt,dev/a} ;;
     *convert_audio.py*) mkdir -p "$(value --dst)" ;;
     *prepare_manifests.py*)
-        leave "$(value --corpus_dir)/manifests/"{manifest.json,test.csv} ;;
+        leave "$(value --corpus_dir)/manifests/manifest.json" ;;
     *train_*) leave "$(value --output_folder)/save/embedding_model.safetensors" ;;
     *score.py*) mkdir -p "${2%/}/results" ;;
 esac
@@ -297,6 +297,17 @@ def test_own_data_from_another_folder(recipe: Recipe) -> None:
     assert calls[3].startswith(launch)
     assert calls[3].endswith("--lr 0.1")
     assert "number_of_epochs" not in calls[3]  # which is for the embedded corpus alone
+
+
+def test_utterances_of_models(recipe: Recipe) -> None:
+    """Their list is the caller's, and stage 1's."""
+    (recipe.root / "speech").mkdir()
+    for name in ("trials.lst", "enroll.map"):
+        (recipe.root / name).touch()
+    options = ["--data", "speech", "--trials", "trials.lst", "--trials_root", "speech"]
+    done = recipe.run(*options, "--enrol", "enroll.map", "--stop_stage", "1")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert f" --enrol {recipe.root}/enroll.map" in recipe.calls()[-1]
 
 
 def test_own_data_without_stage_0(recipe: Recipe) -> None:

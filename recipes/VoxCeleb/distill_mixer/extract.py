@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Embed the utterances of a corpus, each once.
 
-python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests --sets valid test
+python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests
 torchrun --standalone --nproc_per_node 4 extract.py exp/mini/v2/seed_1 --manifests ...
 """
 
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from speechbrain.utils.distributed import if_main_process
 
+from local.corpus import Corpus
 from local.devices import check_device
 from local.processes import join_processes, leave_together
-from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.experiments import load_encoder, weights_sha256
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
 from speechbrain_ext.manifests import read_manifest
@@ -29,7 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Embed the utterances of a corpus, each once.")
     parser.add_argument("experiment", type=Path, help="folder of a finished training")
     parser.add_argument("--manifests", type=Path, required=True, help="folder made by stage 1")
-    parser.add_argument("--sets", nargs="+", default=["valid", "test"], help="manifests to embed")
+    parser.add_argument(
+        "--sets", nargs="+", metavar="SET", help="those to embed; by default all with trial lists"
+    )
     parser.add_argument("--max_batch_seconds", type=float, default=60.0, help="speech in a batch")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that read files")
     parser.add_argument("--device", help="cpu, cuda:0, ...; the best there is by default")
@@ -39,8 +42,16 @@ def main() -> None:
     join_processes(device)
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
+    sets = args.sets or Corpus.read(args.manifests).sets
+    for name in sets:
+        if not (args.manifests / f"{name}.csv").is_file():
+            there = ", ".join(sorted(path.stem for path in args.manifests.glob("*.csv")))
+            raise UserError(
+                f"--sets {name}: {args.manifests} has no {name}.csv but {there or 'no manifest'}; "
+                "stage 1 makes them, test.csv of the lists given with --trials."
+            )
     encoder = load_encoder(args.experiment).to(device)
-    for name in args.sets:
+    for name in sets:
         utterances = read_manifest(args.manifests / f"{name}.csv")
         loader = utterance_loader(
             utterances, args.max_batch_seconds, args.num_workers, rank, world_size

@@ -19,8 +19,9 @@ data=""  # one's own training speech: a folder, <speaker>/<session>/<utterance> 
 name=""  # another way to name the corpus of --data, which else takes the folder's name
 data_root=data  # folder that corpora are put into
 exp_root=exp  # folder that experiments and logs are put into
-trials=""  # trial lists to score, "label enrol test" or "enrol test target|nontarget"; several in quotes
+trials=""  # trial lists to score, "label enrol test", "enrol test label" or a table with a header; several in quotes
 trials_root=""  # folder that the names in the trial lists are below, or a list as for --data
+enrol=""  # file with the utterances of the models that the trial lists name, "model utterance utterance ..."
 exclude_speakers=""  # file of speakers to leave out of training, one a line
 allow_overlap=false  # go on although speakers of a trial list are training speakers
 manifest_args=""  # overrides of keys of hparams/manifests.yaml, as in "--valid_speakers 5"
@@ -59,7 +60,7 @@ cd "$here"
 die() { echo "error: $*" >&2; exit 1; }
 
 # Paths of the command line are the caller's; the defaults are this folder's.
-for option in data data_root exp_root trials_root exclude_speakers voxceleb1 voxceleb2 teacher student teacher_exp student_exp; do
+for option in data data_root exp_root trials_root enrol exclude_speakers voxceleb1 voxceleb2 teacher student teacher_exp student_exp; do
     path=${!option}
     case $given in *" $option "*) ;; *) continue ;; esac
     case $path in "" | /*) continue ;; esac
@@ -267,6 +268,7 @@ stage_1() {
     needs "$corpus_dir/dev" 0
     [ "$kind" = own ] || [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*.txt)
     [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
+    [ -z "$enrol" ] || options+=(--enrol "$enrol")
     [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
     ! $allow_overlap || options+=(--allow_overlap)
     "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}" \
@@ -303,15 +305,14 @@ stage_3() {
 }
 
 stage_4() {
-    local sets=(valid) systems=("$student_exp") system
+    local systems=("$student_exp") system
     if ! $ssl; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2
         systems=("$teacher_exp" "$student_exp")
     fi
     needs "$student_exp/save/embedding_model.safetensors" 3
-    [ ! -e "$manifests/test.csv" ] || sets+=(test)
     for system in "${systems[@]}"; do
-        "${launch[@]}" extract.py "$system" --manifests "$manifests" --sets "${sets[@]}"
+        "${launch[@]}" extract.py "$system" --manifests "$manifests"
     done
     if $ssl; then # its teacher has no embeddings of speakers
         "$python" score.py "$student_exp" --manifests "$manifests"

@@ -121,10 +121,9 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
         return []
     script = "train_distill.py" if "teacher" in tree else "train_teacher.py"
     train = [("training", _python(place.scripts / script, *arguments))]
-    sets = ["valid"] + (["test"] if (place.manifests / "test.csv").is_file() else [])
     device = tree.get("device") or place.ablation.common.get("device")
     common = ["--manifests", str(place.manifests)]
-    extract = ["--sets", *sets, *(["--device", str(device)] if device else [])]
+    extract = ["--device", str(device)] if device else []
     score = [
         ("embedding", _python(place.scripts / "extract.py", str(folder), *common, *extract)),
         ("scoring", _python(place.scripts / "score.py", str(folder), *common)),
