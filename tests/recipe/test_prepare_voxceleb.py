@@ -193,7 +193,7 @@ def test_the_trial_lists_are_those_of_the_last_call(
     same.write_text(LIST)
     options = ("--voxceleb1", first, "--out", out)
     told = failing(capsys, *options, "--trials", refused)
-    assert f"{refused}, line 1" in told and not out.exists()
+    assert f"{refused}:1:" in told and not out.exists()
     run(*options, "--trials", mine)
     assert names(out / "trials") == ["mine.txt"]
     failing(capsys, *options, "--trials", refused)

@@ -158,7 +158,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _json(path: Path) -> Iterator[_Line]:
     for number, text in _lines(path):
-        place = f"{path}, line {number}"
+        place = f"{path}:{number}"
         try:
             entry = json.loads(text)
         except ValueError:
@@ -189,9 +189,9 @@ def _key_of(wav: str, speaker: str) -> str:
 def _csv(path: Path) -> Iterator[_Line]:
     rows = csv.DictReader(_text(path), skipinitialspace=True)
     if "ID" not in (rows.fieldnames or ()):
-        raise UserError(f"{path}, line 1: has no column ID; write ID, wav and spk_id.")
+        raise UserError(f"{path}:1: has no column ID; write ID, wav and spk_id.")
     for row in _rows(rows, path):
-        place = f"{path}, line {rows.line_num}"
+        place = f"{path}:{rows.line_num}"
         if any(value and "\n" in value for value in row.values()):
             raise UserError(f"{place}: ends a field that has several lines; mend the quotes.")
         if None in row or None in row.values():
@@ -212,7 +212,7 @@ def _rows(rows: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:
     try:
         yield from rows
     except csv.Error as error:  # a quote that is never closed takes in all that follows
-        place = f"{path}, line {rows.line_num + 1}"
+        place = f"{path}:{rows.line_num + 1}"
         raise UserError(f"{place}: {error}; mend its quotes.") from None
 
 
@@ -257,9 +257,9 @@ def _pairs(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
         fields = text.split(maxsplit=1)
         if len(fields) != 2:
             raise UserError(
-                f"{path}, line {number}: {text[:80]!r} has nothing after its first word."
+                f"{path}:{number}: {text[:80]!r} has nothing after its first word."
             )
-        yield f"{path}, line {number}", (fields[0], fields[1])
+        yield f"{path}:{number}", (fields[0], fields[1])
 
 
 def _absolute(list_file: Path, wav: str) -> str:
