@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.manifests import read_manifest
 from speechbrain_ext.verification.enrolment import read_enrolment
 from speechbrain_ext.verification.trials import TrialList, read_trials
 
@@ -25,7 +25,6 @@ class Corpus:
     title: str
     synthetic: bool
     lists: dict[str, dict[str, Any]]
-    _speakers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, manifests: Path) -> Corpus:
@@ -48,20 +47,6 @@ class Corpus:
         if not lists:
             raise UserError(f"{path} names no trial list: give stage 1 a list with --trials.")
         return corpus
-
-    def speakers(self, set_name: str) -> dict[str, str]:
-        """The speaker of each utterance of a set, read once."""
-        if set_name not in self._speakers:
-            path = self.manifests / f"{set_name}.csv"
-            try:
-                with open(path, newline="", encoding="utf-8") as file:
-                    rows = csv.DictReader(file)
-                    self._speakers[set_name] = {row["ID"]: row["spk_id"] for row in rows}
-            except FileNotFoundError:
-                raise UserError(f"{path} is missing: run stage 1, which makes it.") from None
-            except KeyError as error:
-                raise UserError(f"{path} has no column {error}: run stage 1 again.") from None
-        return self._speakers[set_name]
 
     @property
     def sets(self) -> list[str]:
@@ -92,14 +77,18 @@ class Corpus:
         enrolment = entry.get("enrolment")
         models = read_enrolment(self.manifests / enrolment) if enrolment else None
         trials = read_trials(path, enrolment=models)
-        speaker_of = self.speakers(entry["set"])
-        unknown = [name for name in trials.utterances if name not in speaker_of]
+        manifest = read_manifest(self.manifests / f"{entry['set']}.csv")
+        utterances = list(trials.utterances)
+        places = manifest.ids.find(utterances)
+        unknown = [utterances[number] for number in np.flatnonzero(places < 0)]
         if unknown:
             raise UserError(
                 f"{path}: {len(unknown)} utterances are not in {entry['set']}.csv: "
                 f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; "
                 "run stages 1 and 4 again."
             )
+        owners = (manifest.speakers[number] for number in manifest.speaker_index[places])
+        speaker_of = dict(zip(utterances, owners, strict=True))
         names, numbers = np.unique(trials.speakers(speaker_of.__getitem__), return_inverse=True)
         if len(names) < 2:
             raise UserError(
