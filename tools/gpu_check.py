@@ -372,7 +372,7 @@ class SpeakerStep:
 
 def loader(plan: Plan) -> None:
     """How long a step of V2 waits for data, and what a crop costs on the way."""
-    from local.data import CropBatch, CropReader, crop_dataset, encode_speakers, speakers_of
+    from local.data import CropBatch, CropDataset, CropReader, encode_speakers, speakers_of
 
     steps, batch = (4, 8) if plan.dry_run else (40, 256)
     teacher = plan.work / TEACHER / "fp32" / "save" / "embedding_model.safetensors"
@@ -395,7 +395,7 @@ def loader(plan: Plan) -> None:
     manifest = data / "manifests" / "train.csv"
     encoder = encode_speakers(manifest, [1.0], len(speakers_of(manifest)))
     reader = CropReader(0.5 if plan.dry_run else 2.0, seed=1)
-    dataset = crop_dataset(str(manifest), reader, encoder, crops)
+    dataset = CropDataset(str(manifest), reader, encoder, crops)
     start = time.perf_counter()
     items = [dataset[index] for index in range(batch)]
     read = time.perf_counter()
