@@ -18,7 +18,10 @@ from speechbrain_ext.workers import reading_options
 
 
 class UtteranceBatch(NamedTuple):
-    """Utterances padded with zeros: IDs, waveforms (B, samples), relative lengths (B,) or None."""
+    """Utterances padded with zeros: IDs, waveforms (B, samples), relative lengths (B,) or None.
+
+    The lengths are float64: those of long utterances differ by less than float32 tells.
+    """
 
     ids: list[str]
     wavs: Tensor
@@ -65,7 +68,7 @@ class _Batches(Dataset):
         samples = torch.tensor([len(wav) for wav in wavs])
         longest = int(samples.max())
         padded = torch.stack([nn.functional.pad(wav, (0, longest - len(wav))) for wav in wavs])
-        lengths = None if bool((samples == longest).all()) else samples / longest
+        lengths = None if bool((samples == longest).all()) else samples.double() / longest
         return UtteranceBatch([self.ids[utterance] for utterance in utterances], padded, lengths)
 
 
@@ -131,7 +134,8 @@ def embed_batch(
     """
     if isinstance(batch, UserError):
         raise batch
-    lengths = None if batch.lengths is None else batch.lengths.to(device)
+    exact = torch.float32 if torch.device(device).type == "mps" else torch.float64
+    lengths = None if batch.lengths is None else batch.lengths.to(device, exact)
     vectors = encoder(batch.wavs.to(device), lengths).squeeze(1).float().cpu().numpy()
     return dict(zip(batch.ids, vectors, strict=True))
 

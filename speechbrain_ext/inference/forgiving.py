@@ -154,7 +154,7 @@ class ForgivingEmbedder:
 def _padded(signals: Mapping[str, Tensor]) -> UtteranceBatch:
     samples = torch.tensor([len(signal) for signal in signals.values()])
     wavs = nn.utils.rnn.pad_sequence(list(signals.values()), batch_first=True)
-    lengths = None if bool((samples == wavs.shape[1]).all()) else samples / wavs.shape[1]
+    lengths = None if bool((samples == wavs.shape[1]).all()) else samples.double() / wavs.shape[1]
     return UtteranceBatch(list(signals), wavs, lengths)
 
 

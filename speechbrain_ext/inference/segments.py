@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.nnet.masking import whole_lengths
 
 
 class SegmentsEncoder(nn.Module):
@@ -106,7 +107,7 @@ class SegmentsEncoder(nn.Module):
         count = self.num_segments
         spoken = torch.full((batch,), longest, device=wavs.device)
         if lengths is not None:
-            spoken = torch.round(lengths * longest).long().clamp(min=1)
+            spoken = whole_lengths(lengths, longest).clamp(min=1)
         room = (spoken - self.samples).clamp(min=0)
         numbers = torch.arange(count, device=wavs.device)
         starts = (numbers * room[:, None] // max(count - 1, 1)).flatten()

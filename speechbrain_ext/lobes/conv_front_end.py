@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.nnet.graphs import makes_graph
-from speechbrain_ext.nnet.masking import frame_mask
+from speechbrain_ext.nnet.masking import frame_mask, whole_lengths
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
 # Samples times channels that go through the convolutions at a time when nothing is to be learnt.
@@ -309,7 +309,7 @@ class ConvFrontEnd(nn.Module):
         samples = None
         x = wavs.unsqueeze(-1)
         if lengths is not None:
-            samples = torch.round(lengths.float() * wavs.shape[1]).long()
+            samples = whole_lengths(lengths, wavs.shape[1])
             x = torch.where(frame_mask(lengths, wavs.shape[1]), x, 0.0)
         if self.normalise is not None:
             x = self.normalise(x, lengths)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from speechbrain_ext.nnet.masking import whole_lengths
 
 
 class SpeakerEncoder(nn.Module):
@@ -21,6 +22,7 @@ class SpeakerEncoder(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> from speechbrain_ext.lobes.features import LogMel
     >>> from speechbrain_ext.lobes.mixer import MLPMixer
     >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
@@ -68,7 +70,7 @@ class SpeakerEncoder(nn.Module):
         """
         feats = self.compute_features(wavs, lengths)
         if lengths is not None:
-            samples = torch.round(lengths * wavs.shape[1]).long()
+            samples = whole_lengths(lengths, wavs.shape[1])
             # In frames: a share of the samples is not exactly the same share of the frames.
             frames = self.compute_features.num_frames(samples)  # type: ignore[operator]
             lengths = frames / feats.shape[1]

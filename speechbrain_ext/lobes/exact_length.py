@@ -11,6 +11,7 @@ from speechbrain.nnet.pooling import StatisticsPooling
 from torch import Tensor, nn
 
 from speechbrain_ext.lobes.each_length import each_length
+from speechbrain_ext.nnet.masking import whole_lengths
 
 
 class NoiselessStatisticsPooling(StatisticsPooling):
@@ -133,7 +134,7 @@ class ExactLength(nn.Module):
         if lengths is None:
             embedding, hidden = self._embed(feats)
             return (embedding, hidden) if intermediates else embedding
-        frames = torch.round(lengths.float() * feats.shape[1]).long().clamp(min=1)
+        frames = whole_lengths(lengths, feats.shape[1]).clamp(min=1)
         if self.training and len(counts := frames.unique().tolist()) > 1:
             raise ValueError(f"lengths of {counts} frames in a batch: train on crops of one length")
 

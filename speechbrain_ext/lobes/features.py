@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.nnet.graphs import makes_graph
+from speechbrain_ext.nnet.masking import whole_lengths
 
 # Numbers of a spectrum that are held at a time.
 _PIECE = 20_000_000
@@ -75,7 +76,7 @@ class LogMel(nn.Module):
         if lengths is None:
             padded = F.pad(wavs, (margin, margin), mode="reflect")
         else:
-            samples = torch.round(lengths * wavs.shape[1]).long().unsqueeze(1)
+            samples = whole_lengths(lengths, wavs.shape[1]).unsqueeze(1)
             steps = torch.arange(-margin, wavs.shape[1] + margin, device=wavs.device).abs()
             mirrored = torch.where(steps < samples, steps, 2 * (samples - 1) - steps)
             padded = wavs.gather(1, mirrored.clamp(min=0, max=wavs.shape[1] - 1))

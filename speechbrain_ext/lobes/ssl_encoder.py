@@ -14,6 +14,7 @@ from speechbrain_ext.lobes.conv_front_end import receptive_field
 from speechbrain_ext.lobes.each_length import each_length
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
 from speechbrain_ext.lobes.ssl_source import describe, described, find_model
+from speechbrain_ext.nnet.masking import whole_lengths
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -182,7 +183,7 @@ class SSLEncoder(nn.Module):
             hidden = self._encode(wavs)
             frames = torch.full((len(wavs),), hidden[0].shape[1], device=wavs.device)
         else:
-            samples = torch.round(lengths.float() * wavs.shape[1]).long()
+            samples = whole_lengths(lengths, wavs.shape[1])
             hidden, frames = self._encode_padded(wavs, samples), self.num_frames(samples)
         if self.back_end is None:
             mean = hidden[-1].sum(dim=1, dtype=torch.float32) / frames[:, None]

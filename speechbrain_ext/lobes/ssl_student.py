@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.nnet.masking import frame_mask
+from speechbrain_ext.nnet.masking import frame_mask, whole_lengths
 
 
 class SSLStudent(nn.Module):
@@ -106,7 +106,7 @@ class SSLStudent(nn.Module):
         x = self.projection(self.front_end(wavs, lengths))
         mask = None
         if lengths is not None:
-            samples = torch.round(lengths.float() * wavs.shape[1]).long()
+            samples = whole_lengths(lengths, wavs.shape[1])
             # In frames: a share of the samples is not exactly the same share of the frames.
             lengths = self.front_end.num_frames(samples) / x.shape[1]
             mask = frame_mask(lengths, x.shape[1])

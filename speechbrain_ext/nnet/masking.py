@@ -6,6 +6,33 @@ import torch
 from torch import Tensor
 
 
+def whole_lengths(lengths: Tensor, total: int) -> Tensor:
+    """How many samples or frames relative lengths stand for: n / total for exactly n.
+
+    Arguments
+    ---------
+    lengths : Tensor
+        Relative lengths (B,), in (0, 1]. In float32 those of n and n + 1 of some 2**23 (nine
+        minutes of samples) are no longer told apart: give float64.
+    total : int
+        Samples or frames of the padded batch.
+
+    Returns
+    -------
+    Tensor
+        (B,), int64.
+
+    Example
+    -------
+    >>> longest = 60 * 60 * 16000
+    >>> lengths = torch.tensor([longest - 1, longest]).double() / longest
+    >>> (whole_lengths(lengths, longest) - longest).tolist()
+    [-1, 0]
+    """
+    exact = torch.promote_types(lengths.dtype, torch.float32)
+    return torch.round(lengths.to(exact) * total).long()
+
+
 def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
     """Mark the frames that belong to each utterance.
 
@@ -28,7 +55,7 @@ def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
     tensor([[1, 1, 1, 1],
             [1, 1, 0, 0]], dtype=torch.int32)
     """
-    frames = torch.round(lengths.float() * num_frames).clamp(min=1)
+    frames = whole_lengths(lengths, num_frames).clamp(min=1)
     steps = torch.arange(num_frames, device=lengths.device)
     return (steps < frames[:, None]).unsqueeze(-1)
 

@@ -11,11 +11,14 @@ import torch
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference import extraction
 from speechbrain_ext.inference.experiments import weights_sha256
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.inference.forgiving import _padded
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.mixer import MLPMixer
+from speechbrain_ext.nnet.masking import whole_lengths
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
 SECONDS = [0.3, 1.0, 0.71, 1.0, 2.03, 0.505]
@@ -63,6 +66,27 @@ def test_batched_equals_alone(rows: list[dict[str, str]]) -> None:
     assert alone.keys() == together.keys()
     for name, vector in alone.items():
         assert np.abs(vector - together[name]).max() < 1e-5
+
+
+class Counting(torch.nn.Module):
+    """Embeds an utterance by its number of samples, as the front ends count them."""
+
+    def forward(self, wavs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        counts = whole_lengths(lengths, wavs.shape[1])
+        return torch.stack((counts // 1000, counts % 1000), dim=1)[:, None]  # float32 holds these
+
+
+def test_no_sample_is_lost_of_long_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Padded among others, as embed.py does and as the loader does."""
+    counts = [25 * 60 * 16000, 12_491_682]  # whose quotient float32 does not hold
+    monkeypatch.setattr(extraction, "_read", lambda path: torch.zeros(1).expand(int(path)))
+    rows = [{"ID": str(n), "wav": str(n), "duration": n / 16000} for n in counts]
+    (batch,) = utterance_loader(rows, max_batch_seconds=1e9)
+    signals = {str(n): torch.zeros(1).expand(n) for n in counts}
+    for found in (embed_batch(Counting(), batch), embed_batch(Counting(), _padded(signals))):
+        assert {name: vector.tolist() for name, vector in found.items()} == {
+            str(n): [n // 1000, n % 1000] for n in counts
+        }
 
 
 def test_an_unreadable_file_is_named(rows: list[dict[str, str]]) -> None:
