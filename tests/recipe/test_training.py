@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from local.report.figures import loss_terms
 from tests.recipe.tiny import STUDENT, TEACHER, make_corpus, run
 
 
@@ -65,9 +66,11 @@ def test_teacher_learns_and_logs(teacher: Path) -> None:
     assert 0 <= last["valid"]["eer"] <= 100 and 0 <= last["train"]["data_wait"] <= 1
     assert (teacher / "train_log.txt").read_text().count("epoch:") == 2
     assert list((teacher / "tensorboard").iterdir())
+    assert loss_terms(log_of(teacher)) == ["classification"]
 
 
 def test_student_logs_every_term_and_its_share(student: Path) -> None:
+    assert loss_terms(log_of(student)) == ["loss", "classification", "distillation"]
     for line in log_of(student):
         train = line["train"]
         expected = 0.3 * train["classification"] + 0.7 * train["distillation"]

@@ -14,13 +14,14 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from local.figures import COUNTS
 from local.report.projection import Projection
 from local.report.records import Score, System
 from local.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
 from local.validation import best_epoch
 
 # What an epoch's "train" entry holds besides terms of the loss.
-NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", "skipped"}
+NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", *COUNTS}
 NOT_A_TERM |= {"peak_memory_gb"}
 DASHES: dict[str, Any] = {"teacher": (0, (5, 2.2)), "student": "-", "fusion": (0, (1, 1.6))}
 TERM_COLOURS = ("ink", "speaker-3", "speaker-5", "speaker-6", "speaker-7", "speaker-8", "speaker-9")
@@ -54,7 +55,8 @@ def loss_terms(log: list[dict[str, Any]]) -> list[str]:
     """Name the terms of the loss in a training log, the total first."""
     names: dict[str, None] = {}
     for entry in log:
-        names.update(dict.fromkeys(k for k in entry.get("train", {}) if k not in NOT_A_TERM))
+        figures = [name for name in entry.get("train", {}) if not name.startswith("share_")]
+        names.update(dict.fromkeys(name for name in figures if name not in NOT_A_TERM))
     terms = sorted(names, key=lambda n: n != "loss")
     series = [_series(log, "train", term) for term in terms]
     if len(terms) == 2 and np.allclose(series[0], series[1], equal_nan=True):

@@ -158,7 +158,7 @@ def training_facts(system: System) -> dict[str, str]:
         return {"epochs trained": "imported", "best valid EER": "–", "time of training": "–"}
     best = best_epoch(system.log)
     seconds = sum(e.get(p, {}).get("seconds") or 0 for e in system.log for p in ("train", "valid"))
-    skipped = sum(e.get("train", {}).get("skipped") or 0 for e in system.log)
+    counted = {"skipped": "utterances skipped", "nonfinite": "batches without a finite loss"}
     facts = {
         "epochs trained": str(len(system.log)),
         "best valid EER": (
@@ -166,8 +166,9 @@ def training_facts(system: System) -> dict[str, str]:
         ),
         "time of training": duration(seconds),
     }
-    if skipped:
-        facts["utterances skipped"] = f"{skipped:,}"
+    for name, told in counted.items():
+        if count := sum(e.get("train", {}).get(name) or 0 for e in system.log):
+            facts[told] = f"{count:,}"
     return facts
 
 
