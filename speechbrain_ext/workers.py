@@ -1,15 +1,20 @@
-"""Processes that read ahead, without the shared memory that containers have little of."""
+"""Processes and threads that read, without the shared memory that containers have little of."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import pickle
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from torch.utils.data import get_worker_info
 
 from speechbrain_ext.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def reading_options(
@@ -48,6 +53,42 @@ def reading_options(
     if num_workers:
         _try_locks(num_workers)
     return {"num_workers": num_workers, "collate_fn": _ByValue(collate)}
+
+
+@contextlib.contextmanager
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Iterator[Result]]:
+    """Give what a function makes of each item, in their order, some at a time.
+
+    ``multiprocessing``'s ``ThreadPool`` has locks in ``/dev/shm``. Leaving the block, by an error
+    or Ctrl-C too, begins no further item.
+
+    Arguments
+    ---------
+    function : callable
+        Maps an item.
+    items : iterable
+        The items.
+    threads : int
+        How many at a time; fewer than 1 are 1.
+
+    Yields
+    ------
+    iterator
+        The results.
+
+    Example
+    -------
+    >>> with in_threads(abs, [-1, 2], threads=2) as results:
+    ...     list(results)
+    [1, 2]
+    """
+    pool = ThreadPoolExecutor(max(threads, 1))
+    try:
+        yield pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _ByValue:

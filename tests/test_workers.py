@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.workers import reading_options
+from speechbrain_ext.workers import in_threads, reading_options
 from tests.recipe.tiny import RECIPE, TEACHER, command, environment, make_corpus
 
 # A user's own view of the file system, with as much shared memory as a test wants.
@@ -103,3 +104,23 @@ def test_whole_utterances_in_a_small_container(tmp_path: Path) -> None:
     manifest = make_corpus(tmp_path) / "manifests" / "train.csv"
     done = in_small("128k", [sys.executable, "-c", code, str(manifest)])
     assert done.stdout == "24\n", done.stderr
+
+
+@needs_mount
+def test_threads_need_no_shared_memory() -> None:
+    code = "from speechbrain_ext.workers import in_threads\n"
+    code += "with in_threads(abs, [-1, 2], 2) as results: print(*results)"
+    done = in_small("4k", [sys.executable, "-c", code])
+    assert done.stdout == "1 2\n", done.stderr
+
+
+def test_an_error_begins_no_further_item() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.001)
+
+    with pytest.raises(ValueError, match="stop"), in_threads(work, range(10**5), 1):
+        raise ValueError("stop")
+    assert len(begun) < 10**5

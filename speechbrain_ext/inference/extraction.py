@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,18 @@ class UtteranceBatch(NamedTuple):
     ids: list[str]
     wavs: Tensor
     lengths: Tensor | None
+
+    @classmethod
+    def of(cls, ids: Sequence[str], signals: Sequence[Tensor]) -> UtteranceBatch:
+        """Pad waveforms (samples,); one alone, which may be an hour, is not copied."""
+        samples = torch.tensor([len(signal) for signal in signals])
+        if len(signals) == 1:
+            wavs = signals[0].unsqueeze(0)
+        else:
+            wavs = nn.utils.rnn.pad_sequence(list(signals), batch_first=True)
+        whole = bool((samples == wavs.shape[1]).all())
+        lengths = None if whole else samples.double() / wavs.shape[1]
+        return cls(list(ids), wavs, lengths)
 
 
 class _Batches(Dataset):
@@ -65,11 +77,7 @@ class _Batches(Dataset):
         except UserError as error:
             # Raised in a worker, it would reach the user inside a traceback.
             return error
-        samples = torch.tensor([len(wav) for wav in wavs])
-        longest = int(samples.max())
-        padded = torch.stack([nn.functional.pad(wav, (0, longest - len(wav))) for wav in wavs])
-        lengths = None if bool((samples == longest).all()) else samples.double() / longest
-        return UtteranceBatch([self.ids[utterance] for utterance in utterances], padded, lengths)
+        return UtteranceBatch.of([self.ids[utterance] for utterance in utterances], wavs)
 
 
 def _read(path: str) -> Tensor:

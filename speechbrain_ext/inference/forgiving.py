@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.workers import in_threads
 
 _MOST_FILES = 256  # in a batch, however short they are
 
@@ -44,10 +45,10 @@ def read_durations(
 
     seconds = {}
     with (
-        ThreadPoolExecutor(max(threads, 1)) as pool,
+        in_threads(look, files, threads) as results,
         progress_bar(desc="looking", total=len(files), unit=" files", disable=not progress) as bar,
     ):
-        for name, result in zip(files, pool.map(look, files), strict=True):
+        for name, result in zip(files, results, strict=True):
             bar.update()
             if isinstance(result, Failure):
                 failures.append(result)
@@ -103,8 +104,9 @@ def _read(path: Path) -> Tensor | AudioFault:
         return read_audio(path)
     except AudioFault as fault:
         return fault
-    except (MemoryError, RuntimeError) as error:  # PyTorch's want of memory is a RuntimeError
-        return AudioFault("unreadable", _words(error))
+    except (MemoryError, RuntimeError) as error:
+        cause = "memory" if _is_want_of_memory(error) else "unreadable"
+        return AudioFault(cause, _words(error))
 
 
 class ForgivingEmbedder:
@@ -132,11 +134,12 @@ class ForgivingEmbedder:
     def _embed(self, usable: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], list[Failure]]:
         if not usable:
             return {}, []
+        batch = UtteranceBatch.of(list(usable), list(usable.values()))
         try:
-            vectors = embed_batch(self.encoder, _padded(usable), self.device)
+            vectors = embed_batch(self.encoder, batch, self.device)
         except (RuntimeError, ValueError, MemoryError) as error:
             if len(usable) == 1:
-                cause = "memory" if "memory" in str(error) else "model"
+                cause = "memory" if _is_want_of_memory(error) else "model"
                 return {}, [Failure(next(iter(usable)), cause, _words(error))]
             alone = [self._embed({name: signal}) for name, signal in usable.items()]
             return (
@@ -151,11 +154,8 @@ class ForgivingEmbedder:
         return vectors, failed
 
 
-def _padded(signals: Mapping[str, Tensor]) -> UtteranceBatch:
-    samples = torch.tensor([len(signal) for signal in signals.values()])
-    wavs = nn.utils.rnn.pad_sequence(list(signals.values()), batch_first=True)
-    lengths = None if bool((samples == wavs.shape[1]).all()) else samples.double() / wavs.shape[1]
-    return UtteranceBatch(list(signals), wavs, lengths)
+def _is_want_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "memory" in str(error)  # PyTorch's is a RuntimeError
 
 
 def _words(error: BaseException) -> str:

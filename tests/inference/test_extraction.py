@@ -13,8 +13,7 @@ from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import extraction
 from speechbrain_ext.inference.experiments import weights_sha256
-from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
-from speechbrain_ext.inference.forgiving import _padded
+from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.mixer import MLPMixer
@@ -41,6 +40,11 @@ def test_batches_hold_every_utterance_once_within_the_limit(rows: list[dict[str,
     assert [len(batch.ids) for batch in batches] == [1, 2, 3]
     assert all(batch.wavs.numel() <= 2.5 * 16000 for batch in batches)
     assert batches[1].lengths is None and batches[2].lengths is not None
+
+
+def test_one_utterance_alone_is_not_copied() -> None:
+    wav = torch.randn(100)
+    assert UtteranceBatch.of(["a"], [wav]).wavs.data_ptr() == wav.data_ptr()
 
 
 def test_processes_share_the_batches_without_overlap(rows: list[dict[str, str]]) -> None:
@@ -77,16 +81,15 @@ class Counting(torch.nn.Module):
 
 
 def test_no_sample_is_lost_of_long_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Padded among others, as embed.py does and as the loader does."""
+    """Padded among others."""
     counts = [25 * 60 * 16000, 12_491_682]  # whose quotient float32 does not hold
     monkeypatch.setattr(extraction, "_read", lambda path: torch.zeros(1).expand(int(path)))
     rows = [{"ID": str(n), "wav": str(n), "duration": n / 16000} for n in counts]
     (batch,) = utterance_loader(rows, max_batch_seconds=1e9)
-    signals = {str(n): torch.zeros(1).expand(n) for n in counts}
-    for found in (embed_batch(Counting(), batch), embed_batch(Counting(), _padded(signals))):
-        assert {name: vector.tolist() for name, vector in found.items()} == {
-            str(n): [n // 1000, n % 1000] for n in counts
-        }
+    found = embed_batch(Counting(), batch)
+    assert {name: vector.tolist() for name, vector in found.items()} == {
+        str(n): [n // 1000, n % 1000] for n in counts
+    }
 
 
 def test_an_unreadable_file_is_named(rows: list[dict[str, str]]) -> None:

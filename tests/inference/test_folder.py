@@ -260,6 +260,27 @@ def test_a_name_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     assert [failure.cause for failure in report.failures] == ["output"]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory.")])
+def test_want_of_memory_is_a_files_own_failure(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in" / "long.wav", 2000)
+    write(tmp_path / "in" / "short.wav", 500)
+    forward = Moments.forward
+
+    def limited(self: Moments, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if wavs.numel() > 1000:
+            raise error
+        return forward(self, wavs, lengths)
+
+    monkeypatch.setattr(Moments, "forward", limited)
+    report = embed_folder(Moments(), tmp_path / "in", tmp_path / "out")
+    assert samples_of(tmp_path / "out") == {"short.wav.npy": 500}
+    assert [(failure.path, failure.cause) for failure in report.failures] == [
+        ("long.wav", "memory")
+    ]
+
+
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "in" / "x.wav", 500)
 

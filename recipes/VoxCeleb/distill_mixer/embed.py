@@ -86,6 +86,12 @@ def tell(report: FolderReport, out: Path) -> None:
     if len(report.failures) > MOST_SHOWN:
         more = len(report.failures) - MOST_SHOWN
         print(f"... and {more} more, in {out / FAILURES}", file=sys.stderr)
+    if any(failure.cause == "memory" for failure in report.failures):
+        print(
+            "for the memory too long: --view segments, into another folder, hears some seconds at "
+            "a time; or give a machine with more",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -89,15 +89,14 @@ def mirror_speakers(
         for name in (there | remembered) - wanted:
             forget_speaker(mirror / name, records / f"{name}.json")
         # Threads suffice: what reads, resamples and writes audio lets the others go on.
-        pool = ThreadPool(jobs, initializer=torch.set_num_threads, initargs=(1,))
+        pool = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
         try:
-            done = pool.imap_unordered(work, speakers)
+            done = pool.map(work, speakers)
             for part in progress_bar(done, total=len(speakers), desc="mirroring", unit=" speakers"):
                 outcome.add(part)
         finally:
             stopped.set()
-            pool.close()
-            pool.join()
+            pool.shutdown(cancel_futures=True)
     _remember_failures(failure_table(mirror), sorted(outcome.failed))
     to_convert = outcome.converted + len(outcome.failed)
     if len(outcome.failed) > max_failed * to_convert:

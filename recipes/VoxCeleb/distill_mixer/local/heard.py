@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from speechbrain_ext.audio import AudioFault, read_audio, read_header
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.manifests import read_manifest
+from speechbrain_ext.workers import in_threads
 
 REMEDY = "mount or mend the folder, or run stage 1 again"
 
@@ -84,5 +84,5 @@ def _faults(
             return path, fault.detail
         return path, None
 
-    with ThreadPool(max(threads, 1)) as pool:
-        return {path: why for path, why in pool.imap(fault, paths) if why is not None}
+    with in_threads(fault, paths, threads) as results:
+        return {path: why for path, why in results if why is not None}

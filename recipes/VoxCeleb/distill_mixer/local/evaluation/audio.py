@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
 from local.evaluation.lists import some
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, open_audio, read_header
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.workers import in_threads
 
 
 class Audio(NamedTuple):
@@ -70,12 +70,10 @@ def check_audio(
         return None, first
 
     with (
-        ThreadPool(max(threads, 1)) as pool,
+        in_threads(look, utterances, threads) as results,
         progress_bar(desc="checking audio", total=len(utterances), unit=" files") as bar,
     ):
-        for paths, (audio, fault) in zip(
-            utterances, pool.imap(look, utterances, chunksize=16), strict=True
-        ):
+        for paths, (audio, fault) in zip(utterances, results, strict=True):
             bar.update()
             if audio is not None:
                 good.append(audio)

@@ -8,13 +8,13 @@ import math
 import os
 from collections.abc import Iterator
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from local.mirror.recordings import Cut, Listing, Recording, Speaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import AUDIO, strip_audio_extension
+from speechbrain_ext.workers import in_threads
 
 FORMATS = (
     "a folder with Kaldi's wav.scp and utt2spk, a CSV with the columns ID, wav and spk_id, or JSON "
@@ -85,8 +85,8 @@ def speakers_of_list(source: Path) -> list[Speaker]:
                 "utterance of a speaker a name of its own."
             )
         found.setdefault(line.speaker, []).append(Recording(name, line.path, line.cut))
-    with ThreadPool(_THREADS) as pool:  # many at a time, as a far disk takes long to answer
-        there = pool.imap(os.path.isfile, [line.path for line in lines], chunksize=64)
+    # Many at a time, as a far disk takes long to answer.
+    with in_threads(os.path.isfile, [line.path for line in lines], _THREADS) as there:
         for line, is_there in zip(lines, there, strict=True):
             if not is_there:
                 raise UserError(
