@@ -114,6 +114,16 @@ def test_begins_with_the_weights(
     assert told in (tmp_path / "exp" / "log.txt").read_text()
 
 
+def test_a_checkpoint_goes_before_it(corpora: Path, tmp_path: Path) -> None:
+    """A training that goes on begins with what it has learnt itself, and says nothing else."""
+    more = ["--start_from", corpora / "student", "--number_of_epochs"]
+    for epochs in (1, 2):
+        arguments = given(corpora, "one", tmp_path / "exp", distilled(corpora), *more, epochs)
+        run_training(DistillBrain, arguments)
+    assert (tmp_path / "exp" / "log.txt").read_text().count("Begins with the network of") == 1
+    assert not same(corpora / "student", tmp_path / "exp", "classifier")
+
+
 def test_a_trained_classifier_goes_before_classifier_start(corpora: Path, tmp_path: Path) -> None:
     """A second stage of a system that began with the teacher's means keeps what that learnt."""
     base = distilled(corpora, "v3.yaml")

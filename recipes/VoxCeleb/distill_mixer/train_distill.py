@@ -91,13 +91,12 @@ class DistillBrain(SpeakerBrain):
 
     def check(self) -> None:
         """Prepare the teacher and the first weights; try the loss on noise."""
-        new = not self.checkpointer.list_checkpoints()
-        if new and "embedding_model" not in self.started:
+        if "embedding_model" not in self.started:
             self._start_front_end()
         super().check()
         if self.teacher is not None:
             self.teacher.prepare(self.hparams.train_csv)
-        if new and "classifier" not in self.started and self.hparams.classifier_start is not None:
+        if "classifier" not in self.started and self.hparams.classifier_start is not None:
             self._start_classifier()
         self._try_loss()
 

@@ -27,7 +27,7 @@ from local.order import EpochOrder
 from local.rehearsal import check_steps, rehearse, rehearse_augmentation
 from local.schedules import by_epoch
 from local.validation import valid_figures
-from local.weights import keep_best, start_from
+from local.weights import NETWORKS, keep_best, start_from
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
@@ -139,7 +139,7 @@ class SpeakerBrain(sb.Brain):
         self.valid_embeddings: dict[str, np.ndarray] = {}
         self.batch_ids: list[str] = []
         self.bar: tqdm | None = None
-        self.started = start_from(self.hparams, self.label_encoder)
+        self.started: set[str] = set()  # the networks that have their first weights
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the loss of a batch, and their weights."""
@@ -173,6 +173,10 @@ class SpeakerBrain(sb.Brain):
         # Before anything depends on which checkpoints there are.
         set_damaged_aside(self.checkpointer)
         delete_others(self.checkpointer, self.hparams.keep_checkpoints)
+        if self.checkpointer.list_checkpoints():
+            self.started = set(NETWORKS)
+        else:
+            self.started = start_from(self.hparams, self.label_encoder)
         try:
             self.check()
         except ValueError as error:
