@@ -25,6 +25,7 @@ systems:
     v2: {yaml: v2.yaml, teacher: teacher, seeds: all}
     alone: {yaml: teacher.yaml}
 """
+MANIFEST = "ID,duration,wav,start,stop,spk_id\n{0}/1,1.0,/a.wav,0,16000,{0}\n"
 # Notes that it was called, then does what the file "orders" says of its system.
 SCRIPT = """
 import os, pathlib, sys, time
@@ -69,7 +70,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     (manifests / "manifest.json").write_text("{}")
     (manifests / "trials").mkdir()
     for name in ("train.csv", "valid.csv", "trials/valid.txt"):
-        (manifests / name).write_text("ID,spk_id\nann/1,ann\n")
+        (manifests / name).write_text(MANIFEST.format("ann"))
     return Place(ablation(), Path("corpus"), scripts=tmp_path)
 
 
@@ -230,7 +231,7 @@ def test_other_training_speakers_are_refused(place: Place) -> None:
     claim(place, runs)
     calls()
     (place.manifests / "manifest.json").write_text('{"seed": 2}')
-    (place.manifests / "train.csv").write_text("ID,spk_id\nbob/1,bob\n")
+    (place.manifests / "train.csv").write_text(MANIFEST.format("bob"))
     assert Runner(place, runs, 1).run() == 1 and calls() == []
     error = Record.read(place.record(runs[0])).error
     assert "was made from other utterances or speakers of corpus/manifests/train.csv" in error
