@@ -12,15 +12,17 @@ from tqdm import tqdm
 TERMINAL = "PROGRESS_TERMINAL"
 
 
-def progress_bar(*arguments: Any, disable: bool = False, **settings: Any) -> tqdm:
+def progress_bar(iterable: Any = None, *, disable: bool = False, **settings: Any) -> tqdm:
     """A bar on standard error, where that is a terminal; else on the one that is named.
 
     Arguments
     ---------
-    *arguments, **settings
-        Of ``tqdm``.
+    iterable : iterable, optional
+        What is gone through.
     disable : bool
         Whether there is none in any case.
+    **settings
+        Of ``tqdm``.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def progress_bar(*arguments: Any, disable: bool = False, **settings: Any) -> tqd
     6
     """
     terminal = None if disable else _terminal()
-    return tqdm(*arguments, file=terminal, disable=terminal is None, **settings)
+    return tqdm(iterable, file=terminal, disable=terminal is None, **settings)
 
 
 @functools.cache

@@ -47,7 +47,8 @@ def test_a_bar_is_for_a_terminal(output: str, named: str, tmp_path: Path) -> Non
         run(log.fileno() if output == "file" else terminal, names[named])
     assert ("bar: 100%" in seen(master)) == (output == "terminal" or named == "terminal")
     assert (tmp_path / "log").read_bytes() == b""
-    os.close(master), os.close(terminal)
+    os.close(master)
+    os.close(terminal)
 
 
 def test_bars_of_others_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +58,5 @@ def test_bars_of_others_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.Mo
     with open(tmp_path / "log", "wb") as log:
         run(log.fileno(), os.ttyname(terminal), "import tqdm\nlist(tqdm.tqdm([1]))\n" + BAR)
     assert "bar: 100%" in seen(master) and (tmp_path / "log").read_bytes() == b""
-    os.close(master), os.close(terminal)
+    os.close(master)
+    os.close(terminal)

@@ -231,7 +231,8 @@ def test_bars_of_progress_know_the_terminal_and_logs_do_not(recipe: Recipe) -> N
     assert f"bars go to {os.ttyname(terminal)} 1\nStage 0: done" in done.stdout
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert "bars go to nothing 1\nStage 0: done" in done.stdout
-    os.close(master), os.close(terminal)
+    os.close(master)
+    os.close(terminal)
 
 
 def test_whole_flow(recipe: Recipe) -> None:
