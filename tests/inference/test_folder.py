@@ -62,6 +62,9 @@ def audio(tmp_path: Path) -> Path:
     (root / "text.wav").write_text("this is no audio")
     whole = write(root / "cut.flac", 30000).read_bytes()
     (root / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(root / "silent.wav", np.zeros(2000), 16000)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2000, 1))
+    soundfile.write(root / "anti-phase.wav", noise * [1, -1], 16000)
     soundfile.write(root / "nan.wav", np.array([0.0, np.nan] * 200), 16000, subtype="FLOAT")
     (root / "gone.wav").symlink_to(root / "nowhere.wav")
     (root / "itself.wav").symlink_to(root / "itself.wav")
@@ -79,6 +82,8 @@ FAILED = {
     "no_bytes.wav": "empty",
     "text.wav": "unreadable",
     "cut.flac": "unreadable",
+    "silent.wav": "silent",
+    "anti-phase.wav": "silent",
     "nan.wav": "not_finite",
     "gone.wav": "unreadable",
     "itself.wav": "unreadable",

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from local.manifests.settings import Settings
-from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Level, Sound, open_audio
+from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
@@ -174,7 +174,7 @@ def _bad_name(root: str, path: str) -> str:
 
 
 def _check_sound(sound: Sound, settings: Settings) -> int | Skipped:
-    frames, rate, channels, floating = sound.header
+    frames, rate, channels, _ = sound.header
     if frames is None:
         return Skipped("unreadable", f"the header gives no length: {TO_CONVERT}")
     if frames <= 0:
@@ -185,11 +185,6 @@ def _check_sound(sound: Sound, settings: Settings) -> int | Skipped:
         return Skipped("channels", f"{channels} channels, not 1")
     if frames < settings.min_seconds * rate:
         return Skipped("too_short", f"{frames / rate:.3f} s, less than {settings.min_seconds:g} s")
-    level = Level()
-    for block in sound.blocks(seconds=1):
-        level.add(block)
-        if level.loud and not floating:
-            break
-    level.check()
+    sound.check_speech()
     sound.check_end()
     return frames
