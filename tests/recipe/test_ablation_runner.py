@@ -39,7 +39,7 @@ orders = pathlib.Path("orders")
 if orders.exists() and system in orders.read_text():
     if "slow" in orders.read_text():
         pathlib.Path("pid").write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(3600)
     print("error: the disk is full")
     sys.exit(1)
 (folder / "save").mkdir(parents=True, exist_ok=True)
@@ -307,7 +307,7 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _wait_for(condition: object, seconds: float = 60.0) -> None:
+def _wait_for(condition: object, seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end

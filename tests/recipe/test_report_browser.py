@@ -128,7 +128,7 @@ class Browser:
         self._session = None
         try:
             self.call("Browser.close")
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=600)
         except (AssertionError, OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()

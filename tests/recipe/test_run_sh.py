@@ -93,7 +93,7 @@ class Recipe:
             env={**os.environ, "CALLS": str(self.calls_file), "FAIL": fail},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=600,
         )
 
     def calls(self) -> list[str]:
@@ -227,9 +227,9 @@ def test_bars_of_progress_know_the_terminal_and_logs_do_not(recipe: Recipe) -> N
     )
     command = ["bash", str(recipe.root / "run.sh"), "--stop_stage", "0"]
     master, terminal = pty.openpty()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=30)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=600)
     assert f"bars go to {os.ttyname(terminal)} 1\nStage 0: done" in done.stdout
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert "bars go to nothing 1\nStage 0: done" in done.stdout
     os.close(master)
     os.close(terminal)

@@ -59,7 +59,7 @@ class House:
             env={**kept, **fakes, **variables},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=600,
         )
 
     def installed(self) -> bool:
@@ -159,7 +159,7 @@ def check_environment(*options: str, path: Path | None = None) -> subprocess.Com
         env={**os.environ, "PYTHONPATH": str(path or "")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -210,7 +210,7 @@ def test_wheel(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip_wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip_wheel, "--wheel-dir", tmp_path, source], check=True, timeout=120)
+    subprocess.run([*pip_wheel, "--wheel-dir", tmp_path, source], check=True, timeout=600)
     wheel = next(tmp_path.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,8 @@ from local.schedules import on_plateau
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.model_folder import write_model_folder
 from tests.lobes.ssl_models import make_model_folder
-from tests.recipe.tiny import RECIPE, command, environment, make_corpus, run
+from tests.recipe.killing import run_until
+from tests.recipe.tiny import RECIPE, make_corpus, run
 
 pytest.importorskip("transformers")
 
@@ -189,15 +187,7 @@ def test_the_front_end_begins_as_the_teachers(place: Path, tmp_path: Path) -> No
 
 def test_a_killed_training_goes_on(place: Path, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "exp"
-    words = command("train_distill.py", *arguments(place, folder))
-    with subprocess.Popen(
-        words, cwd=RECIPE, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        for _ in range(1200):
-            if (folder / "train_log.jsonl").exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+    run_until(2, folder / "train_log.jsonl", "train_distill.py", *arguments(place, folder))
     result = run("train_distill.py", *arguments(place, folder))
     assert result.returncode == 0, result.stderr
     whole, resumed = weights_of(trained), weights_of(folder)
