@@ -8,10 +8,12 @@ import pytest
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.ablation.claims import read_claims
+from local.ablation.claims import Better, Claim, read_claims
 from local.ablation.commands import Place, resolved_settings, training_arguments
+from local.ablation.page import page
 from local.ablation.plan import read_ablation
 from local.command_line import read_command_line
+from local.corpus import Corpus
 from local.hparams import check_overrides
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE
@@ -143,3 +145,16 @@ def test_the_files_are_whole(name: str, claims: int) -> None:
         assert tree["system"] == run.system.name
         line = read_command_line(arguments)
         check_overrides(line.path, DistillBrain.reads | TeacherBrain.reads, line.overrides)
+
+
+def test_claims_about_error_rates_need_a_test_list(tmp_path: Path) -> None:
+    """Without one they are counted, not left out."""
+    ablation = read_ablation(ablation_file(tmp_path, SMALL))
+    corpus = Corpus(tmp_path, "mine", "Mine", False, {})
+    claims = [
+        Claim("a", "It is better.", "1", "", Better("student", "teacher")),
+        Claim("b", "Nobody knows.", "1", "", None, "there is no way"),
+    ]
+    text = page(Place(ablation, tmp_path), corpus, [], [], [], claims, {}, "ablate.py")
+    said = "The corpus has no test list, so the claims about error rates, 1 of 2, are not tested."
+    assert said in text.splitlines()

@@ -150,6 +150,7 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--data", ".", "--name", "x", "--trials", "run.sh"], "--trials_root"),
         (["--data", ".", "--name", "x", "--trials_root", "."], "--trials_root needs --trials"),
         (["--exclude_speakers", "no.txt"], "--exclude_speakers"),
+        (["--enrol", "no.map"], "--enrol"),
         (["--name", ""], "--name"),
         (["--data", "/"], "--name"),
         (["--data", ".", "--name", "../../zz"], "'../../zz'"),

@@ -119,8 +119,9 @@ if [ "$kind" = own ] && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
     [ ${#lists[@]} -gt 0 ] || [ -z "$trials_root" ] ||
         die "--trials_root needs --trials, the lists whose utterances are below it."
 fi
-[ -z "$exclude_speakers" ] || [ -f "$exclude_speakers" ] ||
-    die "--exclude_speakers $exclude_speakers: there is no such file."
+for option in enrol exclude_speakers; do
+    [ -z "${!option}" ] || [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
+done
 manifests=$corpus_dir/manifests
 
 # KEY FILE: the value of a key at the root of a YAML file or of the file that it includes; fails where there is none.

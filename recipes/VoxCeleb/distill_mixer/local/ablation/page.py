@@ -79,6 +79,12 @@ def page(
         own = [claim for claim in claims if claim.test is not None and claim.test.on_trials]
         if own:
             sections += [f"On {part.trials.title}:", claims_table(own, part.evidence)]
+    untested = [claim for claim in claims if claim.test is not None and claim.test.on_trials]
+    if untested and not tests:
+        sections.append(
+            f"The corpus has no test list, so the claims about error rates, {len(untested)} of "
+            f"{len(claims)}, are not tested."
+        )
     rest = [claim for claim in claims if claim.test is None or not claim.test.on_trials]
     if rest and parts:
         sections += ["Of loss and speed, and what was not tested:"]
