@@ -76,7 +76,10 @@ def split_line(line: str, delimiter: str | None) -> list[str]:
     """
     if delimiter is None:
         return line.split()
-    row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+    try:
+        row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # a field of more than 128 kB, or a zero byte
+        return [line]
     return [field.strip() for field in row]
 
 

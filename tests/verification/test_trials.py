@@ -97,6 +97,7 @@ def test_names_may_look_like_labels(
         ("1 5 0\n0 7 1\n", 1, "the first field and the last can both be labels"),
         ("1 a b\n0 a ../c\n", 2, "'../c' is no file below /data/"),
         ("1 a b\n0 a /other/c.wav\n", 2, "'/other/c.wav' is not below /data/: give the folder"),
+        (f"1,a,b\n0,{'a' * 140_000},b\n", 2, "'0,aaaaaaaa"),
         ("1,a,b\n0,a,b c\n", 2, "'b c' holds white space"),
     ],
 )
