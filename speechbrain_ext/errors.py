@@ -72,7 +72,7 @@ def friendly_exit() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        _tell(f"{error.filename} cannot be used ({error.strerror})")
+        _tell(f"{error.filename} cannot be used ({error.strerror}): mend that, or give another")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -42,7 +42,8 @@ def test_a_file_that_cannot_be_written_is_named(
         (tmp_path / "file").touch()
         (tmp_path / "file" / "below").mkdir()
     assert end.value.code == 1
-    expected = f"error: {tmp_path}/file/below cannot be used (Not a directory)\n"
+    expected = f"error: {tmp_path}/file/below cannot be used (Not a directory): "
+    expected += "mend that, or give another\n"
     assert capsys.readouterr().err == expected
 
 

@@ -50,7 +50,7 @@ def launch(path: Path, *arguments: str, **changes: str) -> subprocess.CompletedP
         ("first", "error: x.yaml does not exist: give another\n"),
         ("second", "error: x.yaml does not exist: give another\n"),
         ("killed", "was killed by signal 9"),
-        ("file", "error: /no/such/file cannot be used (No such file or directory)\n"),
+        ("file", "cannot be used (No such file or directory): mend that, or give another\n"),
         ("well", ""),
     ],
 )
