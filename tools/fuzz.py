@@ -109,26 +109,26 @@ def run(script: str, *arguments: object) -> str:
 
 def damaged(content: bytes, draw: Random) -> bytes:
     """Bytes with some of them cut off, changed, repeated, left out or put in."""
-    content = bytearray(content)
+    changed = bytearray(content)
     for _ in range(int(draw.integers(1, 4))):
-        at = int(draw.integers(0, max(1, len(content))))
+        at = int(draw.integers(0, max(1, len(changed))))
         size = int(draw.integers(1, 65))
         match int(draw.integers(0, 7)):
             case 0:
-                del content[at:]
+                del changed[at:]
             case 1:
-                content[at : at + size] = draw.bytes(size)
+                changed[at : at + size] = draw.bytes(size)
             case 2:
-                content[at : at + size] = bytes(size)
+                changed[at : at + size] = bytes(size)
             case 3:
-                content[at:at] = content[max(0, at - size) : at]
+                changed[at:at] = changed[max(0, at - size) : at]
             case 4:
-                del content[at : at + size]
+                del changed[at : at + size]
             case 5:  # in the header
-                content[at % 64 : at % 64 + 4] = draw.bytes(4)
+                changed[at % 64 : at % 64 + 4] = draw.bytes(4)
             case 6:
-                content[at:at] = draw.bytes(size)
-    return bytes(content)
+                changed[at:at] = draw.bytes(size)
+    return bytes(changed)
 
 
 # Audio
@@ -241,7 +241,22 @@ def every_file_is_told_of(audio_folder: Path, out: Path) -> None:
 
 # Lists and manifests
 
-WORDS = ("1", "0", "target", "nontarget", "tgt", "imp", "2", "-1", "1.0", "nan", "", "#", '"', "'")
+WORDS: tuple[str, ...] = (
+    "1",
+    "0",
+    "target",
+    "nontarget",
+    "tgt",
+    "imp",
+    "2",
+    "-1",
+    "1.0",
+    "nan",
+    "",
+    "#",
+    '"',
+    "'",
+)
 WORDS += ("id050/s0/0", "./id050/s0/0.wav", "id050\\s0\\0", "/abs/x.wav", "../..", "é", "e\u0301")
 WORDS += ("\ufeff1", "\x00", "\u2028", "label", "enrol", "test", "x" * 5000, "id999/s0/0", "%d")
 
@@ -321,7 +336,22 @@ def lists(place: Place, number: int, draw: Random) -> str:
 
 # Settings
 
-VALUES = ("", "0", "1", "-1", "2", "0.5", "1e400", "nan", "inf", "null", "True", "yes", "[]", "{}")
+VALUES: tuple[str, ...] = (
+    "",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "0.5",
+    "1e400",
+    "nan",
+    "inf",
+    "null",
+    "True",
+    "yes",
+    "[]",
+    "{}",
+)
 VALUES += (
     "[1, 2",
     "{a: 1}",

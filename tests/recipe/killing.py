@@ -28,7 +28,7 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def run_until(number: int, part: str | Path, script: str, *arguments: Any) -> None:
+def run_until(number: int, part: str | Path, script: str | Path, *arguments: Any) -> None:
     """Run a script of the recipe, and kill it before it puts a file in its place.
 
     Arguments
@@ -37,13 +37,13 @@ def run_until(number: int, part: str | Path, script: str, *arguments: Any) -> No
         Of the file, from 1: so many less one are whole by then.
     part : str or path
         What the paths of these files have in them.
-    script : str
+    script : str or path
         Of the recipe.
     *arguments
         Its own.
     """
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, os.fspath(part), str(number), script, *map(str, arguments)],
+        [sys.executable, "-c", _SCRIPT, os.fspath(part), *map(str, [number, script, *arguments])],
         cwd=RECIPE,
         env=environment(),
         capture_output=True,
