@@ -391,7 +391,7 @@ def settings(place: Place, number: int, draw: Random) -> str:
         line += ["--corpus_dir", str(place.corpus), "--output_folder", str(folder / "exp")]
         line += ["--number_of_epochs", "1"]
         if student:
-            line += ["--teacher_folder", str(place.teacher)]
+            line += ["--teacher_folder", str(place.teacher), "--lin_neurons", "8"]
         keys = sorted(keys_of(yaml) - LEFT_OUT)
         for _ in range(int(draw.integers(0, 3))):
             key = str(draw.choice([*keys, "no_such_key", "lrr", "a.b", "-"]))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.yaml_file import read_yaml
 
 WEIGHTS = Path("save")  # holds embedding_model.safetensors and classifier.safetensors
 ENCODER_KEYS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -98,12 +99,20 @@ def encoder_yaml(folder: str | os.PathLike[str]) -> str:
     UserError
         When the file is missing or lacks one of the encoder's parts.
     """
-    path = Path(folder) / "hyperparams.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: {folder} is not an experiment folder, train it first"
-        )
-    return encoder_part(path.read_text(encoding="utf-8"), path, _build_arguments(folder))
+    path, tree = Path(folder) / "hyperparams.yaml", read_hyperparams(folder)
+    return _encoder_part(tree, path, _build_arguments(folder))
+
+
+def read_hyperparams(folder: str | os.PathLike[str]) -> Any:
+    """The settings of an experiment folder; none of its classes are made.
+
+    Raises
+    ------
+    UserError
+        When its ``hyperparams.yaml`` is missing or damaged.
+    """
+    remedy = f"{folder} is not an experiment folder, train it first"
+    return read_yaml(Path(folder) / "hyperparams.yaml", remedy)
 
 
 def _build_arguments(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -115,12 +124,12 @@ def _build_arguments(folder: str | os.PathLike[str]) -> dict[str, Any]:
         return {}
 
 
-def encoder_part(
-    text: str, path: str | os.PathLike[str], build_arguments: dict[str, Any] | None = None
-) -> str:
+def encoder_part(text: str, path: str | os.PathLike[str]) -> str:
     """The same of the YAML text of the file ``path``."""
-    yaml = ruamel.yaml.YAML()
-    tree = yaml.load(text)
+    return _encoder_part(ruamel.yaml.YAML().load(text), path, {})
+
+
+def _encoder_part(tree: Any, path: str | os.PathLike[str], build_arguments: dict[str, Any]) -> str:
     missing = [key for key in ENCODER_KEYS if key not in tree]
     if missing:
         raise UserError(
@@ -129,7 +138,7 @@ def encoder_part(
     if build_arguments:
         tree["embedding_model"].update(build_arguments)
     part = io.StringIO()
-    yaml.dump({key: tree[key] for key in ENCODER_KEYS}, part)
+    ruamel.yaml.YAML().dump({key: tree[key] for key in ENCODER_KEYS}, part)
     return part.getvalue()
 
 

@@ -31,6 +31,7 @@ from speechbrain_ext.inference.experiments import (
     WEIGHTS,
     encoder_yaml,
     load_encoder,
+    read_hyperparams,
     weights_sha256,
 )
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -148,7 +149,7 @@ def _read_classification(experiment: Path) -> _Classification | None:
         return None
     encoder = CategoricalEncoder()
     encoder.load(labels)
-    tree = _settings(experiment)
+    tree = read_hyperparams(experiment)
     node = tree["classifier"]
     for key, value in node.items():
         # The experiment counts its speakers in a manifest, which is not there later.
@@ -157,12 +158,6 @@ def _read_classification(experiment: Path) -> _Classification | None:
     text = io.StringIO()
     ruamel.yaml.YAML().dump({"classifier": node}, text)
     return _Classification(text.getvalue(), load_file(weights), encoder)
-
-
-def _settings(experiment: Path) -> Any:
-    """The experiment's settings; none of its classes are made."""
-    text = (experiment / "hyperparams.yaml").read_text(encoding="utf-8")
-    return ruamel.yaml.YAML().load(text)
 
 
 def _without_comments(yaml: str) -> str:

@@ -22,6 +22,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from local.load_errors import explain, null_reference
 from local.settings import check_settings, holds_text
 from speechbrain_ext.errors import UserError, sentence_of
+from speechbrain_ext.inference.experiments import read_hyperparams
+from speechbrain_ext.yaml_file import read_yaml
 
 INCLUDE = "!include:"
 NOTHING: Mapping[str, Any] = {}
@@ -240,12 +242,7 @@ def _without_references(text: str, changes: Mapping[str, Any] | None = None) -> 
 
 def read_setting(folder: str | os.PathLike[str], key: str) -> Any:
     """One plain value of an experiment's ``hyperparams.yaml``; none of its classes are made."""
-    path = Path(folder) / "hyperparams.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: {folder} is not an experiment folder, train it first"
-        )
-    return ruamel.yaml.YAML().load(path.read_text(encoding="utf-8")).get(key)
+    return read_hyperparams(folder).get(key)
 
 
 def _read(path: Path) -> Any:
@@ -262,12 +259,7 @@ def _merged(files: list[Any]) -> Any:
 
 def _files(path: Path) -> list[Any]:
     """The trees of a file, of the file it includes, and so on."""
-    try:
-        tree = ruamel.yaml.YAML().load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give a YAML file of hparams/") from None
-    except ruamel.yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+    tree = read_yaml(path, "give a YAML file of hparams/")
     tag = tree.tag.value or ""
     if not tag.startswith(INCLUDE):
         return [tree]

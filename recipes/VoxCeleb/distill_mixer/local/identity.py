@@ -19,7 +19,7 @@ from local.augmentation import audio_files
 from local.weights import read_start
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest, fingerprint
-from speechbrain_ext.inference.experiments import weights_sha256
+from speechbrain_ext.inference.experiments import read_hyperparams, weights_sha256
 from speechbrain_ext.manifests import read_manifest
 
 MADE_FROM = "made_from.json"
@@ -150,9 +150,7 @@ def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
         )
     if not (path.is_file() and begun):
         return
-    yaml = ruamel.yaml.YAML()
-    old = yaml.load(path.read_text(encoding="utf-8"))
-    new = yaml.load(resolved)
+    old, new = read_hyperparams(folder), ruamel.yaml.YAML().load(resolved)
     # What a class was given changes with the key it comes from.
     explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
     changed = [

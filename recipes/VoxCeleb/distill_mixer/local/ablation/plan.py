@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ruamel.yaml
-
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.yaml_file import read_yaml
 
 KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
 KEYS |= {"claims", "remarks"}
@@ -151,13 +150,8 @@ def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) 
     UserError
         When the file is missing, or names a key or a system that does not exist.
     """
-    try:
-        tree = ruamel.yaml.YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give a file of hparams/ablations/") from None
-    except ruamel.yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("systems"), dict):
+    tree = read_yaml(path, "give a file of hparams/ablations/", typ="safe")
+    if not isinstance(tree.get("systems"), dict):
         raise UserError(f"{path} has no 'systems': list them by name, each with its 'yaml'")
     _known(tree, KEYS, str(path))
     every = {name: _system(name, entry, path) for name, entry in tree["systems"].items()}
