@@ -37,8 +37,11 @@ _NO_SIZE = 0x7FFFF000
 _SLIP_BYTES = 64
 # torchaudio keeps a filter for each of these phases: 44,100 Hz has 160 of 475 numbers.
 _MAX_FILTER = 20_000_000
-# What libsndfile notes, but does not refuse, in a file that was cut; sizes follow in bytes.
-_CUT_NOTES = re.compile(r"truncated|Junk after the last page|without an End-Of-Stream")
+# What libsndfile notes, but does not refuse, in a file that was cut; sizes follow in bytes. A data
+# chunk "seems to be truncated" in whole GSM as well, to which a byte is added to make it even.
+_CUT_NOTES = re.compile(
+    r"(?<!data chunk seems to be )truncated|Junk after the last page|without an End-Of-Stream"
+)
 _CUT_SIZES = re.compile(
     r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )

@@ -103,6 +103,16 @@ def test_a_whole_file_is_read_to_its_end(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(part, wav[start : start + 1000], atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("blocks", [50, 51])
+def test_gsm_of_any_number_of_blocks_is_whole(tmp_path: Path, blocks: int) -> None:
+    """To an odd number a byte is added, which libsndfile takes for a block that was cut."""
+    path, samples = tmp_path / "a.wav", 320 * blocks
+    soundfile.write(path, SOUND[:samples], RATE, subtype="GSM610")
+    assert 0 <= len(read_audio(path)) - samples <= 320
+    path.write_bytes(path.read_bytes()[:-70])
+    assert fault_of(path).cause == "unreadable"
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_that_was_cut_is_named(tmp_path: Path, name: str) -> None:
     path = cut(whole(tmp_path, name))
