@@ -94,6 +94,27 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def on_disk(path: str) -> str:
+    """The path of a file or folder whose letters the disk may have in the other form.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "Rene\\u0301").touch()
+    >>> on_disk(f"{folder}/Ren\\u00e9") == f"{folder}/Rene\\u0301"
+    True
+    """
+    if path.isascii() or os.path.exists(path):
+        return path
+    parent, base = os.path.split(path)
+    above = on_disk(parent)
+    try:
+        names = os.listdir(above or ".")
+    except OSError:  # not there, or no folder: nothing is below it
+        return path
+    return os.path.join(above, next((n for n in names if composed(n) == composed(base)), base))
+
+
 def root_paths(*folders: str | os.PathLike[str]) -> tuple[str, ...]:
     """The paths that absolute names may begin with: folders as given, and without links.
 

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 import soundfile
@@ -111,17 +113,19 @@ def test_json_lines(tmp_path: Path) -> None:
     ("file", "change", "said"),
     [
         ("wav.scp", lambda t: t + "c-0 sph2pipe -p x.sph |\n", "wav.scp:5: .* is a command"),
-        ("wav.scp", lambda t: t + "c-0 /gone.wav\n", "names no speaker of c-0"),
+        ("wav.scp", lambda t: t + "c-0 /gone.wav\n", "names no speaker of c-0; add"),
         ("wav.scp", lambda t: t.replace("003.wav", "4.wav"), "utt2spk:4: there is no file /"),
         ("wav.scp", lambda t: t.replace("003.wav", "a.ark:7"), ":4: .* known audio format"),
+        ("wav.scp", lambda t: t + "anna-0 /other.wav\n", "wav.scp:5: anna-0 stands at .*scp:1 as"),
         ("wav.scp", lambda t: t + "c-0\n", "wav.scp:5: 'c-0' has nothing after"),
         ("utt2spk", lambda t: "\n" + t + "c-0 carl\n", "utt2spk:6: there is no c-0 in "),
-        ("utt2spk", lambda t: t + "anna-0 anna\n", ":5: anna/anna-0 stands at .*:1"),
+        ("utt2spk", lambda t: t + "anna-0 anna\n", ":5: anna-0 stands at .*:1 as"),
         ("utt2spk", lambda t: t.replace(" anna", " a/b"), ":1: the speaker 'a/b'"),
         ("utt2spk", lambda t: t.replace(" anna", " a b"), ":1: the speaker 'a b'"),
-        ("utt2spk", lambda t: "", "names no speaker of anna-0"),
+        ("utt2spk", lambda t: "", "names no speaker of anna-0 and 3 others; add"),
         ("utt2spk", None, "utt2spk: cannot be read"),
-        ("segments", lambda t: "x anna-0 1 0.5\n", "names no speaker|there is no anna-0"),
+        ("segments", lambda t: "x anna-0 1 0.5\n", "utt2spk:1: there is no anna-0 in .*segments"),
+        ("segments", lambda t: 2 * "anna-0 anna-0 0 1\n", "segments:2: anna-0 stands at"),
         ("segments", lambda t: "anna-0 anna-0 1\n", "segments:1: is not 'utterance"),
         ("segments", lambda t: "anna-0 anna-0 1 x\n", "segments:1: 'x' is no number"),
     ],
@@ -152,6 +156,7 @@ def test_lines_of_kaldi_that_cannot_be_used(
         ("ID,wav,spk_id\n", "names no utterances"),
         ("ID,wav,spk_id,start,stop\na,1.wav,anna,9,x\n", ":2: 'x' is no number"),
         ("ID,wav,spk_id,start,stop\na,1.wav,anna,9,5\n", ":2: there is nothing from 9 to 5"),
+        ("ID,wav,spk_id\na,1.wav,anna\na,1.wav,anna\n", ":3: anna/a stands at .*:2 as well"),
         ('ID,wav,spk_id\na,1.wav,"anna\n' + "x" * 140000, ":2: field larger.* mend its quo"),
         ('ID,wav,spk_id\na,1.wav,"anna\nb,1.wav,bert', ":3: ends a field that has several"),
         ("ID,wav,spk_id\n../b,1.wav,anna\n", ":2: '../b' cannot name an utterance"),
@@ -172,6 +177,28 @@ def test_lines_of_files_that_cannot_be_used(tmp_path: Path, text: str, said: str
         convert_audio.mirror_source(source, tmp_path / "mirror", jobs=1)
     assert re.match(re.escape(str(source)), str(told.value))
     assert not (tmp_path / "mirror").exists()
+
+
+def test_files_of_kaldi_are_named_as_the_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = kaldi(tmp_path / "kaldi", tmp_path / "audio", ["anna"])
+    (source / "segments").write_text("anna-0 anna-0 0 1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="^kaldi/utt2spk:2: there is no anna-1 in kaldi/segments"):
+        convert_audio.mirror_source(Path("kaldi"), Path("mirror"), jobs=1)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_accents_in_paths(
+    tmp_path: Path, forms: tuple[Literal["NFC", "NFD"], Literal["NFC", "NFD"]]
+) -> None:
+    """The disk may have é as one letter and the list as two, or the other way round."""
+    there, listed = (normalize(form, "café/é.wav") for form in forms)
+    wav(tmp_path / there)
+    source = tmp_path / "list.csv"
+    source.write_text(f"ID,wav,spk_id\na,{listed},anna\n")
+    assert mirrored(source, tmp_path / "mirror") == ["anna/a.wav"]
 
 
 def test_a_part_that_a_file_does_not_have(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from local.manifests.voxceleb import recognise
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
-from speechbrain_ext.verification.lists import composed, root_paths
+from speechbrain_ext.verification.lists import composed, on_disk, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
 
 #: The audio files of an utterance, in the order to try them: absolute paths without links.
@@ -198,7 +198,7 @@ def _find(
         parent, base = os.path.split(name)
         key = os.path.join(root, parent)
         if key not in folders:
-            folders[key] = _list(_folder(root, parent))
+            folders[key] = _list(on_disk(key))
         folder = folders[key]
         files = sorted(folder.files.get(base, ()), key=preference)
         if files:
@@ -212,20 +212,6 @@ def _find(
             f"{option} ROOT LIST."
         )
     return found
-
-
-def _folder(root: str | Path, below: str) -> str:
-    """The folder of this name, whose letters the disk may have in another form."""
-    path = os.path.join(root, below)
-    if below.isascii() or os.path.isdir(path):
-        return path
-    parent, base = os.path.split(below)
-    above = _folder(root, parent)
-    if os.path.isdir(above):
-        for name in os.listdir(above):
-            if composed(name) == base:
-                return os.path.join(above, name)
-    return path
 
 
 def _list(folder: str) -> _Folder:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from local.mirror.recordings import Cut, Listing, Recording, Speaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import AUDIO, strip_audio_extension
+from speechbrain_ext.verification.lists import on_disk
 from speechbrain_ext.workers import in_threads
 
 FORMATS = (
@@ -73,31 +74,37 @@ def speakers_of_list(source: Path) -> list[Speaker]:
     ('anna', [Recording(name='anna-1', source='.../1.wav', cut=None)])
     """
     lines = list(_kaldi(source) if source.is_dir() else _file(source))
-    found: dict[str, list[Recording]] = {}
+    names: list[str] = []
     places: dict[tuple[str, str], str] = {}
     for line in lines:
         _check(line)
-        name = _name(line)
-        earlier = places.setdefault((line.speaker, name), line.place)
+        names.append(_name(line))
+        earlier = places.setdefault((line.speaker, names[-1]), line.place)
         if earlier != line.place:
             raise UserError(
-                f"{line.place}: {line.speaker}/{name} stands at {earlier} as well; give every "
+                f"{line.place}: {line.speaker}/{names[-1]} stands at {earlier} as well; give every "
                 "utterance of a speaker a name of its own."
             )
-        found.setdefault(line.speaker, []).append(Recording(name, line.path, line.cut))
+    found: dict[str, list[Recording]] = {}
     # Many at a time, as a far disk takes long to answer.
-    with in_threads(os.path.isfile, [line.path for line in lines], _THREADS) as there:
-        for line, is_there in zip(lines, there, strict=True):
-            if not is_there:
+    with in_threads(_found, [line.path for line in lines], _THREADS) as paths:
+        for line, name, path in zip(lines, names, paths, strict=True):
+            if path is None:
                 raise UserError(
                     f"{line.place}: there is no file {line.path}; write absolute paths, or paths "
                     "relative to the list's folder."
                 )
+            found.setdefault(line.speaker, []).append(Recording(name, path, line.cut))
     if not found:
         raise UserError(f"{source}: names no utterances; give {FORMATS}.")
     return [
         Speaker(name, partial(Listing, recordings)) for name, recordings in sorted(found.items())
     ]
+
+
+def _found(path: str) -> str | None:
+    path = on_disk(path)
+    return path if os.path.isfile(path) else None
 
 
 def _check(line: _Line) -> None:
@@ -240,24 +247,32 @@ def _kaldi(folder: Path) -> Iterator[_Line]:
     unnamed = dict.fromkeys(parts)
     for place, (utterance, speaker) in _pairs(folder / "utt2spk"):
         if utterance not in parts or parts[utterance][0] not in files:
-            lacking = segments if segments.is_file() and utterance not in parts else "wav.scp"
+            if utterance in parts:
+                utterance, lacking = parts[utterance][0], "wav.scp"
+            else:
+                lacking = "segments" if segments.is_file() else "wav.scp"
             raise UserError(f"{place}: there is no {utterance} in {folder / lacking}.")
         unnamed.pop(utterance, None)
         recording, cut = parts[utterance]
         yield _Line(place, utterance, speaker, files[recording], cut)
     if unnamed:
+        others = f" and {len(unnamed) - 1} others" if len(unnamed) > 1 else ""
         raise UserError(
-            f"{folder / 'utt2spk'}: names no speaker of {next(iter(unnamed))}, nor of "
-            f"{len(unnamed) - 1} others; add them or take them out of the other files."
+            f"{folder / 'utt2spk'}: names no speaker of {next(iter(unnamed))}{others}; add them or "
+            "take them out of the other files."
         )
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    numbers: dict[str, int] = {}
     for number, text in _lines(path):
         fields = text.split(maxsplit=1)
         if len(fields) != 2:
+            raise UserError(f"{path}:{number}: {text[:80]!r} has nothing after its first word.")
+        earlier = numbers.setdefault(fields[0], number)
+        if earlier != number:
             raise UserError(
-                f"{path}:{number}: {text[:80]!r} has nothing after its first word."
+                f"{path}:{number}: {fields[0]} stands at {path}:{earlier} as well; leave one out."
             )
         yield f"{path}:{number}", (fields[0], fields[1])
 
