@@ -298,7 +298,7 @@ def test_refused_mirrors(tmp_path: Path) -> None:
     mirror_source(a, mirror, jobs=1)
     for source, place, said in (
         (b, mirror, "was made from"),
-        (a, a / "mirror", "one inside the other"),
+        (a, a / "mirror", "one inside the other; .*--data_root of run.sh"),
         (a, tmp_path, "one inside the other"),
         (a, b, "did not make"),
         (a / "anna" / "x", tmp_path / "c", "holds no folders"),

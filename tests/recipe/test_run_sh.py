@@ -266,15 +266,19 @@ def test_a_stage_out_of_order_names_the_missing(recipe: Recipe, stage: int, miss
     assert recipe.calls() == []
 
 
-def test_a_failed_stage_names_its_log(recipe: Recipe) -> None:
-    done = recipe.run(fail="train_distill.py")
-    log = recipe.folder / "exp/mini/log/stage_3.log"
+@pytest.mark.parametrize("place", [None, "elsewhere"])
+def test_a_failed_stage_names_its_log(recipe: Recipe, place: str | None) -> None:
+    given = [] if place is None else ["--exp_root", place]
+    done = recipe.run(*given, fail="train_distill.py")
+    root = recipe.folder / "exp" if place is None else recipe.root / place
+    log = root / "mini/log/stage_3.log"
     assert done.returncode != 0
-    assert "stage 3" in done.stderr and str(log) in done.stderr
+    assert "stage 3" in done.stderr and f" {log}." in done.stderr
     assert "what went wrong" in log.read_text()
     assert script_names(recipe.calls()) == FLOW[:4]
     # The first of several commands of a stage stops it, too.
-    assert recipe.run("--stage", "3", fail="exp/mini/teacher/seed_1 --manifests").returncode != 0
+    done = recipe.run(*given, "--stage", "3", fail="mini/teacher/seed_1 --manifests")
+    assert done.returncode != 0
     assert script_names(recipe.calls()) == ["train_distill.py", "extract.py"]
 
 

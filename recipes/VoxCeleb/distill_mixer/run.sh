@@ -343,12 +343,13 @@ stage_6() {
 run_stage() { # NUMBER WHAT
     local log=$exp_root/$name/log/stage_$1.log begun=$SECONDS status
     [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 0
+    case $log in /*) ;; *) log=$PWD/$log ;; esac
     echo "Stage $1: $2" | tee -a "$log"
     set +e
     (set -e; "stage_$1") 2>&1 | tee -a "$log"
     status=${PIPESTATUS[0]}
     set -e
-    [ "$status" -eq 0 ] || die "stage $1 ($2) failed; its log is $PWD/$log."
+    [ "$status" -eq 0 ] || die "stage $1 ($2) failed; its log is $log."
     echo "Stage $1: done in $((SECONDS - begun)) s" | tee -a "$log"
 }
 

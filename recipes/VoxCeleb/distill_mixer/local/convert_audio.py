@@ -171,8 +171,8 @@ def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX
     inside, outside = mirror.resolve(), source.resolve()
     if outside.is_relative_to(inside) or (not listed and inside.is_relative_to(outside)):
         raise UserError(
-            f"--dst {mirror} and --src {source} lie one inside the other; choose a folder outside "
-            "of it."
+            f"--dst {mirror} and --src {source} lie one inside the other; choose a --dst outside "
+            "(another --data_root of run.sh)."
         )
     _claim(mirror, source)
     outcome = mirror_speakers(speakers, mirror, jobs, max_failed)
