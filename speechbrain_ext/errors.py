@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -20,6 +21,7 @@ class MissingPackage(UserError, ImportError):
     """A package that is wanted and not installed."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker")
 _WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed|exited unexpectedly)")
 
@@ -39,13 +41,28 @@ def sentence_of(error: UserError) -> str:
     return text[starts[-1] :] if starts else text
 
 
+def system_sentence(error: OSError) -> str | None:
+    """What the system refuses, and what to do; None where it is not for a user to mend.
+
+    Example
+    -------
+    >>> system_sentence(FileNotFoundError(2, "No such file or directory", "a.wav"))
+    'a.wav cannot be used (No such file or directory): mend that, or give another'
+    """
+    if error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror}): mend that, or give another"
+    if error.errno in _FULL:
+        return f"a file could not be written ({error.strerror}): make room and run again"
+    return None
+
+
 @contextlib.contextmanager
 def friendly_exit() -> Iterator[None]:
     """Turn a :class:`UserError` into its sentence on standard error and exit status 1.
 
-    So is a file or folder that the system does not let us read or write, and the death of a
-    process that reads for this one. Ctrl-C ends the program as ever, which a shell's loop relies
-    on, but without a traceback. What a terminal cannot show is a question mark there.
+    So is a file or folder that the system does not let us read or write, a full disk, and the
+    death of a process that reads for this one. Ctrl-C ends the program as ever, which a shell's
+    loop relies on, but without a traceback. What a terminal cannot show is a question mark there.
 
     Example
     -------
@@ -63,16 +80,15 @@ def friendly_exit() -> Iterator[None]:
     except RuntimeError as error:
         if not _WORKER_DIED.match(str(error)):
             raise
-        print(
-            "error: a process that reads files ahead was killed, most likely for want of memory: "
-            "run again with a smaller --num_workers, 0 for none",
-            file=sys.stderr,
+        _tell(
+            "a process that reads files ahead was killed, most likely for want of memory: run "
+            "again with a smaller --num_workers, 0 for none"
         )
         raise SystemExit(1) from None
     except OSError as error:
-        if error.filename is None:
+        if (sentence := system_sentence(error)) is None:
             raise
-        _tell(f"{error.filename} cannot be used ({error.strerror}): mend that, or give another")
+        _tell(sentence)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -47,6 +47,28 @@ def test_a_file_that_cannot_be_written_is_named(
     assert capsys.readouterr().err == expected
 
 
+def test_a_full_disk_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The system names no file then."""
+    with pytest.raises(SystemExit) as end, friendly_exit(), open("/dev/full", "w") as file:
+        file.write("1")
+        file.flush()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == (
+        "error: a file could not be written (No space left on device): make room and run again\n"
+    )
+
+
+def test_a_dead_worker_is_told_where_other_mistakes_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that of several processes the launcher tells it once."""
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(SystemExit), friendly_exit():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+    assert capsys.readouterr().err == ""
+    assert "smaller --num_workers" in (tmp_path / "error.json").read_text()
+
+
 def test_ctrl_c_ends_a_program_and_its_loop_without_a_traceback() -> None:
     code = "from speechbrain_ext import errors as e\n"
     code += "with e.friendly_exit(): raise KeyboardInterrupt"

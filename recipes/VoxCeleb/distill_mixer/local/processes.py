@@ -13,7 +13,7 @@ from speechbrain.utils.distributed import (
     if_main_process,
 )
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, system_sentence
 
 
 def join_processes(device: str, backend: str | None = None) -> None:
@@ -62,7 +62,7 @@ def first_decides(decide: Callable[[], None]) -> None:
         except UserError as error:
             refused = str(error)
         except OSError as error:
-            refused = f"{error.filename} cannot be used ({error.strerror})"
+            refused = system_sentence(error) or str(error)
     refused = ddp_broadcast(refused)
     if refused is not None:
         leave_together()
