@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from local.processes import first_decides
+from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE, environment
 
 SCRIPT = """
@@ -61,9 +63,18 @@ def test_a_failure_is_one_sentence(what: str, told: str, tmp_path: Path) -> None
     assert done.stderr.endswith(told) if what != "killed" else told in done.stderr
 
 
+def test_a_full_disk_is_told_by_the_first() -> None:
+    with pytest.raises(UserError, match=r"^a file could not be written \(No space left .*: make"):
+        first_decides(lambda: print(Path("/dev/full").write_text("1")))
+
+
 def test_fewer_gpus_are_told_before_anything_is_started(tmp_path: Path) -> None:
     """None is visible here; who says that a CPU is meant gets it."""
     done = launch(tmp_path / "script.py", "well", CUDA_VISIBLE_DEVICES="-1")
     expected = "error: --ngpu 2 is one process for each of 2 GPUs, and there are 0 here: "
     assert done.returncode == 1 and done.stderr == expected + "give --ngpu 0\n"
-    assert launch(tmp_path / "x.py", "well", "cpu", CUDA_VISIBLE_DEVICES="-1").returncode == 0
+    for words in (["--device", "cpu"], ["--device=cpu"]):
+        done = launch(tmp_path / "x.py", "well", *words, CUDA_VISIBLE_DEVICES="-1")
+        assert done.returncode == 0, done.stderr
+    done = launch(tmp_path / "x.py", "well", "--system", "cpu", CUDA_VISIBLE_DEVICES="-1")
+    assert done.returncode == 1

@@ -39,8 +39,7 @@ def launch(count: int, command: list[str]) -> None:
         When there are fewer GPUs, and with the sentence of the first process that failed.
     """
     gpus = torch.cuda.device_count()
-    on_cpu = "cpu" in command or os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-    if count > gpus and not on_cpu:
+    if count > gpus and not _on_cpu(command):
         raise UserError(
             f"--ngpu {count} is one process for each of {count} GPUs, and there "
             f"{'is' if gpus == 1 else 'are'} {gpus} here: give --ngpu {gpus}"
@@ -60,6 +59,11 @@ def launch(count: int, command: list[str]) -> None:
         raise UserError(f"process {rank} of {command[0]} {why}: see above") from None
     except SignalException as error:
         raise SystemExit(128 + error.sigval) from None
+
+
+def _on_cpu(command: list[str]) -> bool:
+    words = " ".join(command).replace("--device=", "--device ")
+    return "--device cpu" in words or os.environ.get("CUDA_VISIBLE_DEVICES") == ""
 
 
 if __name__ == "__main__":
