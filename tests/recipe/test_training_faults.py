@@ -18,6 +18,7 @@ from train_teacher import TeacherBrain
 
 from local.training import run_training
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.workers import in_threads
 from tests.recipe.tiny import STUDENT
 
 Train = Callable[..., None]
@@ -86,6 +87,23 @@ def test_a_folder_that_is_not_mounted_is_named(
         rf"\({folder / first}: No such file or directory\): mount or mend",
     ):
         train(TeacherBrain)
+
+
+def test_a_corpus_that_is_not_mounted_is_told_without_delay(
+    train: Train, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads are started once and not for each of a million files that are gone."""
+    started: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        started.append(1)
+        return in_threads(*given)
+
+    monkeypatch.setattr("local.heard.in_threads", counted)
+    (corpus / "train").rename(corpus / "away")
+    with pytest.raises(UserError, match="6 of 6 speakers have no file that can be read"):
+        train()
+    assert len(started) == 1
 
 
 def silence(path: Path) -> None:

@@ -38,7 +38,7 @@ def check_train_audio(path: str, threads: int) -> None:
     faults = _faults(read_header, firsts, threads)
     lost = {number for number, wav in enumerate(firsts) if wav in faults}
     for place, speaker in enumerate(manifest.speaker_index) if lost else ():
-        if speaker in lost and not _faults(read_header, [manifest.wavs[place]], 1):
+        if speaker in lost and _fault(read_header, manifest.wavs[place]) is None:
             lost.remove(speaker)
     if lost:
         wav = firsts[min(lost)]
@@ -78,11 +78,15 @@ def _faults(
     """The paths that cannot be read, and why."""
 
     def fault(path: str) -> tuple[str, str | None]:
-        try:
-            read(path)
-        except AudioFault as fault:
-            return path, fault.detail
-        return path, None
+        return path, _fault(read, path)
 
     with in_threads(fault, paths, threads) as results:
         return {path: why for path, why in results if why is not None}
+
+
+def _fault(read: Callable[[str], Any], path: str) -> str | None:
+    try:
+        read(path)
+    except AudioFault as fault:
+        return fault.detail
+    return None
