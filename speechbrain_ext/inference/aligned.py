@@ -22,7 +22,12 @@ from torch.nn import functional as F
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.embedding_cache import cached_embeddings
-from speechbrain_ext.inference.experiments import WEIGHTS, tensors_sha256, weights_sha256
+from speechbrain_ext.inference.experiments import (
+    WEIGHTS,
+    read_labels,
+    tensors_sha256,
+    weights_sha256,
+)
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.manifests import read_manifest
 
@@ -96,11 +101,13 @@ class TeacherClassifier:
         return tensors_sha256({speaker: weight[row] for speaker, row in labels.lab2ind.items()})
 
     def _read(self) -> tuple[Tensor, CategoricalEncoder]:
-        labels, path = CategoricalEncoder(), self.folder / WEIGHTS / "classifier.safetensors"
+        path = self.folder / WEIGHTS / "classifier.safetensors"
         try:
             weight = load_file(path)["weight"]
-            labels.load(self.folder / WEIGHTS / "label_encoder.txt")
-        except (OSError, KeyError, SafetensorError) as error:
+            labels = read_labels(path.with_name("label_encoder.txt"))
+            if len(weight) != len(labels):
+                raise ValueError(f"{len(weight)} rows, {len(labels)} speakers")
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"{path} and the label_encoder.txt beside it are not the classifier of a trained "
                 f"teacher ({error}): start from SpeakerMeans, or name another folder"

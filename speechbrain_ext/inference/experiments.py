@@ -20,6 +20,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor, nn
 
 from speechbrain_ext.errors import UserError
@@ -87,6 +88,27 @@ def load_weights(
         module.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{path} does not fit the {name} of the YAML: {error}") from None
+
+
+def read_labels(path: str | os.PathLike[str]) -> CategoricalEncoder:
+    """The speakers that the rows of the classifier beside a file are of.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    UserError
+        When it is damaged.
+    """
+    labels = CategoricalEncoder()
+    try:
+        labels.load(path)
+    except (ValueError, SyntaxError, KeyError) as error:
+        raise UserError(
+            f"{path} does not list the speakers of a classifier ({error}): bring it back whole, or "
+            "remove it"
+        ) from None
+    return labels
 
 
 def encoder_yaml(folder: str | os.PathLike[str]) -> str:

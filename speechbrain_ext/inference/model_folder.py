@@ -32,6 +32,7 @@ from speechbrain_ext.inference.experiments import (
     encoder_yaml,
     load_encoder,
     read_hyperparams,
+    read_labels,
     weights_sha256,
 )
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -147,8 +148,7 @@ def _read_classification(experiment: Path) -> _Classification | None:
     labels = experiment / WEIGHTS / "label_encoder.txt"
     if not (weights.is_file() and labels.is_file()):
         return None
-    encoder = CategoricalEncoder()
-    encoder.load(labels)
+    encoder = read_labels(labels)
     tree = read_hyperparams(experiment)
     node = tree["classifier"]
     for key, value in node.items():

@@ -54,6 +54,12 @@ def test_a_damaged_classifier_is_named(teacher: Path) -> None:
         TeacherClassifier(teacher).weights("train.csv", ["ann"])
 
 
+def test_a_classifier_of_other_speakers_is_named(teacher: Path) -> None:
+    save_weights(teacher, Classifier(2, out_neurons=2), {}, "classifier")
+    with pytest.raises(UserError, match=r"label_encoder.txt .*\(2 rows, 3 speakers\)"):
+        TeacherClassifier(teacher).weights("train.csv", ["ann"])
+
+
 def write_manifest(folder: Path) -> Path:
     rows = [f"{name},1.0,{name}.wav,0,16000,{who}" for name, who in UTTERANCES.items()]
     header = "ID,duration,wav,start,stop,spk_id"

@@ -18,6 +18,8 @@ from train_teacher import TeacherBrain
 from local.training import run_training
 from local.weights import start_from
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.aligned import TeacherClassifier
+from speechbrain_ext.inference.experiments import save_weights
 from speechbrain_ext.inference.model_folder import write_model_folder
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
@@ -165,6 +167,50 @@ def test_a_published_ecapa(tmp_path: Path) -> None:
     assert start_from(hparams, CategoricalEncoder()) == {"embedding_model"}
     for name, value in published.state_dict().items():
         assert torch.equal(ours.state_dict()[f"network.{name}"], value)
+
+
+def small(folder: Path, rows: int, **layers: int) -> SimpleNamespace:
+    """A training of two speakers that starts from a model of two, with so many rows."""
+    torch.save(torch.nn.Linear(4, 4).state_dict(), folder / "embedding_model.ckpt")
+    torch.save(Classifier(4, out_neurons=rows, **layers).state_dict(), folder / "classifier.ckpt")
+    two_speakers().save(folder / "label_encoder.txt")
+    return SimpleNamespace(
+        start_from=str(folder),
+        embedding_model=torch.nn.Linear(4, 4),
+        classifier=Classifier(4, out_neurons=2, **layers),
+        train_csv="t.csv",
+    )
+
+
+def two_speakers() -> CategoricalEncoder:
+    labels = CategoricalEncoder()
+    labels.update_from_iterable(["ann", "bob"])
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("rows", "layers", "taken"),
+    [(2, {}, True), (1, {}, False), (2, {"lin_blocks": 1, "lin_neurons": 4}, False)],
+)
+def test_a_classifier_whose_rows_are_not_its_speakers_is_not_taken(
+    tmp_path: Path, rows: int, layers: dict[str, int], taken: bool
+) -> None:
+    started = start_from(small(tmp_path, rows, **layers), two_speakers())
+    assert started == {"embedding_model"} | ({"classifier"} if taken else set())
+
+
+@pytest.mark.parametrize("content", ["", "'ann' => 0", "'ann' =>", "'ann => 0", "\0", "'ann' => x"])
+def test_damaged_labels_are_named(tmp_path: Path, content: str) -> None:
+    """By a training that starts with the classifier, and by one that starts with a teacher's."""
+    hparams = small(tmp_path, rows=2)
+    path = tmp_path / "label_encoder.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=f"{path} does not list the speakers"):
+        start_from(hparams, two_speakers())
+    save_weights(tmp_path, hparams.classifier, {}, "classifier")
+    path.rename(tmp_path / "save" / path.name)
+    with pytest.raises(UserError, match="label_encoder.txt does not list the speakers"):
+        TeacherClassifier(tmp_path).sha256()
 
 
 @pytest.mark.parametrize(

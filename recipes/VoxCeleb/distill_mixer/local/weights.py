@@ -18,11 +18,16 @@ from torch.nn import Module
 
 from local.checkpoints import best_checkpoints
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import WEIGHTS, save_weights, tensors_sha256
+from speechbrain_ext.inference.experiments import (
+    WEIGHTS,
+    read_labels,
+    save_weights,
+    tensors_sha256,
+)
 
 logger = get_logger(__name__)
 NETWORKS = ("embedding_model", "classifier")
-LABELS = ("txt", "ckpt")  # how files of labels end
+LABELS = ("label_encoder.txt", "label_encoder.ckpt")
 
 
 class Start(NamedTuple):
@@ -73,10 +78,10 @@ def read_start(source: str) -> Start:
     for folder, kind in ((path / WEIGHTS, "safetensors"), (path, "ckpt")):
         network, classifier = (folder / f"{name}.{kind}" for name in NETWORKS)
         if network.is_file():
-            labels = CategoricalEncoder()
-            known = any(labels.load_if_possible(folder / f"label_encoder.{k}") for k in LABELS)
-            if known and classifier.is_file():
-                return Start(network, _tensors(network), _tensors(classifier), labels.lab2ind)
+            labels = [path for path in (folder / name for name in LABELS) if path.is_file()]
+            if labels and classifier.is_file():
+                speakers = read_labels(labels[0]).lab2ind
+                return Start(network, _tensors(network), _tensors(classifier), speakers)
             return Start(network, _tensors(network), {}, {})
     raise UserError(
         f"start_from: {source} has no finished training and is no model: give the folder of a "
@@ -145,6 +150,8 @@ def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEnco
     own = classifier.state_dict()
     if start.classifier.keys() != own.keys():
         return False
+    if any(value.shape[:1] != (len(start.speakers),) for value in start.classifier.values()):
+        return False  # some of it is no row of a speaker
     taken = {name: value[rows] for name, value in start.classifier.items()}
     if _differences(taken, own):
         return False
