@@ -151,8 +151,12 @@ def test_files_that_lie_elsewhere_are_the_same(place: Path) -> None:
     assert len((place / "student" / "train_log.jsonl").read_text().splitlines()) == 2
 
 
-def test_weights_of_an_unknown_origin_are_not_trained_on(place: Path) -> None:
+@pytest.mark.parametrize("content", [None, "", "[]"])
+def test_weights_of_an_unknown_origin_are_not_trained_on(place: Path, content: str | None) -> None:
+    """The file is gone, or a power cut has left it empty."""
     (place / "student" / "made_from.json").unlink()
+    if content is not None:
+        (place / "student" / "made_from.json").write_text(content)
     with pytest.raises(UserError, match="made_from.json does not say from what"):
         run_training(DistillBrain, given(place, full(place), "student"))
 

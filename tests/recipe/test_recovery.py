@@ -113,6 +113,16 @@ def test_an_epoch_is_logged_before_it_is_saved_and_once(
     assert [line.partition(",")[0] for line in plain] == ["epoch: 1", "epoch: 2"]
 
 
+def test_what_is_no_line_of_an_epoch_does_not_end_a_training(train: Train, tmp_path: Path) -> None:
+    """An editor's blank line, or what a power cut has left of one."""
+    train(TeacherBrain, "--number_of_epochs", 1)
+    for name in ("train_log.jsonl", "train_log.txt"):
+        with open(tmp_path / "exp" / name, "a") as file:
+            file.write("\n{\n")
+    train()
+    assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2]
+
+
 def test_one_training_at_a_time(train: Train, tmp_path: Path) -> None:
     hold = "from speechbrain_ext.files import claimed\n"
     hold += f"with claimed({str(tmp_path / 'exp' / 'save')!r}, ''): print(flush=True); input()"

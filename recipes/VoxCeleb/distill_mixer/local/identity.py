@@ -23,6 +23,7 @@ from speechbrain_ext.inference.experiments import read_hyperparams, weights_sha2
 from speechbrain_ext.manifests import read_manifest
 
 MADE_FROM = "made_from.json"
+DATA_KEYS = ("train_csv", "valid_csv", "valid_trials")
 ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and ablate.py)"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
 # checkpoints are kept and averaged, which every run does anew.
@@ -46,10 +47,9 @@ SOURCES = {
 def data_digests(settings: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the speech and the trials that the settings name, by their keys."""
     try:
-        return {
-            **{key: read_manifest(settings[key]).sha256 for key in ("train_csv", "valid_csv")},
-            "valid_trials": file_digest(settings["valid_trials"]),
-        }
+        train, valid, trials = (settings[key] for key in DATA_KEYS)
+        found = read_manifest(train).sha256, read_manifest(valid).sha256, file_digest(trials)
+        return dict(zip(DATA_KEYS, found, strict=True))
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename} does not exist: run stage 1 first, which makes it"
@@ -168,8 +168,7 @@ def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
 
 
 def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-    path = Path(folder) / MADE_FROM
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = _made_from_before(folder)
     if digests.keys() - before.keys():
         raise UserError(
             f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
@@ -186,6 +185,14 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
             f"{folder} was made from other {' and other '.join(told)} than there are now: bring "
             f"those back, {ELSEWHERE}, or remove it"
         )
+
+
+def _made_from_before(folder: Any) -> Mapping[str, str]:
+    try:
+        before = json.loads((Path(folder) / MADE_FROM).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # as a power cut may leave it
+        return {}
+    return before if isinstance(before, dict) else {}
 
 
 def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -130,8 +130,15 @@ class TrainLoggers(TrainLogger):
 
 
 def _end_with(path: Path, line: str, epoch_of: Callable[[str], int]) -> None:
-    """End a file with an epoch's line; lines of that epoch and of later ones go."""
+    """End a file with an epoch's line; lines of that epoch, of later ones and of none go."""
+
+    def is_before(old: str) -> bool:
+        try:
+            return epoch_of(old) < epoch_of(line)
+        except (ValueError, LookupError, TypeError):
+            return False
+
     kept = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [old for old in kept if epoch_of(old) < epoch_of(line)]
+    kept = list(filter(is_before, kept))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join([*kept, line]) + "\n", encoding="utf-8")

@@ -17,13 +17,12 @@ from local.ablation.plan import Ablation, Run
 from local.ablation.records import Record
 from local.command_line import read_command_line
 from local.hparams import resolve_hparams
-from local.identity import check_folder, data_digests
+from local.identity import DATA_KEYS, check_folder, data_digests
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import file_digest
 from speechbrain_ext.inference.experiments import WEIGHTS, kept_sha256
 
 RECIPE = Path(__file__).parents[2]
-DATA = ("train_csv", "valid_csv", "valid_trials")
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     manifests = _manifests_digest(place.manifests)
     inputs = {name: kept_sha256(place.experiment(name, seed)) or "none" for name, seed in run.needs}
     if (folder / "hyperparams.yaml").is_file():
-        check_folder(folder, text, _data_digests(manifests, *(tree[key] for key in DATA)))
+        check_folder(folder, text, _data_digests(manifests, *(tree[key] for key in DATA_KEYS)))
         _same_inputs(record, inputs, folder)
         if record.epochs > epochs:
             raise UserError(
@@ -164,7 +163,7 @@ def _manifests_digest(manifests: Path) -> str:
 
 @functools.cache  # for as long as manifest.json is the same: all runs have one corpus
 def _data_digests(manifests: str, *paths: str) -> dict[str, str]:
-    return data_digests(dict(zip(DATA, paths, strict=True)))
+    return data_digests(dict(zip(DATA_KEYS, paths, strict=True)))
 
 
 def _same_inputs(record: Record, inputs: dict[str, str], folder: Path) -> None:
