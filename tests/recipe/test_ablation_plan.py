@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import ablate
 import pytest
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
@@ -16,7 +21,7 @@ from local.command_line import read_command_line
 from local.corpus import Corpus
 from local.hparams import check_overrides
 from speechbrain_ext.errors import UserError
-from tests.recipe.tiny import RECIPE
+from tests.recipe.tiny import RECIPE, environment
 
 SMALL = """
 common: {number_of_epochs: 2}
@@ -66,6 +71,63 @@ def test_settings_reach_the_command_line(tmp_path: Path) -> None:
     given = dict(zip(tuned[2::2], tuned[3::2], strict=True))
     assert given["--number_of_epochs"] == "1"
     assert given["--start_from"] == "exp/mini/some/student/seed_1"
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """ablate.py without its work: what it would have done."""
+    done: list[str] = []
+
+    class Runs:
+        def __init__(self, *given: Any) -> None:
+            done.append("trained")
+
+        def run(self) -> int:
+            return 0
+
+    def write(*given: Any) -> Path:
+        done.append(f"written, alone: {given[-1]}")
+        return tmp_path
+
+    monkeypatch.setattr(ablate, "Runner", Runs)
+    monkeypatch.setattr(ablate, "write_results", write)
+    monkeypatch.setattr(Corpus, "read", lambda manifests: None)
+    file, places = ablation_file(tmp_path, SMALL), ["--corpus_dir", "x", "--exp_root", tmp_path]
+
+    def run(*more: str) -> list[str]:
+        done.clear()
+        ablate.main([*map(str, [file, *places, *more])])
+        return done
+
+    return run
+
+
+def test_one_comparison_at_a_time(tmp_path: Path, main: Callable[..., list[str]]) -> None:
+    """Beside it another may report, but not measure speed."""
+    assert main() == ["trained", "written, alone: True"]
+    (log,) = tmp_path.glob("x/*/log")
+    hold = "from speechbrain_ext.files import claimed\n"
+    hold += f"with claimed({str(log)!r}, ''): print(flush=True); input()"
+    pipe, code = subprocess.PIPE, [sys.executable, "-c", hold]
+    with subprocess.Popen(code, stdin=pipe, stdout=pipe, env=environment()) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match="another ablate.py is at work in .*: wait for its end"):
+            main()
+        assert main("--report_only") == ["written, alone: False"]
+        other.kill()
+    assert main("--report_only") == ["written, alone: True"]
+
+
+def test_a_file_system_without_locks(
+    main: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert main() == ["trained", "written, alone: True"]
 
 
 NOISE = SMALL + """

@@ -11,13 +11,12 @@ called again, it goes on where it was.
 from __future__ import annotations
 
 import argparse
-import fcntl
+import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from local.ablation.claims import read_claims
 from local.ablation.commands import Place
@@ -27,6 +26,7 @@ from local.ablation.results import write_results
 from local.ablation.runner import Runner
 from local.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import claimed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,14 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, why in ablation.left_out.items():
         print(f"{name}: left out, {why}")
     failed = 0
-    with lock(place.folder) as free:
+    with only_one(place.folder, options.report_only) as alone:
         if not options.report_only:
-            if not free:
-                raise UserError(f"another ablate.py is at work in {place.folder}: wait for its end")
             failed = Runner(place, runs, options.jobs or max(1, len(gpus()))).run()
         given = sys.argv[1:] if arguments is None else arguments
         command = shlex.join(["python", "ablate.py", *given])
-        path = write_results(place, ablation.runs(options.seeds), claims, command, free)
+        path = write_results(place, ablation.runs(options.seeds), claims, command, alone)
         print(f"Results: {path}")
     if failed:
         print(f"{failed} of {len(runs)} runs are missing: see the table", file=sys.stderr)
@@ -68,23 +66,19 @@ def folders_of(options: argparse.Namespace) -> dict[str, Path | None]:
     return folders
 
 
-class lock:
-    """Hold the ablation's folder; ``as`` says whether nobody else does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "log" / "lock"
-
-    def __enter__(self) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file: IO[str] = open(self.path, "w")
+@contextlib.contextmanager
+def only_one(folder: Path, report_only: bool) -> Iterator[bool]:
+    """Refuse to train beside another ablate.py; a report is told whether it is alone."""
+    refusal = f"another ablate.py is at work in {folder}: wait for its end"
+    with contextlib.ExitStack() as held:
+        alone = True
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+            held.enter_context(claimed(folder / "log", refusal))
+        except UserError:
+            if not report_only:
+                raise
+            alone = False
+        yield alone
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
