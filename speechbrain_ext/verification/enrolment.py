@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.lists import (
-    delimiter_of,
+    read_first_line,
     read_lines,
     split_line,
     utterance_name,
@@ -72,8 +72,7 @@ def read_enrolment(path: str | os.PathLike[str], roots: Sequence[str] = ()) -> E
     columns: tuple[int, int] | None = None
     for place, (number, line) in enumerate(read_lines(path, "the list of models")):
         if place == 0:
-            delimiter = delimiter_of(line, 1)
-            columns = _header(split_line(line, delimiter))
+            columns, delimiter = read_first_line(line, _header, 1)
             if columns is not None:
                 continue
         model, *utterances = split_line(line, delimiter)

@@ -7,10 +7,14 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import strip_audio_extension
+
+_COLUMN_MARKS = ("\t", ",", ";", None)
+Header = TypeVar("Header")
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")
 
@@ -58,12 +62,52 @@ def read_lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, s
 def delimiter_of(line: str, least: int) -> str | None:
     """The comma or semicolon that comes ``least`` times in a line; None where white space divides.
 
+    It does where there are more than ``least`` words and none ends with the mark: names may hold
+    commas.
+
     Example
     -------
-    >>> delimiter_of("a,b,1", 2), delimiter_of("a,x b,x 1", 3) is None
+    >>> delimiter_of("a,b, 1", 2), delimiter_of("1 smith,j/1 jones,k/1", 2) is None
     (',', True)
     """
-    return next((mark for mark in ",;" if line.count(mark) >= least), None)
+    words = line.split()
+    for mark in ",;":
+        apart = len(words) > least and not any(word.endswith(mark) for word in words)
+        if line.count(mark) >= least and not apart:
+            return mark
+    return None
+
+
+def read_first_line(
+    line: str, header_of: Callable[[Sequence[str]], Header | None], least: int
+) -> tuple[Header | None, str | None]:
+    """What the first line of a list says as a header, if it is one, and what divides the lines.
+
+    Arguments
+    ---------
+    line : str
+        The line.
+    header_of : callable
+        Gives what names of columns say, or None for fields that are no such names.
+    least : int
+        For :func:`delimiter_of`, which tells the mark where there is no header.
+
+    Returns
+    -------
+    header : object or None
+    delimiter : str or None
+        For :func:`split_line`.
+
+    Example
+    -------
+    >>> read_first_line("a;b c", lambda fields: len(fields) if "b c" in fields else None, 1)
+    (2, ';')
+    """
+    for mark in _COLUMN_MARKS:
+        header = header_of(split_line(line, mark))
+        if header is not None:
+            return header, mark
+    return None, delimiter_of(line, least)
 
 
 def split_line(line: str, delimiter: str | None) -> list[str]:

@@ -15,7 +15,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.enrolment import Enrolment
 from speechbrain_ext.verification.lists import (
-    delimiter_of,
+    read_first_line,
     read_lines,
     split_line,
     utterance_name,
@@ -275,11 +275,8 @@ def _layout(path: str | os.PathLike[str]) -> _Layout:
     columns = first = 0
     for number, line in read_lines(path, "the trial list"):
         if not columns:
-            delimiter = delimiter_of(line, 2)
-            tabbed = "\t" if "\t" in line else delimiter
-            header = _header(split_line(line, tabbed))
+            header, delimiter = read_first_line(line, _header, 2)
             if header is not None:
-                delimiter = tabbed
                 columns = len(split_line(line, delimiter))
                 continue
         fields = split_line(line, delimiter)

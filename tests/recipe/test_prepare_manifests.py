@@ -262,6 +262,13 @@ def test_excluded_speakers_are_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     assert "warning: 1 entries of --exclude_speakers name nobody below --train: spk77" in said
 
 
+def test_an_excluded_name_may_hold_a_comma(tmp_path: Path) -> None:
+    train = tree(tmp_path / "train", 8, sessions=1)
+    (train / "spk00").rename(train / "smith,john")
+    names = write_list(tmp_path / "names", "smith,john")
+    assert run(tmp_path, "--train", train, "--exclude_speakers", names)["excluded_speakers"] == 1
+
+
 def test_linked_folders_are_followed(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     for speaker in (audio / "train").iterdir():

@@ -81,6 +81,21 @@ def test_names_may_look_like_labels(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "1 a,b/1 c,d/2\n0 e/1 c,d/2\n",
+        "a,b/1\tc,d/2\ttarget\ne/1 c,d/2 nontarget\n",
+        'label,enrol,test\n1,"a,b/1","c,d/2"\n0,e/1,"c,d/2"\n',
+        "enrol path;test path;label\na,b/1;c,d/2;1\ne/1;c,d/2;0\n",
+    ],
+)
+def test_names_may_hold_commas(tmp_path: Path, text: str) -> None:
+    """What white space divides, commas do not."""
+    expected = [("a,b/1", "c,d/2", True), ("e/1", "c,d/2", False)]
+    assert _pairs(read_trials(_write(tmp_path, text))) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "line", "content"),
     [
         ("a b\n", 1, "'a b' is no trial"),
@@ -147,6 +162,9 @@ def test_lists_of_models(tmp_path: Path) -> None:
     ):
         path.write_bytes(text.encode())
         assert read_enrolment(path).models == {"m1": ("a", "b"), "m2": ("c",)}
+    for text in ("m,1 a,b/1 c\n", 'modelid,segmentid\n"m,1","a,b/1"\n"m,1",c\n'):
+        path.write_text(text)
+        assert read_enrolment(path).models == {"m,1": ("a,b/1", "c")}
     for text, sentence in (
         ("m1 a\nm2\n", "models.txt:2: 'm2' names no utterance of a model"),
         ("# none\n", "models.txt: names no model"),

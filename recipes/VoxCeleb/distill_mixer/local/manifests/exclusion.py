@@ -51,6 +51,9 @@ def read_excluded(
     excluded: set[str] = set()
     unknown: list[str] = []
     for number, line in read_lines(path, "the list of speakers"):
+        if composed(line) in speakers:  # which may hold a comma
+            excluded.add(composed(line))
+            continue
         first, *others = [field.strip(" \t\"'") for field in re.split(r"[,;\t]", line)]
         words = first.split()
         found = _named(first, speakers, by_case)
