@@ -26,7 +26,6 @@ from speechbrain_ext.progress import progress_bar
 
 # Features of one front end differ by less between devices and numbers of threads.
 _FEATURE_TOLERANCE = 1e-2
-# Columns of a manifest that say which utterances it has.
 
 
 def cached_embeddings(

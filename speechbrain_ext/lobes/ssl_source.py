@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 #: Files of weights, the preferred one first, and what an index points to.
@@ -28,7 +29,6 @@ WEIGHTS = {
     "pytorch_model.bin": None,
     "pytorch_model.bin.index.json": "pytorch_model-*.bin",
 }
-SAMPLE_RATE = 16000
 
 logger = get_logger(__name__)
 
