@@ -153,7 +153,7 @@ def _old(target: Path) -> Path:
 
 
 def fingerprint(made_from: dict[str, Any]) -> str:
-    """Give the SHA-256 of everything that the manifests are made from."""
+    """Give the SHA-256 of facts that JSON can hold, by their names."""
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 

@@ -52,8 +52,7 @@ def eer_interval(
     Raises
     ------
     ValueError
-        When there is no target or no non-target, a score is not finite, the lengths differ, or
-        there are fewer than two speakers or one sample.
+        As :func:`eer_draws`, where the speakers are enough.
 
     Example
     -------
@@ -141,7 +140,8 @@ def eer_draws(
     Raises
     ------
     ValueError
-        As :func:`eer_interval`, and when there is no system.
+        When there is no system, no target or no non-target, a score is not finite, the lengths
+        differ, or there are fewer than two speakers or one sample.
 
     Example
     -------

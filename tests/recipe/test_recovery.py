@@ -19,6 +19,7 @@ from train_teacher import TeacherBrain
 
 from local.data import CropBatch
 from local.meter import EpochMeter
+from local.validation import valid_figures
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE, STUDENT, environment
 
@@ -95,6 +96,21 @@ def test_no_damaged_checkpoint_is_chosen(train: Train, tmp_path: Path) -> None:
     train(*arguments, 3)
     with safe_open(tmp_path / "exp/save/embedding_model.safetensors", "pt") as weights:
         assert sorted(json.loads(weights.metadata()["epochs"])) == [1, 2, 3]
+
+
+def test_the_mean_is_that_of_the_best(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where fewer are to be kept than it needs: the last epochs are no stand-ins."""
+    eers = iter([20.0, 1.0, 3.0, 2.0, 30.0, 31.0])
+    monkeypatch.setattr(
+        "local.brain.valid_figures",
+        lambda *given: {**(valid_figures(*given) or {}), "eer": next(eers)},
+    )
+    kept = ("--keep_checkpoints", 1, "--average_checkpoints", 3)
+    train(TeacherBrain, *kept, "--number_of_epochs", 6)
+    with safe_open(tmp_path / "exp/save/embedding_model.safetensors", "pt") as weights:
+        assert json.loads(weights.metadata()["epochs"]) == [2, 4, 3]
 
 
 def test_an_epoch_is_logged_before_it_is_saved_and_once(

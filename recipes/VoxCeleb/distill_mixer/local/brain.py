@@ -172,7 +172,7 @@ class SpeakerBrain(sb.Brain):
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
         # Before anything depends on which checkpoints there are.
         set_damaged_aside(self.checkpointer)
-        delete_others(self.checkpointer, self.hparams.keep_checkpoints)
+        self._delete_others()
         if self.checkpointer.list_checkpoints():
             self.started = set(NETWORKS)
         else:
@@ -407,7 +407,12 @@ class SpeakerBrain(sb.Brain):
     def _checkpoint(self, meta: dict[str, Any], end_of_epoch: bool) -> None:
         with room_in(self.hparams.output_folder):
             save_checkpoint(self.checkpointer, meta, end_of_epoch)
-            delete_others(self.checkpointer, self.hparams.keep_checkpoints)
+            self._delete_others()
+
+    def _delete_others(self) -> None:
+        # The mean that is made in the end needs as many of the best.
+        number = max(self.hparams.keep_checkpoints, self.hparams.average_checkpoints)
+        delete_others(self.checkpointer, number)
 
     def _count_unreadable(self, batch: CropBatch) -> None:
         if not batch.unreadable:
