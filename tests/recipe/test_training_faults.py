@@ -178,6 +178,10 @@ def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Pa
     # A key does not pass because one that is free changes by the same values.
     with pytest.raises(UserError, match=r"\(crops_per_utterance: 1 there, 2 now"):
         train(TeacherBrain, "--number_of_epochs", 2, "--crops_per_utterance", 2)
+    # Nor do options of SpeechBrain's that no YAML has a key for.
+    for option in ("--bfloat16_mix_prec", "--remove_vector_weight_decay"):
+        with pytest.raises(UserError, match=rf"\({option[2:]}: None there, True now"):
+            train(TeacherBrain, "--number_of_epochs", 2, option)
     assert (tmp_path / "exp" / "hyperparams.yaml").read_text() == kept
     train(TeacherBrain, "--number_of_epochs", 2)  # longer is no other setting
     assert len(epochs(tmp_path)) == 2

@@ -28,6 +28,8 @@ from speechbrain_ext.yaml_file import read_yaml
 INCLUDE = "!include:"
 NOTHING: Mapping[str, Any] = {}
 REFERENCE = re.compile(r"<(\w+)")
+# Options of SpeechBrain's that change what is learnt: a resolved text has those that are given.
+LEARNING = {"auto_mix_prec", "bfloat16_mix_prec", "eval_precision", "remove_vector_weight_decay"}
 
 
 def load_hparams(
@@ -46,7 +48,8 @@ def load_hparams(
         :func:`local.settings.holds_text`) it is this very text; of any other it is YAML.
     run_options : mapping, optional
         SpeechBrain's own options of the command line. Those that the file has a key for override
-        it as well, so that the resolved text says what was run.
+        it as well, and those that change what is learnt are added, so that the resolved text says
+        what was run.
 
     Returns
     -------
@@ -168,6 +171,7 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
             hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
             raise UserError(f"{path} has no key '{key}' to override: {hint}")
         changes[key] = _value(key, text, defaults[key])
+    tree.update({key: value for key, value in run_options.items() if key in LEARNING})
     changes |= {key: value for key, value in run_options.items() if key in tree}
     try:
         return _without_references(_text(tree), changes)
