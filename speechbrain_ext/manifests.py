@@ -196,16 +196,21 @@ def _read(path: str, size: int, changed: int) -> Manifest:
                 if not line:
                     continue
                 name, duration, wav, start, stop, speaker = fields(line)
-                durations.append(float(duration))
-                starts.append(int(start))
-                stops.append(int(stop))
+                begin, end, seconds = int(start), int(stop), float(duration)
+                if not (name and wav and speaker and 0 <= begin < end and 0 < seconds < np.inf):
+                    raise ValueError("a name is empty, or a length no length")
+                durations.append(seconds)
+                starts.append(begin)
+                stops.append(end)
                 speaker_index.append(numbers.setdefault(speaker, len(numbers)))
                 ids.append(name)
                 wavs.append(wav)
-        except (ValueError, IndexError, csv.Error) as error:
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not UTF-8 text: run stage 1 again") from None
+        except (ValueError, IndexError, OverflowError, csv.Error) as error:
+            reason = "too few columns" if isinstance(error, IndexError) else error
             raise UserError(
-                f"{path}, line {lines.line_num}, is no row of a manifest ({error}): run stage 1 "
-                "again"
+                f"{path}:{lines.line_num}: no row of a manifest ({reason}): run stage 1 again"
             ) from None
     if not len(ids):
         raise UserError(f"{path} lists no utterance: run stage 1 again on a folder with speech")

@@ -75,9 +75,14 @@ def test_its_hash_is_that_of_what_is_said(path: Path, old: str, new: str, same: 
         ("", "has no column ID"),
         (HEADER.replace(",spk_id", ""), "has no column spk_id"),
         (HEADER, "lists no utterance"),
-        (f"{HEADER}\na/1,1.0,a.wav,0,16000,a\nb/1,long,b.wav,0,1,b", "line 3, .*'long'"),
-        (f"{HEADER}\na/1,1.0,a.wav,0,1.5,a", r"line 2, .*'1\.5'"),
-        (f"{HEADER}\na/1,1.0,a.wav", "line 2, "),
+        (f"{HEADER}\na/1,1.0,a.wav,0,16000,a\nb/1,long,b.wav,0,1,b", ":3: .*'long'"),
+        (f"{HEADER}\na/1,1.0,a.wav,0,1.5,a", r":2: .*'1\.5'"),
+        (f"{HEADER}\na/1,1.0,a.wav", ":2: .*too few columns"),
+        (f"{HEADER}\na/1,1.0,a.wav,0,99999999999999999999,a", ":2: "),
+        (f"{HEADER}\na/1,1.0,a.wav,5,5,a", ":2: .*a length no length"),
+        (f"{HEADER}\na/1,1.0,a.wav,-1,5,a", ":2: .*a length no length"),
+        (f"{HEADER}\na/1,nan,a.wav,0,5,a", ":2: .*a length no length"),
+        (f"{HEADER}\na/1,1.0,,0,5,a", ":2: .*a name is empty"),
     ],
 )
 def test_what_is_no_manifest_is_refused(text: str | None, said: str, tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_what_is_no_manifest_is_refused(text: str | None, said: str, tmp_path: P
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(HEADER.encode() + b"\na/\xff1,1.0,a.wav,0,1,a\n")
-    with pytest.raises(UserError, match="train.csv.*utf-8"):
+    with pytest.raises(UserError, match="train.csv is not UTF-8 text"):
         read_manifest(tmp_path / "train.csv")
 
 
