@@ -76,6 +76,14 @@ class Texts:
             places[number] = next(same, -1)
         return places
 
+    def repeated(self) -> str | None:
+        """A string that stands twice, if there is one."""
+        ranked, order = self._by_hash
+        for place in np.flatnonzero(ranked[1:] == ranked[:-1]).tolist():
+            if self[order[place]] == (text := self[order[place + 1]]):
+                return text
+        return None
+
     def hash_into(self, digest: hashlib._Hash) -> None:
         """Update a digest of ``hashlib`` with all strings and where each ends."""
         digest.update(self._begins)
@@ -214,6 +222,8 @@ def _read(path: str, size: int, changed: int) -> Manifest:
             ) from None
     if not len(ids):
         raise UserError(f"{path} lists no utterance: run stage 1 again on a folder with speech")
+    if (name := ids.repeated()) is not None:
+        raise UserError(f"{path} has the ID {name} twice: run stage 1 again")
     speakers = sorted(numbers)
     rank = np.empty(len(speakers), dtype=np.int32)
     rank[[numbers[speaker] for speaker in speakers]] = np.arange(len(speakers))
