@@ -376,7 +376,14 @@ VALUES += (
     "~",
 )
 # What would fill the machine, write elsewhere, or train for hours.
-LEFT_OUT = {"output_folder", "save_folder", "number_of_epochs", "num_workers", "corpus_dir"}
+LEFT_OUT = {
+    "crops_per_utterance",
+    "output_folder",
+    "save_folder",
+    "number_of_epochs",
+    "num_workers",
+    "corpus_dir",
+}
 
 
 def settings(place: Place, number: int, draw: Random) -> str:

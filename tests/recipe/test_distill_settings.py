@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,23 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
         distil(text, "--number_of_epochs", 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modules: {classifier: !ref <classifier>}", "modules is a dict, and must be a mapping of"),
+        ("lr_annealing: [1]", "lr_annealing is [1], and must be callable"),
+        ("mean_var_norm: {}", "mean_var_norm is {}, and must be a network, made by !new:"),
+        ("train_logger: 1", "train_logger is 1, and must be a TrainLogger, made by !new:"),
+        ("train_csv: null", "train_csv is None, and must be a path"),
+    ],
+)
+def test_what_the_brain_cannot_use_is_told(text: str, words: str, distil: Any) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        distil(text)
+
+
 def test_a_script_says_which_systems_it_trains() -> None:
-    with pytest.raises(UserError, match="has no key 'objective': train_distill.py trains"):
+    with pytest.raises(UserError, match="teacher.yaml has no objective, so no student"):
         check_keys(RECIPE / "hparams" / "teacher.yaml", DistillBrain.reads, DistillBrain.needs)
     with pytest.raises(UserError, match="v2.yaml is a student's: train it with train_distill.py"):
         check_keys(RECIPE / "hparams" / "v2.yaml", TeacherBrain.reads, TeacherBrain.needs)

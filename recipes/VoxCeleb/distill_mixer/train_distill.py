@@ -38,17 +38,16 @@ class DistillBrain(SpeakerBrain):
     Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone.
     """
 
-    needs = {"teacher", "objective"}
-    reads = SpeakerBrain.reads | {
+    needs = SpeakerBrain.needs | {
         "teacher",
-        "teacher_folder",  # which run.sh gives to every student of the mel path
         "teacher_hears",
         "objective",
-        "front_end_start",
         "classifier_start",
         "freeze_classifier",
         "min_distillation_share",
     }
+    # run.sh gives teacher_folder to every student of the mel path.
+    reads = SpeakerBrain.reads | needs | {"teacher_folder", "front_end_start"}
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
         super().__init__(hparams, run_opts)

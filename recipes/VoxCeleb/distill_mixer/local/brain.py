@@ -62,9 +62,7 @@ class SpeakerBrain(sb.Brain):
     #: Whether the embedding model's hidden outputs are wanted in training.
     wants_hidden = False
     #: Keys that a YAML must have.
-    needs: set[str] = set()
-    #: Keys of a YAML that this class reads, besides those that other keys refer to.
-    reads = set(RunOptions().as_dict()) | {
+    needs = {
         "seed",
         "system",
         "output_folder",
@@ -93,11 +91,12 @@ class SpeakerBrain(sb.Brain):
         "num_speakers",
         "epoch_counter",
         "lr_annealing",
-        "anneal",
         "keep_checkpoints",
         "average_checkpoints",
         "train_logger",
     }
+    #: Keys of a YAML that this class reads, besides those that other keys refer to.
+    reads = set(RunOptions().as_dict()) | needs | {"anneal"}
     checkpointer: sb.utils.checkpoints.Checkpointer
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:

@@ -101,10 +101,11 @@ def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -
     tree, known, file = _read(Path(path)), set(reads), Path(path)
     if "objective" in tree and "objective" not in reads:
         raise UserError(f"{path} is a student's: train it with train_distill.py")
+    if "objective" in needs and "objective" not in tree:
+        raise UserError(f"{path} has no objective, so no student: train it with train_teacher.py")
     for key in sorted(needs - tree.keys()):
         raise UserError(
-            f"{path} has no key '{key}': train_distill.py trains a student with a teacher and an "
-            "objective, train_teacher.py any network with labels alone"
+            f"{path} has no key '{key}': build on a file of hparams/shared/, which has it"
         )
     while True:
         text = file.read_text(encoding="utf-8")

@@ -92,6 +92,10 @@ RULES: dict[str, Rule] = {
         Rule(lambda x: isinstance(x, bool), "True or False"),
     ),
     "precision": _one_of("fp32", "fp16", "bf16"),
+    **dict.fromkeys(
+        ("corpus_dir", "output_folder", "save_folder", "train_csv", "valid_csv", "valid_trials"),
+        Rule(lambda x: isinstance(x, str) and x != "", "a path"),
+    ),
 }
 
 
