@@ -346,6 +346,19 @@ def test_lists_of_the_command_line_are_those_that_are_scored(recipe: Recipe, cor
     assert f"--trials {recipe.root}/mine.txt --trials_root data/{corpus}/test" in recipe.calls()[1]
 
 
+def test_lists_of_stage_0_are_found_whatever_they_are_called(recipe: Recipe) -> None:
+    trials = recipe.folder / "data/voxceleb/trials"
+    (trials.parent / "dev").mkdir(parents=True)
+    trials.mkdir()
+    for name in ("hard.lst", "veri_test2.txt"):
+        (trials / name).touch()
+    done = recipe.run("--corpus", "voxceleb", "--stage", "1", "--stop_stage", "1")
+    assert done.returncode == 0, done.stderr
+    (call,) = recipe.calls()
+    lists = "data/voxceleb/trials/hard.lst data/voxceleb/trials/veri_test2.txt"
+    assert f"--trials {lists} --trials_root data/voxceleb/test" in call
+
+
 def test_a_teacher_that_is_there(recipe: Recipe) -> None:
     teacher = recipe.root / "mine/save"
     teacher.mkdir(parents=True)

@@ -267,7 +267,7 @@ stage_0() {
 stage_1() {
     local options=(--corpus_dir "$corpus_dir" --train "$corpus_dir/dev" --jobs "$jobs")
     needs "$corpus_dir/dev" 0
-    [ "$kind" = own ] || [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*.txt)
+    [ "$kind" = own ] || [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*)
     [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
     [ -z "$enrol" ] || options+=(--enrol "$enrol")
     [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")

@@ -4,7 +4,7 @@
     python local/prepare_voxceleb.py --voxceleb1 DIR --voxceleb2 DIR --out data/voxceleb
 
 makes `dev/<speaker>` (VoxCeleb1's and VoxCeleb2's development speakers), `test/<speaker>`
-(VoxCeleb1's test speakers), `trials/*.txt` and `corpus.json`. wav trees are linked to, m4a files
+(VoxCeleb1's test speakers), `trials/` and `corpus.json`. wav trees are linked to, m4a files
 are converted by ffmpeg; see `convert_audio.py`. Speakers are sorted by their names, so both
 VoxCeleb1's usual layouts, dev and test apart or together in one `wav` folder, will do. Run again,
 it follows what has changed there; the trial lists are always those of the last run.
