@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,17 +11,21 @@ from typing import Any
 
 import ablate
 import pytest
+import torch
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
 from local.ablation.claims import Better, Claim, read_claims
+from local.ablation.collect import collect, why_missing
 from local.ablation.commands import Place, resolved_settings, training_arguments
 from local.ablation.page import page
-from local.ablation.plan import read_ablation
+from local.ablation.plan import Run, read_ablation
+from local.ablation.records import FINISHED, WAITING, Record
 from local.command_line import read_command_line
 from local.corpus import Corpus
 from local.hparams import check_overrides
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.experiments import save_weights
 from tests.recipe.tiny import RECIPE, environment
 
 SMALL = """
@@ -71,6 +76,56 @@ def test_settings_reach_the_command_line(tmp_path: Path) -> None:
     given = dict(zip(tuned[2::2], tuned[3::2], strict=True))
     assert given["--number_of_epochs"] == "1"
     assert given["--start_from"] == "exp/mini/some/student/seed_1"
+
+
+def finished(place: Place, run: Run) -> Path:
+    """The folder of a run as its training leaves it."""
+    Record(status=FINISHED).write(place.record(run))
+    folder = place.experiment(run.system.name, run.seed)
+    figures = {"train": {"seconds": 1.0}, "valid": {"eer": 5.0, "seconds": 1.0}}
+    lines = [json.dumps({"epoch": epoch, **figures}) for epoch in (1, 2)]
+    save_weights(folder, torch.nn.Linear(1, 1), {"epochs": "[2]"})
+    (folder / "train_log.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+def last_epoch_lost(path: Path) -> None:
+    path.write_text(path.read_text().splitlines()[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("train_log.jsonl", empty),
+        ("train_log.jsonl", last_epoch_lost),
+        ("train_log.jsonl", Path.unlink),
+        ("save/embedding_model.safetensors", empty),
+    ],
+)
+def test_a_run_whose_files_are_damaged_is_missing(
+    tmp_path: Path, file: str, damage: Callable[[Path], None]
+) -> None:
+    """The others are reported all the same."""
+    place = Place(read_ablation(ablation_file(tmp_path, SMALL)), tmp_path, exp_root=tmp_path)
+    runs, corpus = place.ablation.runs(1), Corpus(tmp_path, "mine", "Mine", False, {})
+    folders = [finished(place, run) for run in runs]
+    trained, missing = collect(place, runs, corpus)
+    assert len(trained) == 3 and not missing
+    damage(folders[0] / file)
+    trained, missing = collect(place, runs, corpus)
+    assert len(trained) == 2 and missing == runs[:1]
+    why = "files are gone or damaged: remove its folder, run again"
+    assert why_missing(place, runs[0]) == (WAITING, why)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"unknown": 1}'])
+def test_a_damaged_record_is_that_of_a_run_not_begun(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    assert Record.read(tmp_path / "x.json") == Record()
 
 
 @pytest.fixture

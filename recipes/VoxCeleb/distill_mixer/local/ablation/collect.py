@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from local.ablation.commands import Place
 from local.ablation.plan import Run
@@ -78,8 +78,8 @@ def collect(place: Place, runs: Sequence[Run], corpus: Corpus) -> tuple[list[Tra
             if record.status != FINISHED:
                 raise FileNotFoundError
             trained.append(_trained(run, folder, record, list(corpus.lists)))
-        except FileNotFoundError:
-            missing.append(run)
+        except (FileNotFoundError, SafetensorError, ValueError, LookupError, TypeError):
+            missing.append(run)  # its files are not there, or not whole
     order = {name: place for place, name in enumerate(place.ablation.systems)}
     trained.sort(key=lambda each: (order[each.run.system.name], each.run.seed))
     missing.sort(key=lambda each: (order[each.system.name], each.seed))
@@ -90,7 +90,7 @@ def why_missing(place: Place, run: Run) -> tuple[str, str]:
     """The status of a run that is not finished, and the reason where one is known."""
     record = Record.read(place.record(run))
     if record.status == FINISHED:
-        return WAITING, "its files have been removed"
+        return WAITING, "files are gone or damaged: remove its folder, run again"
     return record.status, record.error
 
 

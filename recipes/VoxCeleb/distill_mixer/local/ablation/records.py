@@ -59,10 +59,10 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read a record; one that is missing is that of a run not begun."""
+        """Read a record; one that is missing or damaged is that of a run not begun."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError):
             return cls()
 
     def write(self, path: Path) -> None:
