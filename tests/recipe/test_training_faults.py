@@ -134,6 +134,18 @@ def test_validation_is_heard_before_training(
     assert not (tmp_path / "exp" / "train_log.jsonl").exists()
 
 
+def test_trials_of_other_utterances_are_refused_before_training(
+    train: Train, corpus: Path, tmp_path: Path
+) -> None:
+    path = corpus / "manifests" / "trials" / "valid.txt"
+    path.write_text(path.read_text() + "1 id050/s0/0 id999/s0/0\n")
+    with pytest.raises(
+        UserError, match=r"valid.txt: 1 utterances are not in \S+valid.csv, id999/s0/0 for one: run"
+    ):
+        train(TeacherBrain)
+    assert not (tmp_path / "exp" / "train_log.jsonl").exists()
+
+
 def test_audio_of_another_kind_is_heard_alike(train: Train, corpus: Path, tmp_path: Path) -> None:
     """In training and validation, as embed.py hears it."""
     for path in (corpus / "train/id002/s0/0.wav", next((corpus / "valid").rglob("*.wav"))):

@@ -26,7 +26,7 @@ from local.meter import EpochMeter
 from local.order import EpochOrder
 from local.rehearsal import check_steps, rehearse, rehearse_augmentation
 from local.schedules import by_epoch
-from local.validation import valid_figures
+from local.validation import check_trials, valid_figures
 from local.weights import NETWORKS, keep_best, start_from
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import Layers, StudentOutput
@@ -160,6 +160,7 @@ class SpeakerBrain(sb.Brain):
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
+        check_trials(self.hparams.valid_trials, self.trials, self.hparams.valid_csv)
         check_train_audio(self.hparams.train_csv, self.hparams.num_workers)
         check_valid_audio(self.hparams.valid_csv, self.hparams.num_workers)
         reader = self.hparams.crop_reader

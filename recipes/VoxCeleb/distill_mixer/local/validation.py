@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import gather_embeddings
+from speechbrain_ext.manifests import read_manifest
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
 from speechbrain_ext.verification.scores import cosine_scores
@@ -36,6 +38,32 @@ def best_epoch(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """
     rated = [epoch for epoch in epochs if (epoch.get("valid") or {}).get("eer") is not None]
     return min(rated, key=lambda epoch: (epoch["valid"]["eer"], -epoch["epoch"]), default=None)
+
+
+def check_trials(path: str, trials: TrialList, manifest: str) -> None:
+    """Refuse trials of utterances that will have no embedding.
+
+    Arguments
+    ---------
+    path : str
+        The list, for the message.
+    trials : TrialList
+        What it holds.
+    manifest : str
+        The utterances that are embedded.
+
+    Raises
+    ------
+    UserError
+        Naming one.
+    """
+    names = trials.utterances
+    unknown = np.flatnonzero(read_manifest(manifest).ids.find(names) < 0)
+    if len(unknown):
+        raise UserError(
+            f"{path}: {len(unknown)} utterances are not in {manifest}, {names[unknown[0]]} for "
+            "one: run stage 1 again, which makes both"
+        )
 
 
 def valid_figures(trials: TrialList, mine: dict[str, np.ndarray]) -> dict[str, float] | None:
