@@ -9,12 +9,13 @@ SAMPLE_RATE = 16000
 #: Endings of files that libsndfile reads; those that training reads as they are come first.
 READABLE = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".wave", ".aif", ".aiff", ".aifc"),
-    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist"),
 )
-#: Endings of files that ffmpeg has to decode, those of video with sound among them.
+#: Endings of files that ffmpeg has to decode, those of video with sound among them. libsndfile
+#: takes the marks between the blocks of a .voc for sound.
 DECODED = (
     *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3g2", ".ape", ".ac3", ".wv"),
-    *(".tta", ".spx", ".mka", ".weba", ".webm", ".mp4", ".mov", ".mkv", ".avi", ".flv"),
+    *(".tta", ".voc", ".spx", ".mka", ".weba", ".webm", ".mp4", ".mov", ".mkv", ".avi", ".flv"),
 )
 #: Endings of all files that hold sound, the one list that every command goes by.
 AUDIO = (*READABLE, *DECODED)

@@ -46,7 +46,6 @@ FORMATS: dict[str, dict[str, Any]] = {
     "a.aiff": {},
     "a.au": {},
     "a.caf": {},
-    "a.voc": {},
     "a.sph": {"format": "NIST"},
     "a.flac": {},
     "a.ogg": {},
@@ -55,6 +54,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "vbr.mp3": {"bitrate_mode": "VARIABLE"},
 }
 DECODED = ["m4a", "mp4", "aac", "wma", "ac3", "mka", "mkv", "webm", "wv", "tta", "mov", "avi"]
+DECODED += ["voc"]
 
 
 @pytest.fixture
