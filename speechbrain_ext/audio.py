@@ -467,6 +467,9 @@ def _mpeg(name: bytes, file: _OneWay) -> tuple[_OneWay, int | None]:
         found = count_frames(stream.read())
     if found.cut:
         raise AudioFault("unreadable", f"ends within MPEG frame {found.number + 1}")
+    if found.mixed:
+        detail = f"goes on as sound of another kind after MPEG frame {found.number}"
+        raise AudioFault("unreadable", detail)
     if found.stated is not None and found.number < found.stated - 1:
         detail = f"ends after {found.number} of {found.stated} MPEG frames"
         raise AudioFault("unreadable", detail)

@@ -34,6 +34,8 @@ class MpegFrames(NamedTuple):
         How many the header (Xing or Info) says there are; None without one.
     cut : bool
         Whether the file ends within a frame.
+    mixed : bool
+        Whether frames of another kind follow, which decoders leave out.
     """
 
     sound: bytes
@@ -41,12 +43,13 @@ class MpegFrames(NamedTuple):
     samples: int
     stated: int | None
     cut: bool
+    mixed: bool
 
 
 class _Frame(NamedTuple):
     size: int  # bytes
     samples: int
-    kind: tuple[int, int]  # version, layer and sample rate: the same in all frames of a stream
+    kind: tuple[int, int, bool]  # version and layer, sample rate, mono: the same in a whole stream
 
 
 def count_frames(data: bytes) -> MpegFrames:
@@ -66,11 +69,11 @@ def count_frames(data: bytes) -> MpegFrames:
     -------
     >>> frame = bytes([0xFF, 0xFB, 0x90, 0xC0]) + bytes(413)  # 128 kbit/s, 44,100 Hz
     >>> count_frames(3 * frame + frame[:99])[1:]
-    (3, 3456, None, True)
+    (3, 3456, None, True, False)
     """
     at = _next_frame(data, _after_tag(data), None)
     if at is None:
-        return MpegFrames(b"", 0, 0, None, False)
+        return MpegFrames(b"", 0, 0, None, False, False)
     first = _frame(data[at : at + 4])
     assert first is not None
     stated = _stated(data, at)
@@ -86,7 +89,8 @@ def count_frames(data: bytes) -> MpegFrames:
             break
         count += 1
         end = at = at + frame.size
-    return MpegFrames(data[start:end], count, count * first.samples, stated, cut)
+    mixed = at is None and _next_frame(data, end, None) is not None
+    return MpegFrames(data[start:end], count, count * first.samples, stated, cut, mixed)
 
 
 class Unending(io.BytesIO):
@@ -130,7 +134,7 @@ def _after_tag(data: bytes) -> int:
     return 10 + size + (10 if data[5] & 0x10 else 0)
 
 
-def _next_frame(data: bytes, at: int, kind: tuple[int, int] | None) -> int | None:
+def _next_frame(data: bytes, at: int, kind: tuple[int, int, bool] | None) -> int | None:
     """The next place that holds a frame and after it another, or the end."""
     while (at := data.find(b"\xff", at)) >= 0:
         frame = _frame(data[at : at + 4])
@@ -164,7 +168,7 @@ def _frame(header: bytes) -> _Frame | None:
     if not bitrate:
         return None
     padding = header[2] >> 1 & 1
-    kind = header[1] & 0xFE, header[2] & 0x0C
+    kind = header[1] & 0xFE, header[2] & 0x0C, header[3] >> 6 == 3
     if layer == 1:
         return _Frame(4 * (12 * bitrate // rate + padding), 384, kind)
     samples = 576 if layer == 3 and version != 3 else 1152

@@ -195,6 +195,18 @@ def test_tags_around_an_mp3_are_no_sound(tmp_path: Path) -> None:
     assert torch.equal(read_audio(path), expected)
 
 
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (RATE, 2)])
+def test_an_mp3_joined_of_two_kinds_is_named(tmp_path: Path, rate: int, channels: int) -> None:
+    """Decoders give the first part alone, without a word."""
+    path = whole(tmp_path, "a.mp3")
+    first = path.read_bytes()
+    soundfile.write(path, np.tile(SOUND[:, None], (1, channels)), rate)
+    second = path.read_bytes()
+    path.write_bytes(first + second)
+    number = count_frames(first).number
+    assert fault_of(path).detail == f"goes on as sound of another kind after MPEG frame {number}"
+
+
 def test_sections(tmp_path: Path) -> None:
     """Also of another rate and of several channels, in samples of what is heard."""
     path = write(tmp_path / "a.wav", 30000, 44100, 2)
