@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -214,6 +215,15 @@ def faulty(corpus: Path, tmp_path: Path) -> Path:
     shutil.copytree(corpus / "valid", tmp_path / "audio")
     shutil.copy(corpus / "own.txt", tmp_path)
     return tmp_path
+
+
+def test_how_much_there_is_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    known, unknown = Audio("a.wav", 90.0, (1, 1)), Audio("b.m4a", math.inf, (1, 1))
+    evaluate.announce([], [known, unknown], [unknown])
+    assert capsys.readouterr().out.partition("trials, ")[2] == (
+        "2 utterances, 1.5 min of audio and 1 of unknown length; 1 utterances, 0.0 min and 1 of "
+        "unknown length, are to be embedded\n"
+    )
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:

@@ -12,8 +12,8 @@ are paths below its root, with or without the ending of an audio format. Where i
 names models of several utterances, `--enrol ROOT FILE` has a line `model utterance utterance ...`
 for each, and the mean of their embeddings is scored. Audio is of any format, sample rate and number
 of channels, as embed.py reads it; of an utterance in several formats the first that can be used is
-taken, wav before flac. Everything is checked before anything is embedded. Run again, with the same
-lists or others, it embeds only what is not there yet.
+taken, wav before flac. Everything is checked before anything is embedded, except the sound of what
+ffmpeg decodes. Run again, with the same lists or others, it embeds only what is not there yet.
 
 DIR gets `RESULTS.md` and, for each list, `results/<list>.json`, `scores/<list>.txt`,
 `plots/<list>_det` and `plots/<list>_scores`; `embeddings/` holds what a later run need not compute.
@@ -141,20 +141,20 @@ def announce(
     lists: Sequence[EvaluatedList], audio: Sequence[Audio], missing: Sequence[Audio]
 ) -> None:
     """Say what there is to do."""
-    all_of_it, to_embed = _time(audio), _time(missing)
+    all_of_it, to_embed = _time(audio, " of audio"), _time(missing)
     print(
         f"{len(lists)} list{'s' if len(lists) > 1 else ''}, "
         f"{sum(len(each.trials) for each in lists):,} trials, {len(audio):,} utterances, "
-        f"{all_of_it} of audio; {len(missing):,} utterances, {to_embed}, are to be embedded",
+        f"{all_of_it}; {len(missing):,} utterances, {to_embed}, are to be embedded",
         flush=True,
     )
 
 
-def _time(audio: Sequence[Audio]) -> str:
+def _time(audio: Sequence[Audio], of_what: str = "") -> str:
     known = [each.seconds for each in audio if each.seconds < math.inf]
     seconds, others = sum(known), len(audio) - len(known)
     text = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
-    return f"{text} and {others} files of unknown length" if others else text
+    return text + of_what + (f" and {others} of unknown length" if others else "")
 
 
 def embed(
