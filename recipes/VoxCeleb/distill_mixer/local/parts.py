@@ -13,7 +13,6 @@ from torch import nn
 from local.augmentation import Augmentation
 from local.data import CropReader
 from local.settings import Rule
-from speechbrain_ext.errors import UserError
 
 NETWORKS = ("compute_features", "mean_var_norm", "embedding_model", "classifier")
 
@@ -30,6 +29,7 @@ def _made(kind: type) -> Rule:
     return Rule(lambda x: isinstance(x, kind), f"a {kind.__name__}, made by !new:")
 
 
+#: For :func:`local.settings.check_settings`, with what was made of a YAML.
 PARTS: dict[str, Rule] = {
     **dict.fromkeys(NETWORKS, Rule(_is_network, "a network, made by !new:")),
     "modules": Rule(_are_networks, f"a mapping of networks, {', '.join(NETWORKS)} among them"),
@@ -43,33 +43,3 @@ PARTS: dict[str, Rule] = {
     "epoch_counter": _made(EpochCounter),
     "train_logger": _made(TrainLogger),
 }
-
-
-def check_parts(path: object, hparams: Mapping[str, Any]) -> None:
-    """Refuse what a training could not use.
-
-    Arguments
-    ---------
-    path : path
-        The YAML file, for the message.
-    hparams : mapping
-        What was made of it.
-
-    Raises
-    ------
-    UserError
-        Naming the key and what it must be.
-
-    Example
-    -------
-    >>> check_parts("v2.yaml", {"classifier": nn.Linear(2, 2)})
-    >>> check_parts("v2.yaml", {"anneal": 1})
-    Traceback (most recent call last):
-    speechbrain_ext.errors.UserError: v2.yaml: anneal is 1, and must be callable
-    """
-    for key, rule in PARTS.items():
-        if key in hparams and not rule.holds(value := hparams[key]):
-            shown = repr(value)
-            if len(shown) > 60 or "\n" in shown:
-                shown = f"a {type(value).__name__}"
-            raise UserError(f"{path}: {key} is {shown}, and must be {rule.words}")

@@ -128,7 +128,9 @@ def holds_text(key: str, defaults: Sequence[Any]) -> bool:
     return bool(TEXT.fullmatch(key)) or all(isinstance(value, str) for value in defaults)
 
 
-def check_settings(path: object, settings: Mapping[str, Any]) -> None:
+def check_settings(
+    path: object, settings: Mapping[str, Any], rules: Mapping[str, Rule] = RULES
+) -> None:
     """Refuse a value with which training would fail, or mislead, later.
 
     Arguments
@@ -137,6 +139,8 @@ def check_settings(path: object, settings: Mapping[str, Any]) -> None:
         The YAML file, for the message.
     settings : mapping
         Its values, with those of the command line.
+    rules : mapping
+        Whether a key's value will do; keys that are not here are left out.
 
     Raises
     ------
@@ -150,6 +154,9 @@ def check_settings(path: object, settings: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
     speechbrain_ext.errors.UserError: v2.yaml: lr is 'fast', and must be a number above 0
     """
-    for key, rule in RULES.items():
+    for key, rule in rules.items():
         if key in settings and not rule.holds(value := settings[key]):
-            raise UserError(f"{path}: {key} is {value!r}, and must be {rule.words}")
+            shown = repr(value)
+            if not isinstance(value, str) and (len(shown) > 60 or "\n" in shown):
+                shown = f"a {type(value).__name__}"
+            raise UserError(f"{path}: {key} is {shown}, and must be {rule.words}")

@@ -11,8 +11,9 @@ from local.command_line import read_command_line
 from local.devices import check_device
 from local.hparams import check_keys, check_overrides, load_hparams
 from local.identity import claim_folder, made_from
-from local.parts import check_parts
+from local.parts import PARTS
 from local.processes import first_decides, join_processes, leave_together
+from local.settings import check_settings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import claimed
 
@@ -39,7 +40,7 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     check_keys(path, brain_class.reads, brain_class.needs)
     check_overrides(path, brain_class.reads, overrides)
     hparams, resolved = load_hparams(path, overrides, line.given)
-    check_parts(path, hparams)
+    check_settings(path, hparams, PARTS)
     with contextlib.ExitStack() as held:
 
         def claim() -> None:
