@@ -196,6 +196,7 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
     [
         ("modules: {classifier: !ref <classifier>}", "modules is a dict, and must be a mapping of"),
         ("lr_annealing: [1]", "lr_annealing is [1], and must be callable"),
+        ("opt_class: !name:torch.optim.Adam {a: 1}", "opt_class is functools.partial(<class"),
         ("mean_var_norm: {}", "mean_var_norm is {}, and must be a network, made by !new:"),
         ("train_logger: 1", "train_logger is 1, and must be a TrainLogger, made by !new:"),
         ("train_csv: null", "train_csv is None, and must be a path"),

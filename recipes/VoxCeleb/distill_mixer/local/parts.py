@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,14 +30,27 @@ def _made(kind: type) -> Rule:
     return Rule(lambda x: isinstance(x, kind), f"a {kind.__name__}, made by !new:")
 
 
+def _called_with(count: int) -> Rule:
+    def binds(x: Any) -> bool:
+        try:
+            inspect.signature(x).bind(*range(count))
+        except (TypeError, ValueError):  # not callable, or with other arguments
+            return False
+        return True
+
+    return Rule(binds, f"callable with {count} argument{'s' * (count > 1)}, as by !name:")
+
+
 #: For :func:`local.settings.check_settings`, with what was made of a YAML.
 PARTS: dict[str, Rule] = {
     **dict.fromkeys(NETWORKS, Rule(_is_network, "a network, made by !new:")),
     "modules": Rule(_are_networks, f"a mapping of networks, {', '.join(NETWORKS)} among them"),
     "objective": _made(nn.Module),
     "teacher": Rule(lambda x: x is None or _is_network(x), "null or a teacher, made by !new:"),
-    **dict.fromkeys(("opt_class", "compute_cost", "lr_annealing"), Rule(callable, "callable")),
-    "anneal": Rule(callable, "callable"),
+    "opt_class": _called_with(1),  # the parameters
+    "compute_cost": _called_with(2),  # logits and labels
+    "lr_annealing": Rule(callable, "callable"),
+    "anneal": _called_with(4),  # the scheduler, the optimizer, the epoch, its EER
     "augmentation": _made(Augmentation),
     "crop_reader": _made(CropReader),
     "checkpointer": _made(Checkpointer),
