@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +71,14 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
 
 class _RunOptions(RunOptions):
     """SpeechBrain's, which would make YAML of the overrides: ``a: b`` and ``1.10`` would change."""
+
+    @staticmethod
+    def _create_parser() -> argparse.ArgumentParser:
+        parser = RunOptions._create_parser()
+        for action in parser._actions:
+            if action.dest == "optimizer_step_limit":  # no number by default, so text there
+                action.type = int
+        return parser
 
     @staticmethod
     def _convert_to_yaml(words: list[str]) -> dict[str, str]:
