@@ -19,6 +19,8 @@ from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.workers import in_threads, reading_options
 from tests.recipe.tiny import RECIPE, TEACHER, command, environment, make_corpus
 
+pytestmark = pytest.mark.slow
+
 # A user's own view of the file system, with as much shared memory as a test wants.
 SMALL = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=$0 tmpfs /dev/shm && exec "$@"']
 can_mount = subprocess.run([*SMALL, "1m", "true"], capture_output=True).returncode == 0

@@ -15,6 +15,8 @@ from speechbrain_ext.lobes.mixer import MLPMixer
 from tests.lobes.published_networks import randomise_norms
 from tests.lobes.systems import OWN_ENCODERS, make_encoder, make_input, make_lobe
 
+pytestmark = pytest.mark.slow
+
 
 def export(name: str, path: Path, dynamo: bool) -> nn.Module:
     """Export with lengths, batch and time free; traced at 2 utterances of 60 frames."""

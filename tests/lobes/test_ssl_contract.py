@@ -23,6 +23,8 @@ from tests.lobes.ssl_systems import (
     make_waveforms,
 )
 
+pytestmark = pytest.mark.slow
+
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 
 

@@ -15,6 +15,8 @@ import pytest
 from tests.recipe.tiny import RECIPE, environment, make_corpus
 from tools import update_readme
 
+pytestmark = pytest.mark.slow
+
 ABLATION = """
 title: Two tiny systems
 reference: small

@@ -18,6 +18,8 @@ from local.ablation.runner import Runner
 from local.identity import claim_folder, data_digests
 from tests.recipe.tiny import RECIPE, environment
 
+pytestmark = pytest.mark.slow
+
 SYSTEMS = """
 common: {number_of_epochs: 2}
 systems:

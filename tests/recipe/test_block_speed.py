@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tests.recipe.tiny import run
 
+pytestmark = pytest.mark.slow
+
 SV_MIXER = "hparams/ssl/sv_mixer_wavlm_large.yaml"
 TRANSFORMER = "hparams/ssl/transformer_wavlm_large.yaml"
 

@@ -19,6 +19,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus, run
 
+pytestmark = pytest.mark.slow
+
 Distil = Callable[..., Path]
 
 

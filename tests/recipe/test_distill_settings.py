@@ -20,6 +20,8 @@ from local.training import run_training
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def in_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

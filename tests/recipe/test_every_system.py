@@ -17,6 +17,8 @@ from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.inference.model_folder import write_model_folder
 from tests.recipe.tiny import RECIPE, make_corpus
 
+pytestmark = pytest.mark.slow
+
 HPARAMS = RECIPE / "hparams"
 SYSTEMS = sorted(path.stem for path in HPARAMS.glob("*.yaml") if path.stem != "manifests")
 # Systems that others learn or start from come first.

@@ -22,6 +22,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import kept_sha256
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus, run
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Path], None]
 
 

@@ -12,6 +12,8 @@ from local.processes import first_decides
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE, environment
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os, signal, sys
 from speechbrain_ext.errors import UserError, friendly_exit

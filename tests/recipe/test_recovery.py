@@ -25,6 +25,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import is_current
 from tests.recipe.tiny import RECIPE, STUDENT, environment
 
+pytestmark = pytest.mark.slow
+
 Train = Callable[..., None]
 #: A checkpoint after every batch, of which an epoch has three.
 EVERY_BATCH = ("--ckpt_interval_minutes", 0, "--ckpt_interval_steps", 1)

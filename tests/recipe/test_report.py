@@ -22,6 +22,8 @@ from tests.recipe.report_fixture import (
     write_report,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """What a test wants to know of a page: tags, ids, references, results table, visible text."""

@@ -14,6 +14,8 @@ import self_distill
 from speechbrain_ext.errors import UserError
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, environment, make_corpus
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = [*STUDENT[1:], "--number_of_epochs", "1"]
 
 

@@ -14,6 +14,8 @@ from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
 from tests.recipe.tiny import make_corpus, run
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers")
 
 

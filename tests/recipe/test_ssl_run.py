@@ -24,6 +24,8 @@ from speechbrain_ext.verification.embeddings import load_embeddings
 from tests.lobes.ssl_models import make_model_folder
 from tests.recipe.tiny import RECIPE, environment
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers")
 
 ROOT = RECIPE.parents[2]

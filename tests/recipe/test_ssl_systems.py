@@ -24,6 +24,8 @@ from speechbrain_ext.inference.model_folder import write_model_folder
 from tests.lobes.ssl_models import make_model_folder
 from tests.recipe.tiny import RECIPE, make_corpus
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers")
 
 HPARAMS = RECIPE / "hparams"

@@ -26,6 +26,8 @@ from tests.lobes.ssl_models import make_model_folder
 from tests.recipe.killing import run_until
 from tests.recipe.tiny import RECIPE, make_corpus, run
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("transformers")
 
 SMALL = {

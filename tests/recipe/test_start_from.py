@@ -24,6 +24,8 @@ from speechbrain_ext.inference.model_folder import write_model_folder
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
 
+pytestmark = pytest.mark.slow
+
 Source = Callable[[Path, Path], Path]
 
 

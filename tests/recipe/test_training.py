@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from local.report.figures import loss_terms
 from tests.recipe.tiny import STUDENT, TEACHER, make_corpus, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:

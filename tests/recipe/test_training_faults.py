@@ -21,6 +21,8 @@ from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.workers import in_threads
 from tests.recipe.tiny import STUDENT
 
+pytestmark = pytest.mark.slow
+
 Train = Callable[..., None]
 
 
