@@ -172,7 +172,7 @@ def arguments_of(plan: Plan, system: str, folder: Path, steps: int, batch: int) 
     """The command line by which a system trains one epoch of so many steps."""
     data, crops = trimmed_corpus(plan, steps, batch)
     place = "ssl/" if system == WAVLM else ""
-    line = [f"hparams/{place}{system}.yaml", "--corpus_dir", str(data)]
+    line = [str(RECIPE / f"hparams/{place}{system}.yaml"), "--corpus_dir", str(data)]
     line += ["--output_folder", str(folder), "--number_of_epochs", "1", "--noprogressbar"]
     line += ["--crops_per_utterance", str(crops), "--batch_size", str(batch)]
     line += ["--grad_accumulation_factor", "1", "--device", plan.device]
@@ -210,8 +210,7 @@ def train(plan: Plan, system: str, precision: str, line: list[str]) -> list[floa
             super().on_fit_batch_end(batch, outputs, loss, step)
 
     amp = precision if precision in ("bf16", "fp16") else "fp32"
-    with contextlib.chdir(RECIPE):
-        run_training(Recorded, [*line, "--precision", amp])
+    run_training(Recorded, [*line, "--precision", amp])
     return [float(loss) for loss in losses]
 
 
