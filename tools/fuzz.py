@@ -174,17 +174,14 @@ def write_audio(folder: Path, number: int, draw: Random) -> str:
             wave[length // 2 :] = draw.choice([np.nan, -np.inf, 1e38, 0.0])
         case 2:
             wave[:, channels // 2 :] *= -1
-    if ending in (".mp3", ".ogg"):  # whose encoders abort
-        wave = np.nan_to_num(wave, posinf=1.0, neginf=-1.0).clip(-1, 1)
     rate, subtype = int(draw.choice(RATES)), str(draw.choice(subtypes))
+    if ending in (".mp3", ".ogg"):  # whose encoders end the process at odd rates and samples
+        wave = np.nan_to_num(wave[:, :2], posinf=1.0, neginf=-1.0).clip(-1, 1)
+        rate = int(draw.choice([8000, 16000, 24000, 48000]))
     try:
         with np.errstate(all="ignore"):
             soundfile.write(path, wave, rate, subtype, format=container)
-    except (
-        RuntimeError,
-        ValueError,
-        AssertionError,
-    ):  # a format that does not hold such a rate or so many
+    except (RuntimeError, ValueError, AssertionError):  # the format holds no such audio
         soundfile.write(path, wave[:, :1], 16000, "FLOAT", format="WAV")
     if kind < 8:
         path.write_bytes(damaged(path.read_bytes(), draw))
