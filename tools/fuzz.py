@@ -178,6 +178,7 @@ def write_audio(folder: Path, number: int, draw: Random) -> str:
     if ending in (".mp3", ".ogg"):  # whose encoders end the process at odd rates and samples
         wave = np.nan_to_num(wave[:, :2], posinf=1.0, neginf=-1.0).clip(-1, 1)
         rate = int(draw.choice([8000, 16000, 24000, 48000]))
+    wave = wave[: 30 * rate]  # at one sample a second the rest would be hours
     try:
         with np.errstate(all="ignore"):
             soundfile.write(path, wave, rate, subtype, format=container)
