@@ -205,8 +205,9 @@ def _read(path: str, size: int, changed: int) -> Manifest:
                     continue
                 name, duration, wav, start, stop, speaker = fields(line)
                 begin, end, seconds = int(start), int(stop), float(duration)
-                if not (name and wav and speaker and 0 <= begin < end and 0 < seconds < np.inf):
-                    raise ValueError("a name is empty, or a length no length")
+                named = name and wav and speaker and "\0" not in wav
+                if not (named and 0 <= begin < end and 0 < seconds < np.inf):
+                    raise ValueError("a name is no name, or a length no length")
                 durations.append(seconds)
                 starts.append(begin)
                 stops.append(end)

@@ -82,7 +82,8 @@ def test_its_hash_is_that_of_what_is_said(path: Path, old: str, new: str, same: 
         (f"{HEADER}\na/1,1.0,a.wav,5,5,a", ":2: .*a length no length"),
         (f"{HEADER}\na/1,1.0,a.wav,-1,5,a", ":2: .*a length no length"),
         (f"{HEADER}\na/1,nan,a.wav,0,5,a", ":2: .*a length no length"),
-        (f"{HEADER}\na/1,1.0,,0,5,a", ":2: .*a name is empty"),
+        (f"{HEADER}\na/1,1.0,,0,5,a", ":2: .*a name is no name"),
+        (f"{HEADER}\na/1,1.0,a\0.wav,0,5,a", ":2: .*no name|:2: .*NUL"),
         (f"{HEADER}\na/1,1,a.wav,0,5,a\nb/1,1,b.wav,0,5,b\na/1,1,c.wav,0,5,a", "ID a/1 twice"),
     ],
 )

@@ -49,6 +49,8 @@ def read_lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, s
     try:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
+                if "\0" in line:  # UTF-16 without its mark, or no text: no file has such a name
+                    raise UserError(f"{path}:{number}: {what} has a zero byte; save it as UTF-8.")
                 line = line.strip()
                 if line and not line.startswith("#"):
                     yield number, line

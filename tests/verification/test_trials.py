@@ -187,6 +187,13 @@ def test_files_that_are_no_lists(tmp_path: Path) -> None:
         read_trials(tmp_path / "list.bin")
 
 
+def test_a_zero_byte_is_told_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"1 a b\n0 a \x00c\n")
+    with pytest.raises(UserError, match="list.txt:2: .* has a zero byte"):
+        read_trials(path)
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     """Write and read are inverse, non-ASCII names included."""
     trials = TrialList.from_names(["ä/1", "b/1"], ["b/1", "c/1"], [True, False])
