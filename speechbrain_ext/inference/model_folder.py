@@ -7,13 +7,10 @@ would depend on the padding after it.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import shutil
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +23,7 @@ from torch import Tensor
 
 import speechbrain_ext
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import replaced_folder
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.inference.experiments import (
     WEIGHTS,
@@ -110,9 +108,11 @@ def write_model_folder(
         When the experiment is not finished, or ``folder`` holds something else.
     """
     experiment, folder = Path(experiment), Path(folder)
+    if folder.exists() and not (folder / "embedding_model.ckpt").is_file():
+        raise UserError(f"{folder} is there and no exported model: choose another or remove it")
     encoder = load_encoder(experiment)
     classification = _read_classification(experiment)
-    with _replacing(folder) as draft:
+    with replaced_folder(folder) as draft:
         torch.save(encoder.state_dict(), draft / "embedding_model.ckpt")
         if classification:
             torch.save(classification.weights, draft / "classifier.ckpt")
@@ -250,20 +250,3 @@ def _compare(folder: Path, encoder: SpeakerEncoder) -> tuple[int, float]:
         found = model.encode_batch(wavs, lengths)
         alone = torch.cat([encoder(wavs[:1]), encoder(wavs[1:, :17321])])
     return found.shape[-1], float((found - alone).abs().max())
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``folder``, and put it in its place when the block ends well."""
-    if folder.exists() and not (folder / "embedding_model.ckpt").is_file():
-        raise UserError(f"{folder} is there and no exported model: choose another or remove it")
-    draft, old = (folder.with_name(f".{folder.name}.{kind}{os.getpid()}") for kind in ("a", "b"))
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        if folder.exists():
-            folder.rename(old)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
