@@ -31,7 +31,7 @@ def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any
     Raises
     ------
     UserError
-        When it is missing, is no UTF-8 text or no YAML, or holds no keys.
+        When it is missing, is no UTF-8 text or no YAML, or holds no keys or others than words.
 
     Example
     -------
@@ -50,4 +50,7 @@ def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not hasattr(tree, "keys"):
         raise UserError(f"{path} holds no keys: write one 'key: value' a line")
+    for key in tree:
+        if not isinstance(key, str):
+            raise UserError(f"{path} has the key {key!r}, which is no word: put it in quotes")
     return tree

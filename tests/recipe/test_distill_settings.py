@@ -202,6 +202,8 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
         ("mean_var_norm: {}", "mean_var_norm is {}, and must be a network, made by !new:"),
         ("train_logger: 1", "train_logger is 1, and must be a TrainLogger, made by !new:"),
         ("train_csv: null", "train_csv is None, and must be a path"),
+        ("max_grad_norm: 5.0 '", "max_grad_norm is \"5.0 '\", and must be a number above 0"),
+        ("num_speakers: 1", "num_speakers is 1, and "),
     ],
 )
 def test_what_the_brain_cannot_use_is_told(text: str, words: str, distil: Any) -> None:

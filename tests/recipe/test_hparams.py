@@ -21,6 +21,7 @@ from local.hparams import (
     resolve_hparams,
 )
 from local.identity import claim_folder
+from local.settings import RULES
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.experiments import encoder_yaml, save_weights
@@ -28,6 +29,8 @@ from tests.recipe.tiny import RECIPE, make_corpus
 
 MIXER = {"v1": 2_664_576, "v2": 2_664_576, "v2_kl": 2_664_576}
 MIXER |= {"v2_large": 7_844_864, "v2_large_low_alpha": 7_844_864}
+SYSTEMS = [*(RECIPE / "hparams").glob("*.yaml"), *(RECIPE / "hparams").glob("ssl/*.yaml")]
+SYSTEMS = sorted(path for path in SYSTEMS if path.stem != "manifests")
 LOSSES = {
     "v1": (MSEDistillation, 0.5),
     "v2": (CosineDistillation, 0.7),
@@ -157,7 +160,7 @@ def test_paths_and_names_are_what_the_command_line_says(text: str, tmp_path: Pat
     expected |= {"save_folder": f"exp/{text}/save", "same": [text, {"a": text}]}
     loaded, resolved = load_hparams(tmp_path / "x.yaml", given)
     assert loaded == expected
-    assert ruamel.yaml.YAML().load(resolved) == expected
+    assert ruamel.yaml.ruamel.yaml.YAML().load(resolved) == expected
     (tmp_path / "hyperparams.yaml").write_text(resolved, encoding="utf-8", newline="")
     assert {key: read_setting(tmp_path, key) for key in expected} == expected
     claim_folder(tmp_path / "new", resolved, {})
@@ -211,18 +214,33 @@ def test_a_class_in_a_child_replaces_the_parents_whole(tmp_path: Path) -> None:
     assert load_hparams(tmp_path / "grandchild.yaml")[0]["size"] == 7
 
 
+CROPS = "local.data.CropReader"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("a: [1", "is not valid YAML"),
         ("a: !ref <b>", "x.yaml"),
         ("!include:no.yaml\na: 1", "no.yaml does not exist"),
+        ("a: 1\n: 2", "has the key None, which is no word"),
+        ("size: 9000000000\nlayer: !new:torch.nn.Linear [!ref <size>, !ref <size>]", "9000000000"),
+        (f"x: !new:{CROPS}\n  seconds: 2.0\n  seed: a", "seed must be a whole number.* got 'a'"),
+        (f"x: !new:{CROPS}\n  seconds: .nan\n  seed: 1", "seconds must be positive, got nan"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=sentence):
         load_hparams(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("path", SYSTEMS, ids=lambda path: path.stem)
+def test_a_plain_setting_has_a_rule(path: Path) -> None:
+    """What is a number or a switch is checked before anything is made of it."""
+    tree = ruamel.yaml.YAML().load(resolve_hparams(path))
+    plain = {key for key, value in tree.items() if isinstance(value, (bool, int, float))}
+    assert plain - RULES.keys() <= {"alpha", "channels"}  # which classes check
 
 
 def test_reading_one_setting_makes_no_class(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.manifests import read_manifest
 
 
@@ -36,8 +37,10 @@ class CropReader:
     """
 
     def __init__(self, seconds: float, seed: int) -> None:
-        if seconds <= 0:
-            raise ValueError(f"crop_seconds must be positive, got {seconds}")
+        if not seconds > 0:
+            raise ValueError(f"seconds must be positive, got {seconds}")
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
         self.samples = round(seconds * SAMPLE_RATE)
         self.seed = seed
         self.epoch = 0
@@ -186,9 +189,21 @@ def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]
 
 
 def encode_speakers(path: str | Path, speeds: Sequence[float], count: int) -> CategoricalEncoder:
-    """The labels of a manifest's speakers at the speeds, of which there are ``count``."""
+    """The labels of a manifest's speakers at the speeds.
+
+    Raises
+    ------
+    UserError
+        When there are not ``count`` of them, for which the classifier was made.
+    """
+    speakers = speakers_of(path, speeds)
+    if len(speakers) != count:
+        raise UserError(
+            f"num_speakers is {count}, and {path} has {len(speakers)} at the speeds {speeds}: "
+            "leave num_speakers to the manifest"
+        )
     encoder = CategoricalEncoder()
-    encoder.update_from_iterable(speakers_of(path, speeds))
+    encoder.update_from_iterable(speakers)
     encoder.expect_len(count)
     return encoder
 

@@ -76,7 +76,8 @@ def load_hparams(
         if sentence := null_reference(error, tree, values):
             raise UserError(f"{path}: {sentence}") from None
         raise
-    except (ValueError, TypeError, ImportError, ruamel.yaml.YAMLError) as error:
+    # A RuntimeError is PyTorch's, of a size that it cannot make or has no memory for.
+    except (ValueError, TypeError, ImportError, RuntimeError, ruamel.yaml.YAMLError) as error:
         raise UserError(f"{path}: {explain(error, tree, values)}") from None
 
 
