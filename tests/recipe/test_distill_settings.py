@@ -58,6 +58,13 @@ def distil(corpus: Path, teacher: Path, tmp_path: Path) -> Any:
     return train
 
 
+WRONG_LOGGER = """
+train_logger: !new:local.loggers.TrainLoggers
+    - - !name:local.loggers.TextLogger
+          no_such: x
+"""
+
+
 def log_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
 
@@ -202,8 +209,12 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
         ("mean_var_norm: {}", "mean_var_norm is {}, and must be a network, made by !new:"),
         ("train_logger: 1", "train_logger is 1, and must be a TrainLogger, made by !new:"),
         ("train_csv: null", "train_csv is None, and must be a path"),
-        ("max_grad_norm: 5.0 '", "max_grad_norm is \"5.0 '\", and must be a number above 0"),
+        ("max_grad_norm: 5.0 '", 'max_grad_norm is "5.0 \'", and must be a number above 0'),
         ("num_speakers: 1", "num_speakers is 1, and "),
+        ("classifier_start: true", "classifier_start is True, and must be null or first weights"),
+        ("start_from: 2024", "start_from is 2024, and must be null or text: put it in quotes"),
+        ("min_distillation_share: null", "min_distillation_share is None, and must be a number"),
+        (WRONG_LOGGER, "TextLogger'>, no_such='x') has other arguments than it takes"),
     ],
 )
 def test_what_the_brain_cannot_use_is_told(text: str, words: str, distil: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,11 @@ class TrainLoggers(TrainLogger):
     """
 
     def __init__(self, loggers: list[Callable[[], TrainLogger]]) -> None:
+        for make in loggers:
+            try:
+                inspect.signature(make).bind()
+            except (TypeError, ValueError):
+                raise ValueError(f"{make} has other arguments than it takes") from None
         self.makers = loggers
         self.loggers: list[TrainLogger] = []
 

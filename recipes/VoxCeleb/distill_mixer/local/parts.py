@@ -46,6 +46,9 @@ PARTS: dict[str, Rule] = {
     **dict.fromkeys(NETWORKS, Rule(_is_network, "a network, made by !new:")),
     "modules": Rule(_are_networks, f"a mapping of networks, {', '.join(NETWORKS)} among them"),
     "objective": _made(nn.Module),
+    "classifier_start": Rule(
+        lambda x: x is None or hasattr(x, "weights"), "null or first weights, made by !new:"
+    ),
     "teacher": Rule(lambda x: x is None or _is_network(x), "null or a teacher, made by !new:"),
     "opt_class": _called_with(1),  # the parameters
     "compute_cost": _called_with(2),  # logits and labels

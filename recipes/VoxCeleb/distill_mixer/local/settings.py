@@ -126,6 +126,7 @@ RULES: dict[str, Rule] = {
 
 # Keys that hold text whatever a file has there: a path or a name, null or a reference to one.
 TEXT = re.compile(r"corpus|start_from|system|\w+_(cache|csv|dir|file|folder|root|source|trials)")
+_TEXT = Rule(lambda x: not isinstance(x, (bool, int, float)), "null or text: put it in quotes")
 
 
 def holds_text(key: str, defaults: Sequence[Any]) -> bool:
@@ -165,7 +166,7 @@ def check_settings(
     settings : mapping
         Its values, with those of the command line.
     rules : mapping
-        Whether a key's value will do; keys that are not here are left out.
+        Whether a key's value will do; others may have any, but text where they hold text.
 
     Raises
     ------
@@ -179,7 +180,8 @@ def check_settings(
     Traceback (most recent call last):
     speechbrain_ext.errors.UserError: v2.yaml: lr is 'fast', and must be a number above 0
     """
-    for key, rule in rules.items():
+    texts = {key: _TEXT for key in settings if TEXT.fullmatch(key)}
+    for key, rule in (texts | dict(rules)).items():
         if key in settings and not rule.holds(value := settings[key]):
             shown = repr(value)
             if not isinstance(value, str) and (len(shown) > 60 or "\n" in shown):
