@@ -223,6 +223,7 @@ CROPS = "local.data.CropReader"
         ("a: [1", "is not valid YAML"),
         ("a: !ref <b>", "x.yaml"),
         ("!include:no.yaml\na: 1", "no.yaml does not exist"),
+        ("a: 0\nb: !ref 1 / <a>", "a reference cannot be computed: division by zero"),
         ("a: 1\n: 2", "has the key None, which is no word"),
         ("size: 9000000000\nlayer: !new:torch.nn.Linear [!ref <size>, !ref <size>]", "9000000000"),
         (f"x: !new:{CROPS}\n  seconds: 2.0\n  seed: a", "seed must be a whole number.* got 'a'"),

@@ -184,6 +184,8 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
                 "become a mapping, nor a mapping a list"
             ) from None
         raise UserError(f"{path}: {error}") from None
+    except (ArithmeticError, TypeError) as error:  # of what a reference computes
+        raise UserError(f"{path}: a reference cannot be computed: {error}") from None
 
 
 def _value(key: str, text: str, defaults: list[Any]) -> Any:
