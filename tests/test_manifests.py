@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechbrain_ext import manifests
+from speechbrain_ext.corpora import manifest as manifests
+from speechbrain_ext.corpora.manifest import COLUMNS, Texts, read_manifest
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.manifests import COLUMNS, Texts, read_manifest
 
 HEADER = ",".join(COLUMNS)
 ROWS = [

@@ -410,7 +410,7 @@ def keys_of(yaml: Path) -> set[str]:
     """Keys of a file and of those that it builds on."""
     from ruamel.yaml import YAML
 
-    from local.hparams import resolve_hparams
+    from speechbrain_ext.systems.yaml import resolve_hparams
 
     return {key for key in YAML().load(resolve_hparams(yaml)) if not key.startswith("__")}
 

@@ -159,7 +159,7 @@ def trimmed_corpus(plan: Plan, steps: int, batch: int) -> tuple[Path, int]:
 
 def wavlm_folder(plan: Plan) -> Path:
     """A WavLM of random weights as large as WavLM-Large, or tiny."""
-    from local.ssl_folder import new_model
+    from local.make_ssl_model import new_model
 
     folder = plan.work / "wavlm"
     if not folder.exists():
@@ -196,7 +196,7 @@ def brain_class(system: str) -> Any:
 
 def train(plan: Plan, system: str, precision: str, line: list[str]) -> list[float]:
     """Train in this process; the loss of every step."""
-    from local.training import run_training
+    from speechbrain_ext.training.run import run_training
 
     losses: list[Tensor] = []
 
@@ -264,8 +264,8 @@ def compare_losses(losses: dict[str, list[float]], precision: str) -> dict[str, 
 @torch.no_grad()
 def compare_export(plan: Plan, experiment: Path) -> dict[str, Any]:
     """Embeddings of a folder exported where it was trained: the GPU's against the CPU's."""
-    from speechbrain_ext.inference.model_folder import write_model_folder
-    from speechbrain_ext.inference.pretrained import load_pretrained
+    from speechbrain_ext.export.model_folder import write_model_folder
+    from speechbrain_ext.systems.pretrained import load_pretrained
 
     allow_tf32(False)
     folder = plan.work / "export"
@@ -303,7 +303,7 @@ def training(plan: Plan) -> None:
 
 def matrix_peak(plan: Plan, precision: str) -> float:
     """TFLOP/s of a large matrix product, by the median of several."""
-    from speechbrain_ext.inference.benchmark import time_side_by_side
+    from speechbrain_ext.measure.speed import time_side_by_side
 
     allow_tf32(precision == "tf32")
     size = 256 if plan.dry_run else 8192
@@ -317,10 +317,10 @@ def step_speed(
     plan: Plan, device: torch.device, precision: str, batch: int, compiled: bool
 ) -> dict[str, dict[str, float]]:
     """Time whole steps on crops of 2 s, of 1,000 speakers, in turns."""
-    from speechbrain_ext.inference.benchmark import count_macs, time_side_by_side
     from speechbrain_ext.lobes.encoders import SpeakerEncoder
     from speechbrain_ext.lobes.features import LogMel
     from speechbrain_ext.lobes.mixer import MLPMixer
+    from speechbrain_ext.measure.speed import count_macs, time_side_by_side
     from speechbrain_ext.nnet.normalization import UtteranceNorm
     from tests.lobes.published_networks import PublishedFrontEnd, PublishedMixer
 
@@ -372,7 +372,13 @@ class SpeakerStep:
 
 def loader(plan: Plan) -> None:
     """How long a step of V2 waits for data, and what a crop costs on the way."""
-    from local.data import CropBatch, CropDataset, CropReader, encode_speakers, speakers_of
+    from speechbrain_ext.training.crops import (
+        CropBatch,
+        CropDataset,
+        CropReader,
+        encode_speakers,
+        speakers_of,
+    )
 
     steps, batch = (4, 8) if plan.dry_run else (40, 256)
     teacher = plan.work / TEACHER / "fp32" / "save" / "embedding_model.safetensors"
@@ -431,10 +437,10 @@ def embedding(plan: Plan) -> None:
     """Utterances a second from waveform to embedding."""
     from hyperpyyaml import load_hyperpyyaml
 
-    from local.hparams import resolve_hparams
-    from speechbrain_ext.inference.benchmark import benchmark_encoders
-    from speechbrain_ext.inference.experiments import encoder_part
     from speechbrain_ext.lobes.encoders import SpeakerEncoder
+    from speechbrain_ext.measure.speed import benchmark_encoders
+    from speechbrain_ext.systems.experiment import encoder_part
+    from speechbrain_ext.systems.yaml import resolve_hparams
 
     encoders = {}
     for system in (TEACHER, "v2", "ecapa_tdnn"):
@@ -466,7 +472,8 @@ def memory(plan: Plan) -> None:
         folder = plan.work / f"memory_{precision}"
         line = arguments_of(plan, WAVLM, folder, steps, batch)
         precise = ["--precision", precision]
-        said = output_of([sys.executable, "local/step_memory.py", *line, *precise])
+        module = ["-m", "speechbrain_ext.measure.step_memory"]
+        said = output_of([sys.executable, *module, *line, *precise])
         estimate = json.loads(said[said.index("{") :])["total"]
         figures = {"batch": batch, "estimated_gb": estimate, "peak_gb": None}
         if plan.device == "cuda":
@@ -486,7 +493,7 @@ def memory(plan: Plan) -> None:
 @torch.no_grad()
 def nccl(plan: Plan) -> None:
     """One process under torchrun ends as one without."""
-    from speechbrain_ext.inference.experiments import load_encoder
+    from speechbrain_ext.systems.experiment import load_encoder
 
     steps, batch = (4, 8) if plan.dry_run else (10, 64)
     noise = 0.1 * torch.randn(4, 32000, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechbrain_ext.distill.layer_pairs import LayerPairs
+from speechbrain_ext.distill.layer_terms import LayerPairs
 
 
 class AttentionTransfer(LayerPairs):

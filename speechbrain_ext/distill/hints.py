@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.distill.layer_pairs import LayerPairs
+from speechbrain_ext.distill.layer_terms import LayerPairs
 
 
 class Hints(LayerPairs):

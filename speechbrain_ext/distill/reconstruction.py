@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.distill.layer_pairs import channels_of
+from speechbrain_ext.distill.layer_terms import channels_of
 from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 
 

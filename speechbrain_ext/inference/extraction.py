@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ext.audio import AudioFault, read_audio
+from speechbrain_ext.corpora.manifest import Texts
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.manifests import Texts
 from speechbrain_ext.workers import reading_options
 
 
@@ -103,7 +103,7 @@ def utterance_loader(
     ---------
     rows : iterable of mappings
         ``ID``, ``wav`` and ``duration`` in seconds, as a
-        :class:`~speechbrain_ext.manifests.Manifest` gives them; read once.
+        :class:`~speechbrain_ext.corpora.manifest.Manifest` gives them; read once.
     max_batch_seconds : float
         Speech in a batch, padding included; a longer utterance is a batch of its own.
     num_workers : int

@@ -16,7 +16,7 @@ class SpeakerVerifier(SpeakerRecognition):
     """SpeechBrain's ``SpeakerRecognition`` that hears any audio and decides by its own threshold.
 
     Made by ``SpeakerVerifier.from_hparams(source=folder, savedir=folder)`` of a folder that
-    :func:`~speechbrain_ext.inference.model_folder.write_model_folder` wrote, whose YAML is
+    :func:`~speechbrain_ext.export.model_folder.write_model_folder` wrote, whose YAML is
     executed: trust it first. SpeechBrain's own class decides by 0.25 whatever the model, and gives
     silence an embedding.
     """

@@ -11,10 +11,10 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from torch import nn
 
+from speechbrain_ext.distill import classifier_start as aligned
+from speechbrain_ext.distill.classifier_start import SpeakerMeans, TeacherClassifier
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference import aligned
-from speechbrain_ext.inference.aligned import SpeakerMeans, TeacherClassifier
-from speechbrain_ext.inference.experiments import save_weights
+from speechbrain_ext.systems.experiment import save_weights
 
 UTTERANCES = {"a/1": "ann", "b/1": "bob", "a/2": "ann"}
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_ext.inference.benchmark import (
-    benchmark_encoders,
-    benchmark_lengths,
-    count_macs,
-    time_side_by_side,
-)
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.lobes.pass_through import PassThrough
 from speechbrain_ext.lobes.sinc import Waveforms
+from speechbrain_ext.measure.speed import (
+    benchmark_encoders,
+    benchmark_lengths,
+    count_macs,
+    time_side_by_side,
+)
 
 FRAMES = 201
 

@@ -12,13 +12,13 @@ import torch
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import extraction
-from speechbrain_ext.inference.experiments import weights_sha256
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet.masking import whole_lengths
 from speechbrain_ext.nnet.normalization import UtteranceNorm
+from speechbrain_ext.systems.experiment import weights_sha256
 
 SECONDS = [0.3, 1.0, 0.71, 1.0, 2.03, 0.505]
 

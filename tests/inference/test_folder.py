@@ -13,10 +13,10 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
+from speechbrain_ext.corpora.audio_tree import list_audio_files
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference import folder
-from speechbrain_ext.inference.audio_tree import list_audio_files
-from speechbrain_ext.inference.folder import embed_folder
+from speechbrain_ext.inference import embed_folder as folder
+from speechbrain_ext.inference.embed_folder import embed_folder
 from speechbrain_ext.inference.forgiving import batches_of
 
 
@@ -150,9 +150,7 @@ def test_run_again_does_what_is_left(audio: Path, tmp_path: Path) -> None:
 
 def samples_of(out: Path) -> dict[str, int]:
     """The length that each embedding tells, by its name."""
-    return {
-        path.relative_to(out).as_posix(): int(np.load(path)[0]) for path in out.rglob("*.npy")
-    }
+    return {path.relative_to(out).as_posix(): int(np.load(path)[0]) for path in out.rglob("*.npy")}
 
 
 def test_what_is_there_is_true_of_the_audio_as_it_is(tmp_path: Path) -> None:

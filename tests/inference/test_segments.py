@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
-from speechbrain_ext.inference.segments import VIEWS, FullAndSegmentsEncoder, SegmentsEncoder
+from speechbrain_ext.inference.views import VIEWS, FullAndSegmentsEncoder, SegmentsEncoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.mixer import MLPMixer
@@ -166,8 +166,6 @@ def test_views_stand_in_the_encoders_place(view: str, encoder: SpeakerEncoder) -
         ({"sample_rate": 0}, "seconds 3.0 at sample_rate 0 are 0$"),
     ],
 )
-def test_mistakes_are_named(
-    view: type[nn.Module], settings: dict[str, Any], sentence: str
-) -> None:
+def test_mistakes_are_named(view: type[nn.Module], settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         view(Recorder(), **settings)

@@ -28,8 +28,8 @@ from speechbrain_ext.nnet.mixing import (
     MixerBlock,
     PointwiseTokenMixing,
 )
+from speechbrain_ext.nnet.redim import StageSetup
 from speechbrain_ext.nnet.redim_blocks import ConvNeXtBlock
-from speechbrain_ext.nnet.redim_stage import StageSetup
 from speechbrain_ext.nnet.residual import ResidualBlock
 from speechbrain_ext.nnet.sv_mixing import LocalGlobalMixing, MultiScaleMixing
 from speechbrain_ext.nnet.token_mlp import TokenMLP

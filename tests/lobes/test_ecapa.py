@@ -160,9 +160,7 @@ def test_gradients_are_those_of_speechbrains() -> None:
     projection = torch.randn(3, 1, 8)
     for model in (lobe, network):
         (model(feats) * projection).sum().backward()
-    for (key, parameter), other in zip(
-        lobe.named_parameters(), network.parameters(), strict=True
-    ):
+    for (key, parameter), other in zip(lobe.named_parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad, atol=1e-5, rtol=1e-4, msg=key)
 
 

@@ -13,13 +13,13 @@ import torch
 from speechbrain.inference.classifiers import EncoderClassifier
 from torch import nn
 
-from local.hparams import load_hparams
 from speechbrain_ext.distill.teacher import FrozenTeacher
-from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.exact_length import ExactLength
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.nnet.normalization import UtteranceNorm
+from speechbrain_ext.systems.experiment import load_encoder
+from speechbrain_ext.systems.yaml import load_hparams
 from tests.lobes.systems import SPEECHBRAINS
 from tests.recipe.tiny import COMMON, RECIPE, make_corpus, run
 

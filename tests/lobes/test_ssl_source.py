@@ -19,10 +19,10 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
-from local.hparams import load_hparams
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes import ssl_source
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
+from speechbrain_ext.systems.yaml import load_hparams
 from tests.lobes.ssl_models import change_json, make_model_folder
 
 

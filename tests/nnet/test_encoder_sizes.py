@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_ext.inference.benchmark import count_macs
+from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.attention import SelfAttention
 from speechbrain_ext.nnet.channel_mlp import ChannelMLP
 from speechbrain_ext.nnet.conv_mixing import SeparableConv
@@ -106,8 +106,7 @@ def test_all_else_grows_with_time(name: str) -> None:
     )
     if name == "transformer":
         one, four = (
-            count - 2 * (windows * FRAMES) ** 2 * 64
-            for count, windows in ((one, 1), (four, 4))
+            count - 2 * (windows * FRAMES) ** 2 * 64 for count, windows in ((one, 1), (four, 4))
         )
     # Of an odd number of frames, the last is pooled alone.
     assert four == pytest.approx(4 * one, rel=0.005)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.inference.benchmark import count_macs
+from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.masking import frame_mask
 from speechbrain_ext.nnet.mixing import GroupedMLP
 from speechbrain_ext.nnet.residual import ResidualBlock

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.inference.benchmark import count_macs
+from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.masking import frame_mask
 from speechbrain_ext.nnet.mixing import GroupedMLP
 from speechbrain_ext.nnet.residual import ResidualBlock

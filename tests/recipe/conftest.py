@@ -13,8 +13,8 @@ import pytest
 import torch
 from train_teacher import TeacherBrain
 
-from local.brain import SpeakerBrain
-from local.training import run_training
+from speechbrain_ext.training.brain import SpeakerBrain
+from speechbrain_ext.training.run import run_training
 from tests.recipe.tiny import RECIPE, TEACHER, make_corpus
 
 Train = Callable[..., None]

@@ -10,13 +10,13 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
-from local.hparams import resolve_hparams
-from speechbrain_ext.inference.experiments import (
+from speechbrain_ext.systems.experiment import (
     encoder_part,
     load_encoder,
     save_weights,
     weights_sha256,
 )
+from speechbrain_ext.systems.yaml import resolve_hparams
 from tests.lobes.published_networks import randomise_norms
 
 HPARAMS = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distill_mixer" / "hparams"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from local.ablation.claims import (
+from speechbrain_ext.compare.claims import (
     CONFIRMED,
     CONTRADICTED,
     KINDS,
@@ -17,10 +17,10 @@ from local.ablation.claims import (
     Evidence,
     Speed,
 )
-from local.ablation.comparison import Comparison, Difference, training_noise
-from local.ablation.pareto import Point, frontier, pareto_figure
-from local.ablation.tables import claims_table
+from speechbrain_ext.compare.pareto import Point, frontier, pareto_figure
+from speechbrain_ext.compare.tables import claims_table
 from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.comparison import Comparison, Difference, training_noise
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 SPEAKERS = 16

@@ -15,17 +15,17 @@ import torch
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.ablation.claims import Better, Claim, read_claims
-from local.ablation.collect import collect, why_missing
-from local.ablation.commands import Place, resolved_settings, training_arguments
-from local.ablation.page import page
-from local.ablation.plan import Run, read_ablation
-from local.ablation.records import FINISHED, WAITING, Record
-from local.command_line import read_command_line
-from local.corpus import Corpus
-from local.hparams import check_overrides
+from speechbrain_ext.compare.claims import Better, Claim, read_claims
+from speechbrain_ext.compare.collect import collect, why_missing
+from speechbrain_ext.compare.commands import Place, resolved_settings, training_arguments
+from speechbrain_ext.compare.page import page
+from speechbrain_ext.compare.plan import Run, read_ablation
+from speechbrain_ext.compare.records import FINISHED, WAITING, Record
+from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import save_weights
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.experiment import save_weights
+from speechbrain_ext.systems.yaml import check_overrides
 from tests.recipe.tiny import RECIPE, environment
 
 SMALL = """
@@ -185,11 +185,14 @@ def test_a_file_system_without_locks(
     assert main() == ["trained", "written, alone: True"]
 
 
-NOISE = SMALL + """
+NOISE = (
+    SMALL
+    + """
     noisy: {yaml: v2.yaml, overrides: {noise_folder: {given: noise_folder}}}
     again: {yaml: v2.yaml, teacher: noisy}
     once_more: {yaml: v2.yaml, teacher: again}
 """
+)
 
 
 def test_folders_come_from_the_command_line(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from local.ablation import machine, runner
-from local.ablation.commands import Place, resolved_settings, training_arguments
-from local.ablation.plan import Ablation, Run, read_ablation
-from local.ablation.records import BLOCKED, FAILED, FINISHED, RUNNING, Record
-from local.ablation.runner import Runner
-from local.identity import claim_folder, data_digests
+from speechbrain_ext.compare import machine, runner
+from speechbrain_ext.compare.commands import Place, resolved_settings, training_arguments
+from speechbrain_ext.compare.plan import Ablation, Run, read_ablation
+from speechbrain_ext.compare.records import BLOCKED, FAILED, FINISHED, RUNNING, Record
+from speechbrain_ext.compare.runner import Runner
+from speechbrain_ext.training.identity import claim_folder, data_digests
 from tests.recipe.tiny import RECIPE, environment
 
 pytestmark = pytest.mark.slow
@@ -284,8 +284,9 @@ def test_killed_outright_it_leaves_nothing_running(place: Place) -> None:
     """SIGKILL cannot be handled: the child dies with its parent all the same."""
     Path("orders").write_text("teacher slow")
     code = (
-        "from pathlib import Path; from local.ablation.commands import Place;"
-        "from local.ablation.plan import read_ablation; from local.ablation.runner import Runner;"
+        "from pathlib import Path; from speechbrain_ext.compare.commands import Place;"
+        "from speechbrain_ext.compare.plan import read_ablation;"
+        "from speechbrain_ext.compare.runner import Runner;"
         "place = Place(read_ablation(Path('some.yaml')), Path('corpus'), scripts=Path('.'));"
         "Runner(place, place.ablation.runs(1), 1).run()"
     )

@@ -15,8 +15,10 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from local.augmentation import Augmentation, Mixing
-from local.data import (
+from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.training.augmentation import Augmentation, Mixing
+from speechbrain_ext.training.crops import (
     CropBatch,
     CropDataset,
     CropReader,
@@ -24,8 +26,6 @@ from local.data import (
     speakers_of,
     utterance_of,
 )
-from speechbrain_ext.errors import UserError
-from speechbrain_ext.manifests import read_manifest
 
 RATE = 16000
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

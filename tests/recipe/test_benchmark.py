@@ -26,9 +26,7 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = make_experiment(tmp_path / "teacher", "teacher")
     student = make_experiment(tmp_path / "v2")
     out = tmp_path / "results" / "speed.json"
-    run_benchmark(
-        teacher, student, "--out", out, "--rounds", 3, "--batch", 2, "--device", "cpu"
-    )
+    run_benchmark(teacher, student, "--out", out, "--rounds", 3, "--batch", 2, "--device", "cpu")
     figures = json.loads(out.read_text())
     assert figures["device"] == "cpu" and figures["threads"] >= 1
     assert (figures["batch"], figures["seconds_of_speech"], figures["rounds"]) == (2, 2.0, 3)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from local.report.figures import curve_figure
-from local.report.page import training_facts
-from local.report.records import System
-from local.validation import best_epoch
+from speechbrain_ext.report.figures import curve_figure
+from speechbrain_ext.report.page import training_facts
+from speechbrain_ext.report.records import System
+from speechbrain_ext.training.validation import best_epoch
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""local/block_speed.py, as a command."""
+"""-m speechbrain_ext.measure.block_speed, as a command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ pytestmark = pytest.mark.slow
 
 SV_MIXER = "hparams/ssl/sv_mixer_wavlm_large.yaml"
 TRANSFORMER = "hparams/ssl/transformer_wavlm_large.yaml"
+MODULE = ("-m", "speechbrain_ext.measure.block_speed")
 
 
 def test_blocks_side_by_side(tmp_path: Path) -> None:
     out = tmp_path / "blocks.json"
     shapes = ["--shapes", "2x3", "1x1", "--rounds", 2]
-    done = run("local/block_speed.py", SV_MIXER, TRANSFORMER, "--out", out, *shapes)
+    done = run(*MODULE, SV_MIXER, TRANSFORMER, "--out", out, *shapes)
     assert done.returncode == 0, done.stderr
     assert "sv_mixer_wavlm_large" in done.stdout
     figures = json.loads(out.read_text())
@@ -49,6 +50,6 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         ([SV_MIXER, "--out", tmp_path / "x", "--rounds", 0], "--rounds 0 measures nothing"),
         ([SV_MIXER, "--out", tmp_path / "x", "--shapes", "3"], "invalid _shape value: '3'"),
     ):
-        done = run("local/block_speed.py", *arguments)
+        done = run(*MODULE, *arguments)
         assert done.returncode != 0 and words in done.stderr and "Traceback" not in done.stderr
     assert not [*tmp_path.iterdir()]

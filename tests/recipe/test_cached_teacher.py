@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.training import run_training
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
+from speechbrain_ext.training.run import run_training
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus, run
 
 pytestmark = pytest.mark.slow

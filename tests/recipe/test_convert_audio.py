@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from local import convert_audio
-from local.mirror import speaker as speaker_module
+from speechbrain_ext.corpora.mirror import make
+from speechbrain_ext.corpora.mirror import speaker as speaker_module
 from speechbrain_ext.errors import UserError
 from tests.recipe.audio_files import TONE, m4a, names, tree, wav
 
@@ -21,7 +22,7 @@ from tests.recipe.audio_files import TONE, m4a, names, tree, wav
 def mirrored(source: Path, mirror: Path, jobs: int = 2, **options: Any) -> list[str]:
     """Run stage 0; nothing of the source is touched. Give what is in the mirror."""
     before = tree(source)
-    convert_audio.mirror_source(source, mirror, jobs, **options)
+    make.mirror_source(source, mirror, jobs, **options)
     assert tree(source) == before
     return names(mirror)
 
@@ -118,7 +119,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(speaker_module, "_write_record", killed_before_the_record)
     with pytest.raises(RuntimeError, match="killed"):
-        convert_audio.mirror_source(source, mirror, 1)
+        make.mirror_source(source, mirror, 1)
     monkeypatch.undo()
     (source / "bert/s/1.wav").write_bytes(original)
     os.utime(source / "bert/s/1.wav", ns=(old.st_atime_ns, old.st_mtime_ns))
@@ -200,7 +201,7 @@ def test_mirror_of_a_tree_with_m4a(tmp_path: Path, ffmpeg: str) -> None:
     mirrored(source, mirror)
     assert (mirror / "anna").is_symlink() and (mirror / "carl").is_symlink()
     assert names(mirror / "bert") == ["monday/1.wav", "monday/2.flac"]
-    assert not convert_audio.failure_table(mirror).exists()
+    assert not make.failure_table(mirror).exists()
     # A speaker who was only linked to gets an m4a file: it must not be converted among the
     # originals.
     m4a(source / "anna/monday/2.m4a", ffmpeg)
@@ -240,7 +241,7 @@ def test_few_failures_are_tolerated_again_and_again(tmp_path: Path, conversions:
         shutil.copyfile(good, folder / f"{number}.ogg")
     (folder / "19.ogg").write_bytes(b"this is no audio")
     for attempts in (20, 21):  # the second time, only the damaged file is left to convert
-        outcome = convert_audio.mirror_source(tmp_path / "speech", tmp_path / "mirror", jobs=2)
+        outcome = make.mirror_source(tmp_path / "speech", tmp_path / "mirror", jobs=2)
         assert len(outcome.failed) == 1 and len(conversions) == attempts
 
 
@@ -252,7 +253,7 @@ def test_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     mirrored(source, tmp_path / "a")  # not needed for these
     (source / "anna/monday/2.m4a").write_bytes(b"x")
     with pytest.raises(UserError, match="no ffmpeg on PATH"):
-        convert_audio.mirror_source(source, tmp_path / "b", jobs=1)
+        make.mirror_source(source, tmp_path / "b", jobs=1)
 
 
 def test_full_disk_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +268,7 @@ def test_full_disk_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="make room"):
-        convert_audio.mirror_source(tmp_path / "speech", tmp_path / "mirror", 1, max_failed=1)
+        make.mirror_source(tmp_path / "speech", tmp_path / "mirror", 1, max_failed=1)
     assert names(tmp_path / "mirror") == [] and len(written) == 1
 
 
@@ -286,7 +287,7 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_gone(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match="anna/s: cannot be listed"):
-        convert_audio.mirror_source(source, mirror, jobs=1)
+        make.mirror_source(source, mirror, jobs=1)
     monkeypatch.undo()
     assert names(mirror) == before
 
@@ -294,7 +295,7 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_gone(
 def test_refused_mirrors(tmp_path: Path) -> None:
     a, b = wav(tmp_path / "a/anna/x/1.wav").parents[2], wav(tmp_path / "b/bert/x/1.wav").parents[2]
     mirror = tmp_path / "mirror"
-    mirror_source = convert_audio.mirror_source
+    mirror_source = make.mirror_source
     mirror_source(a, mirror, jobs=1)
     for source, place, said in (
         (b, mirror, "was made from"),

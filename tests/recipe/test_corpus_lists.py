@@ -12,8 +12,8 @@ from unicodedata import normalize
 import pytest
 import soundfile
 
-from local import convert_audio
 from local.prepare_manifests import main as prepare_manifests
+from speechbrain_ext.corpora.mirror import make
 from speechbrain_ext.errors import UserError
 from tests.recipe.audio_files import names, wav
 from tests.recipe.tiny import RECIPE
@@ -36,7 +36,7 @@ def kaldi(folder: Path, audio: Path, speakers: list[str]) -> Path:
 
 
 def mirrored(source: Path, mirror: Path) -> list[str]:
-    convert_audio.mirror_source(source, mirror, jobs=1)
+    make.mirror_source(source, mirror, jobs=1)
     return names(mirror)
 
 
@@ -140,7 +140,7 @@ def test_lines_of_kaldi_that_cannot_be_used(
     else:
         path.write_text(change(path.read_text() if path.exists() else ""))
     with pytest.raises(UserError, match=said):
-        convert_audio.mirror_source(source, tmp_path / "mirror", jobs=1)
+        make.mirror_source(source, tmp_path / "mirror", jobs=1)
     assert not (tmp_path / "mirror").exists()
 
 
@@ -174,7 +174,7 @@ def test_lines_of_files_that_cannot_be_used(tmp_path: Path, text: str, said: str
     source = tmp_path / "list.txt"
     source.write_text(text, errors="surrogateescape")
     with pytest.raises(UserError, match=said) as told:
-        convert_audio.mirror_source(source, tmp_path / "mirror", jobs=1)
+        make.mirror_source(source, tmp_path / "mirror", jobs=1)
     assert re.match(re.escape(str(source)), str(told.value))
     assert not (tmp_path / "mirror").exists()
 
@@ -186,7 +186,7 @@ def test_files_of_kaldi_are_named_as_the_folder_is(
     (source / "segments").write_text("anna-0 anna-0 0 1\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="^kaldi/utt2spk:2: there is no anna-1 in kaldi/segments"):
-        convert_audio.mirror_source(Path("kaldi"), Path("mirror"), jobs=1)
+        make.mirror_source(Path("kaldi"), Path("mirror"), jobs=1)
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
@@ -205,7 +205,7 @@ def test_a_part_that_a_file_does_not_have(tmp_path: Path) -> None:
     wav(tmp_path / "1.wav")
     source = tmp_path / "list.csv"
     source.write_text("ID,wav,spk_id,start,stop\na,1.wav,anna,0,32000\nb,1.wav,anna,0,100\n")
-    outcome = convert_audio.mirror_source(source, tmp_path / "mirror", jobs=1, max_failed=1)
+    outcome = make.mirror_source(source, tmp_path / "mirror", jobs=1, max_failed=1)
     assert outcome.failed == [(str(tmp_path / "1.wav"), "ends after 8000 of 32000 samples")]
     assert names(tmp_path / "mirror") == ["anna/b.flac"]
 
@@ -217,8 +217,8 @@ def test_trials_of_kaldi(tmp_path: Path) -> None:
     test = kaldi(tmp_path / "test", tmp_path / "other", ["x", "y"])
     trials = tmp_path / "trials"
     trials.write_text("x-0 x-1 target\nx-0 y-1 nontarget\n")
-    convert_audio.mirror_source(train, corpus / "dev", 1)
-    convert_audio.mirror_source(test, corpus / "test", 1)
+    make.mirror_source(train, corpus / "dev", 1)
+    make.mirror_source(test, corpus / "test", 1)
     words = [RECIPE / "hparams/manifests.yaml", "--corpus_dir", corpus, "--valid_speakers", 2]
     words += ["--train", corpus / "dev", "--trials", trials, "--trials_root", corpus / "test"]
     prepare_manifests([str(word) for word in [*words, "--jobs", 1]])

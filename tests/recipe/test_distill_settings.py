@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.hparams import check_keys
-from local.training import run_training
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.yaml import check_keys
+from speechbrain_ext.training.run import run_training
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,9 @@ import soundfile
 import torch
 
 from speechbrain_ext.audio import read_audio
-from speechbrain_ext.inference.model_folder import write_model_folder
-from speechbrain_ext.inference.pretrained import load_pretrained
-from speechbrain_ext.inference.segments import VIEWS
+from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.inference.views import VIEWS
+from speechbrain_ext.systems.pretrained import load_pretrained
 from tests.recipe.experiments import make_experiment
 from tests.recipe.killing import run_until
 from tests.recipe.tiny import run

@@ -16,13 +16,13 @@ import pytest
 import soundfile
 import torch
 
-from local.evaluation.audio import Audio
-from local.evaluation.store import EmbeddingStore
 from speechbrain_ext.audio import read_audio
+from speechbrain_ext.corpora.evaluation_audio import Audio
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.model_folder import write_model_folder
-from speechbrain_ext.inference.pretrained import load_pretrained
-from speechbrain_ext.inference.segments import VIEWS
+from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.inference.store import EmbeddingStore
+from speechbrain_ext.inference.views import VIEWS
+from speechbrain_ext.systems.pretrained import load_pretrained
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.trials import read_trials

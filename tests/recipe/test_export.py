@@ -15,8 +15,8 @@ from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.systems.experiment import load_encoder
 from tests.recipe.experiments import SPEAKERS, make_experiment
 
 

@@ -13,18 +13,18 @@ import torch
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.command_line import read_command_line
-from local.hparams import (
+from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.experiment import encoder_yaml, save_weights
+from speechbrain_ext.systems.yaml import (
     check_overrides,
     load_hparams,
     read_setting,
     resolve_hparams,
 )
-from local.identity import claim_folder
-from local.settings import RULES
-from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
-from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import encoder_yaml, save_weights
+from speechbrain_ext.systems.settings import RULES
+from speechbrain_ext.training.identity import claim_folder
 from tests.recipe.tiny import RECIPE, make_corpus
 
 MIXER = {"v1": 2_664_576, "v2": 2_664_576, "v2_kl": 2_664_576}

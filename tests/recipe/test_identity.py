@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.training import run_training
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import kept_sha256
+from speechbrain_ext.systems.experiment import kept_sha256
+from speechbrain_ext.training.run import run_training
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus, run
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from local import import_voxceleb_trainer
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import load_encoder
+from speechbrain_ext.systems.experiment import load_encoder
 from tests.lobes.published_networks import (
     PublishedFrontEnd,
     PublishedLSTMAutoencoder,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local.processes import first_decides
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.training.processes import first_decides
 from tests.recipe.tiny import RECIPE, environment
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ with friendly_exit():
 def launch(path: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     path.write_text(SCRIPT)
     return subprocess.run(
-        [sys.executable, "local/launch.py", "2", str(path), *arguments],
+        [sys.executable, "-m", "speechbrain_ext.training.launch", "2", str(path), *arguments],
         cwd=RECIPE,
         env=environment() | changes,
         capture_output=True,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from local.manifests.settings import load_settings
 from local.prepare_manifests import main
+from speechbrain_ext.corpora.settings import load_settings
 from speechbrain_ext.errors import UserError
 
 YAML = Path(__file__).resolve().parents[2] / "recipes/VoxCeleb/distill_mixer/hparams/manifests.yaml"

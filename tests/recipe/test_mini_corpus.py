@@ -15,10 +15,10 @@ import pytest
 import soundfile
 
 from local import make_mini_corpus as command
-from local.mini_corpus import engine
-from local.mini_corpus.augmentation import augmentation_files
-from local.mini_corpus.options import MiniOptions, SpeakerTask, speaker_tasks
-from local.mini_corpus.trials import draw_trials
+from speechbrain_ext.corpora.mini import engine
+from speechbrain_ext.corpora.mini.noises import augmentation_files
+from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, speaker_tasks
+from speechbrain_ext.corpora.mini.trials import draw_trials
 from speechbrain_ext.errors import UserError
 from tests.recipe.killing import run_until
 
@@ -77,7 +77,7 @@ def test_same_seed_gives_same_samples_whatever_the_jobs(corpus: Path, tmp_path: 
 
 
 def test_another_seed_gives_other_samples(tmp_path: Path) -> None:
-    from local.mini_corpus.render import render_speaker
+    from speechbrain_ext.corpora.mini.render import render_speaker
 
     task = SpeakerTask("dev", 0)
     heard = []

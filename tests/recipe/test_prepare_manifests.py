@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from local.manifests import prepare as prepare_module
 from local.prepare_manifests import main
 from speechbrain_ext import files
+from speechbrain_ext.corpora import prepare as prepare_module
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distill_mixer"
 RATE = 16000

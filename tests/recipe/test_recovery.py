@@ -17,12 +17,12 @@ from safetensors import safe_open
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.checkpoints import WHOLE
-from local.data import CropBatch
-from local.meter import EpochMeter
-from local.validation import valid_figures
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import is_current
+from speechbrain_ext.training.checkpoints import WHOLE
+from speechbrain_ext.training.crops import CropBatch
+from speechbrain_ext.training.meter import EpochMeter
+from speechbrain_ext.training.validation import valid_figures
 from tests.recipe.tiny import RECIPE, STUDENT, environment
 
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_the_mean_is_that_of_the_best(
     """Also where fewer are to be kept than it needs: the last epochs are no stand-ins."""
     eers = iter([20.0, 1.0, 3.0, 2.0, 30.0, 31.0])
     monkeypatch.setattr(
-        "local.brain.valid_figures",
+        "speechbrain_ext.training.brain.valid_figures",
         lambda *given: {**(valid_figures(*given) or {}), "eer": next(eers)},
     )
     kept = ("--keep_checkpoints", 1, "--average_checkpoints", 3)

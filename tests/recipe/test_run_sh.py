@@ -299,7 +299,7 @@ def test_own_data_from_another_folder(recipe: Recipe) -> None:
     assert "--corpus_dir data/my speech --train data/my speech/dev" in calls[2]
     trials = f"--trials {speech}/list 1.txt --trials_root data/my speech/test"
     assert f"{trials} --allow_overlap" in calls[2]
-    launch = "local/launch.py 2 train_teacher.py"
+    launch = "-m speechbrain_ext.training.launch 2 train_teacher.py"
     assert calls[3].startswith(launch)
     assert calls[3].endswith("--lr 0.1")
     assert "number_of_epochs" not in calls[3]  # which is for the embedded corpus alone

@@ -26,8 +26,8 @@ import torch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 
 from local import brain  # all that a training imports
-from local.data import CropBatch, CropReader, CropDataset, encode_speakers
-from local.order import EpochOrder
+from speechbrain_ext.training.crops import CropBatch, CropReader, CropDataset, encode_speakers
+from speechbrain_ext.training.order import EpochOrder
 
 
 class Silent(CropReader):

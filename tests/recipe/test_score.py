@@ -17,7 +17,7 @@ import torch
 from score import main
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import save_weights, weights_sha256
+from speechbrain_ext.systems.experiment import save_weights, weights_sha256
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.embeddings import (
     Embeddings,

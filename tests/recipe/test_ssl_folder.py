@@ -1,4 +1,4 @@
-"""local/ssl_folder.py and local/step_memory.py, as commands."""
+"""local/make_ssl_model.py and speechbrain_ext.measure.step_memory, as commands."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 import torch
 from speechbrain.inference.speaker import EncoderClassifier
 
-from speechbrain_ext.inference.experiments import load_encoder
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
+from speechbrain_ext.systems.experiment import load_encoder
 from tests.recipe.tiny import make_corpus, run
 
+MEMORY = "speechbrain_ext.measure.step_memory"
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("transformers")
@@ -25,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     make_corpus(folder / "corpus")
     sizes = ["--hidden_size", 64, "--num_layers", 2, "--conv_channels", 16]
-    result = run("local/ssl_folder.py", "new", folder / "new", *sizes)
+    result = run("local/make_ssl_model.py", "new", folder / "new", *sizes)
     assert result.returncode == 0, result.stderr
     assert "parameters" in result.stdout
     return folder
@@ -53,7 +54,7 @@ def test_what_was_fine_tuned_becomes_a_teacher(place: Path) -> None:
     experiment, folder = place / "exp", place / "saved"
     result = run("train_teacher.py", *training(place, experiment))
     assert result.returncode == 0, result.stderr
-    result = run("local/ssl_folder.py", "save", experiment, folder)
+    result = run("local/make_ssl_model.py", "save", experiment, folder)
     assert result.returncode == 0, result.stderr
     trained = load_encoder(experiment).embedding_model
     saved = SSLEncoder(str(folder), "wavlm", layers=[1, 2], offline=True).eval()
@@ -89,14 +90,14 @@ def test_what_was_fine_tuned_needs_its_source_no_more(place: Path, tmp_path: Pat
 
 
 def test_mistakes_are_one_sentence(place: Path, tmp_path: Path) -> None:
-    result = run("local/ssl_folder.py", "new", place / "new")
+    result = run("local/make_ssl_model.py", "new", place / "new")
     assert result.returncode == 1 and "is there: choose another folder" in result.stderr
-    result = run("local/ssl_folder.py", "new", tmp_path / "x", "--hidden_size", 100)
+    result = run("local/make_ssl_model.py", "new", tmp_path / "x", "--hidden_size", 100)
     assert result.returncode == 1 and "--hidden_size 100" in result.stderr
     assert not [*tmp_path.iterdir()]
     result = run("train_teacher.py", *training(place, tmp_path / "exp", layers="[1]"))
     assert result.returncode == 0, result.stderr
-    result = run("local/ssl_folder.py", "save", tmp_path / "exp", tmp_path / "x")
+    result = run("local/make_ssl_model.py", "save", tmp_path / "exp", tmp_path / "x")
     assert result.returncode == 1 and "the first 1 layers alone" in result.stderr
     assert not (tmp_path / "x").exists() and "Traceback" not in result.stderr
 
@@ -115,7 +116,7 @@ def test_memory_of_a_step(place: Path, tmp_path: Path) -> None:
             "back_end": "{channels: [16, 16, 16, 16, 48]}",
         }
         words = [w for key, value in (settings | changes).items() for w in (f"--{key}", value)]
-        result = run("local/step_memory.py", "hparams/ssl/transformer_wavlm_large.yaml", *words)
+        result = run("-m", MEMORY, "hparams/ssl/transformer_wavlm_large.yaml", *words)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from speechbrain.inference.speaker import SpeakerRecognition
 
-from speechbrain_ext.inference.experiments import load_encoder
+from speechbrain_ext.systems.experiment import load_encoder
 from speechbrain_ext.verification.embeddings import load_embeddings
 from tests.lobes.ssl_models import make_model_folder
 from tests.recipe.tiny import RECIPE, environment

@@ -16,12 +16,12 @@ from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from torch import nn
 from train_distill import DistillBrain
 
-from local.command_line import read_command_line
-from local.hparams import load_hparams
-from local.rehearsal import noise
-from local.schedules import on_plateau
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.model_folder import write_model_folder
+from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.yaml import load_hparams
+from speechbrain_ext.training.preflight import noise
+from speechbrain_ext.training.schedules import on_plateau
 from tests.lobes.ssl_models import make_model_folder
 from tests.recipe.killing import run_until
 from tests.recipe.tiny import RECIPE, make_corpus, run
@@ -200,7 +200,8 @@ def test_training_stops_when_nothing_improves(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eers = iter([30.0, 20.0, 25.0, 24.0, 23.0])
-    monkeypatch.setattr("local.brain.valid_figures", lambda *_: {"eer": next(eers)})
+    figures = "speechbrain_ext.training.brain.valid_figures"
+    monkeypatch.setattr(figures, lambda *_: {"eer": next(eers)})
     changes = {"stop_after": 3, "patience": 2, "number_of_epochs": 20}
     brain_of(place, tmp_path / "exp", **changes).train()
     log = log_of(tmp_path / "exp")

@@ -15,13 +15,13 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.training import run_training
-from local.weights import start_from
+from speechbrain_ext.distill.classifier_start import TeacherClassifier
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.aligned import TeacherClassifier
-from speechbrain_ext.inference.experiments import save_weights
-from speechbrain_ext.inference.model_folder import write_model_folder
+from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
+from speechbrain_ext.systems.experiment import save_weights
+from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.weights import start_from
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
 
 pytestmark = pytest.mark.slow

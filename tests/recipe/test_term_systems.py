@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from local.hparams import load_hparams
 from speechbrain_ext.distill.outputs import StudentOutput
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.experiments import save_weights
+from speechbrain_ext.systems.experiment import save_weights
+from speechbrain_ext.systems.yaml import load_hparams
 from tests.recipe.tiny import RECIPE, make_corpus
 
 # Weight of the classification and of what is learned beside it.

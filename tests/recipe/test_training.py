@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from local.report.figures import loss_terms
+from speechbrain_ext.report.figures import loss_terms
 from tests.recipe.tiny import STUDENT, TEACHER, make_corpus, run
 
 pytestmark = pytest.mark.slow

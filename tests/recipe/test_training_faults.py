@@ -16,8 +16,8 @@ import torch
 from train_distill import DistillBrain
 from train_teacher import TeacherBrain
 
-from local.training import run_training
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.training.run import run_training
 from speechbrain_ext.workers import in_threads
 from tests.recipe.tiny import STUDENT
 
@@ -77,9 +77,7 @@ def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
         train(TeacherBrain, "--max_unreadable", 0.0, "--crop_seconds", 60)
 
 
-def test_a_folder_that_is_not_mounted_is_named(
-    train: Train, corpus: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_not_mounted_is_named(train: Train, corpus: Path, tmp_path: Path) -> None:
     folder, away = corpus / "train" / "id002", tmp_path / "away"
     folder.rename(away)
     first = sorted(path.relative_to(away) for path in away.rglob("*.wav"))[0]
@@ -101,7 +99,7 @@ def test_a_corpus_that_is_not_mounted_is_told_without_delay(
         started.append(1)
         return in_threads(*given)
 
-    monkeypatch.setattr("local.heard.in_threads", counted)
+    monkeypatch.setattr("speechbrain_ext.training.heard.in_threads", counted)
     (corpus / "train").rename(corpus / "away")
     with pytest.raises(UserError, match="6 of 6 speakers have no file that can be read"):
         train()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from local.manifests import trial_lists
+from speechbrain_ext.corpora import trial_lists
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.trials import TrialList
 

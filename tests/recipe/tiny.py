@@ -68,7 +68,7 @@ def command(script: str, *arguments: Any, processes: int = 1) -> list[str]:
     """The command that a user would type in the recipe's folder."""
     launcher = [sys.executable]
     if processes > 1:
-        launcher += ["local/launch.py", str(processes)]
+        launcher += ["-m", "speechbrain_ext.training.launch", str(processes)]
     return [*launcher, script, *map(str, arguments)]
 
 

@@ -18,13 +18,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from local.ablation.claims import read_claims
-from local.ablation.commands import Place
-from local.ablation.machine import gpus
-from local.ablation.plan import FOLDERS, read_ablation
-from local.ablation.results import write_results
-from local.ablation.runner import Runner
-from local.corpus import Corpus
+from speechbrain_ext.compare.claims import read_claims
+from speechbrain_ext.compare.commands import Place
+from speechbrain_ext.compare.machine import gpus
+from speechbrain_ext.compare.plan import FOLDERS, read_ablation
+from speechbrain_ext.compare.results import write_results
+from speechbrain_ext.compare.runner import Runner
+from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import claimed
 

@@ -21,12 +21,12 @@ import os
 import sys
 from pathlib import Path
 
-from local.evaluation.options import add_model_options, check_options
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.inference.folder import FAILURES, FolderReport, embed_folder
-from speechbrain_ext.inference.output_folder import model_facts
-from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
-from speechbrain_ext.inference.segments import VIEWS
+from speechbrain_ext.inference.embed_folder import FAILURES, FolderReport, embed_folder
+from speechbrain_ext.inference.options import add_model_options, check_options
+from speechbrain_ext.inference.provenance import model_facts
+from speechbrain_ext.inference.views import VIEWS
+from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
 
 MOST_SHOWN = 20
 

@@ -36,27 +36,27 @@ from rich.console import Console
 from speechbrain.utils.distributed import ddp_barrier, ddp_broadcast, if_main_process
 from torch import nn
 
-from local.evaluation.audio import Audio, check_audio
-from local.evaluation.lists import EvaluatedList, Files, read_lists
-from local.evaluation.options import add_model_options, check_options
-from local.evaluation.results import record
-from local.evaluation.store import EmbeddingStore
-from local.evaluation.tables import (
+from speechbrain_ext.corpora.evaluation_audio import Audio, check_audio
+from speechbrain_ext.corpora.evaluation_lists import EvaluatedList, Files, read_lists
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.inference.options import add_model_options, check_options
+from speechbrain_ext.inference.provenance import claim_folder, model_facts
+from speechbrain_ext.inference.store import EmbeddingStore
+from speechbrain_ext.inference.views import VIEWS
+from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
+from speechbrain_ext.training.processes import join_processes, leave_together
+from speechbrain_ext.verification.embeddings import Embeddings
+from speechbrain_ext.verification.results import record
+from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.tables import (
     NO_INTERVAL,
     check_earlier,
     read_results,
     terminal_table,
     write_results_page,
 )
-from local.processes import join_processes, leave_together
-from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
-from speechbrain_ext.inference.output_folder import claim_folder, model_facts
-from speechbrain_ext.inference.pretrained import least_samples, load_pretrained
-from speechbrain_ext.inference.segments import VIEWS
-from speechbrain_ext.progress import progress_bar
-from speechbrain_ext.verification.embeddings import Embeddings
-from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList
 
 Found = TypeVar("Found")

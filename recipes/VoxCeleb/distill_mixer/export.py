@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a trained system as a folder that SpeechBrain's inference classes load.
 
-    python export.py exp/mini/v2/seed_1 [--out DIR]
+python export.py exp/mini/v2/seed_1 [--out DIR]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from speechbrain_ext.errors import friendly_exit
-from speechbrain_ext.inference.model_folder import write_model_folder
+from speechbrain_ext.export.model_folder import write_model_folder
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local.report.collect import collect
-from local.report.page import render, to_results_md
-from local.report.table import build_table, print_table, to_numbers
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.report.collect import collect
+from speechbrain_ext.report.page import render, to_results_md
+from speechbrain_ext.report.table import build_table, print_table, to_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -231,7 +231,7 @@ extras=mini
 ! setting teacher_source "$teacher" > /dev/null || extras=mini,ssl
 python=$(../../../tools/setup_env.sh "$extras")
 launch=("$python")
-[ "$ngpu" -eq 0 ] || launch=("$python" local/launch.py "$ngpu")
+[ "$ngpu" -eq 0 ] || launch=("$python" -m speechbrain_ext.training.launch "$ngpu")
 PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH PYTHONUNBUFFERED=1
 # What the stages write is kept in logs. Bars of progress go to the terminal alone, where there is one.

@@ -21,16 +21,16 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from local.corpus import Corpus
-from local.evaluation.results import PRIORS, det_curve, record
-from local.evaluation.tables import cells_of
+from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.inference.experiments import kept_sha256
+from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
+from speechbrain_ext.verification.results import PRIORS, det_curve, record
 from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import TrialList
 
 

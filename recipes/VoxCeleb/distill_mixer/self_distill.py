@@ -21,12 +21,12 @@ import ruamel.yaml
 from rich.console import Console
 from rich.table import Table
 
-from local.command_line import read_command_line
-from local.hparams import resolve_hparams
-from local.report.collect import read_log
-from local.validation import best_epoch
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.report.collect import read_log
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.yaml import resolve_hparams
+from speechbrain_ext.training.validation import best_epoch
 
 TRAIN = Path(__file__).with_name("train_distill.py")
 LAUNCH = TRAIN.parent / "local" / "launch.py"

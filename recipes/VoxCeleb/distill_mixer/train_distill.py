@@ -14,15 +14,15 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.logger import get_logger
 
-from local.brain import Forward, SpeakerBrain
-from local.data import CropBatch, utterance_of
-from local.figures import SECONDS, WEIGHT, WEIGHTED, share
-from local.rehearsal import noise
-from local.stopwatch import Stopwatch
-from local.training import run_training
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import TeacherOutput
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.training.brain import Forward, SpeakerBrain
+from speechbrain_ext.training.crops import CropBatch, utterance_of
+from speechbrain_ext.training.figures import SECONDS, WEIGHT, WEIGHTED, share
+from speechbrain_ext.training.preflight import noise
+from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.stopwatch import Stopwatch
 
 logger = get_logger(__name__)
 

@@ -12,11 +12,11 @@ import sys
 from torch import Tensor
 from torch.nn import functional as F
 
-from local.brain import Forward, SpeakerBrain
-from local.data import CropBatch
-from local.training import run_training
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.training.brain import Forward, SpeakerBrain
+from speechbrain_ext.training.crops import CropBatch
+from speechbrain_ext.training.run import run_training
 
 
 class TeacherBrain(SpeakerBrain):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -22,15 +21,13 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from local.command_line import read_command_line  # noqa: E402
-from local.hparams import resolve_hparams  # noqa: E402
-from local.identity import claim_folder  # noqa: E402
-from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
-from speechbrain_ext.inference.experiments import encoder_part, save_weights  # noqa: E402
-from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder  # noqa: E402
-from speechbrain_ext.lobes.mixer import MLPMixer  # noqa: E402
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
+from speechbrain_ext.lobes.mixer import MLPMixer
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.experiment import encoder_part, save_weights
+from speechbrain_ext.systems.yaml import resolve_hparams
+from speechbrain_ext.training.identity import claim_folder
 
 Rule = tuple[str, str]
 # Our name -> the published one, as regular expressions tried in order.

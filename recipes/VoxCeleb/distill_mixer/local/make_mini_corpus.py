@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,12 +19,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, from any folder
-
-from local.corpus_folder import PARTIAL_FOLDER, begin, finish  # noqa: E402
-from local.mini_corpus.options import MiniOptions, SpeakerTask, speaker_tasks  # noqa: E402
-from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
-from speechbrain_ext.files import atomic_path  # noqa: E402
+from speechbrain_ext.corpora.folder import PARTIAL_FOLDER, begin, finish
+from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, speaker_tasks
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import atomic_path
 
 
 def _die_with_parent() -> None:
@@ -41,7 +38,7 @@ def _die_with_parent() -> None:
 
 
 def _render_speaker(options: MiniOptions, task: SpeakerTask, out: Path) -> None:
-    from local.mini_corpus.render import render_speaker  # SciPy takes its time
+    from speechbrain_ext.corpora.mini.render import render_speaker  # SciPy takes its time
 
     render_speaker(options, task, out / PARTIAL_FOLDER, out)
 
@@ -102,9 +99,9 @@ def make_mini_corpus(options: MiniOptions, out: Path, jobs: int = 2) -> bool:
     if finished and not tasks:
         return False
 
-    from local.mini_corpus.augmentation import write_augmentation
-    from local.mini_corpus.engine import data_folder
-    from local.mini_corpus.trials import draw_trials
+    from speechbrain_ext.corpora.mini.engine import data_folder
+    from speechbrain_ext.corpora.mini.noises import write_augmentation
+    from speechbrain_ext.corpora.mini.trials import draw_trials
 
     data_folder()  # a missing engine is told before any work begins
     try:

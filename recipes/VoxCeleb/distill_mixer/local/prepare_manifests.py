@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-if __name__ == "__main__":  # Python then looks for modules in local/, not in the recipe's folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from local.manifests.prepare import Sources, prepare  # noqa: E402
-from local.manifests.scan import CAUSES  # noqa: E402
-from local.manifests.settings import KEYS, Settings, load_settings  # noqa: E402
-from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
+from speechbrain_ext.corpora.prepare import Sources, prepare
+from speechbrain_ext.corpora.scan import CAUSES
+from speechbrain_ext.corpora.settings import KEYS, Settings, load_settings
+from speechbrain_ext.errors import UserError, friendly_exit
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,26 +16,23 @@ import argparse
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `local`, from any folder
-
-from local.convert_audio import (  # noqa: E402
+from speechbrain_ext.audio import READABLE
+from speechbrain_ext.corpora.folder import begin, finish
+from speechbrain_ext.corpora.mirror.make import (
     MAX_FAILED,
     add_job_options,
     mirror_speakers,
     tell,
 )
-from local.corpus_folder import begin, finish  # noqa: E402
-from local.manifests.trial_lists import check_names, read_lists  # noqa: E402
-from local.mirror.recordings import speaker_of_folder  # noqa: E402
-from local.mirror.speaker import Outcome  # noqa: E402
-from speechbrain_ext.audio import READABLE  # noqa: E402
-from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
-from speechbrain_ext.files import replaced_folder  # noqa: E402
+from speechbrain_ext.corpora.mirror.recordings import speaker_of_folder
+from speechbrain_ext.corpora.mirror.speaker import Outcome
+from speechbrain_ext.corpora.trial_lists import check_names, read_lists
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import replaced_folder
 
 HOME = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/"
 _SPEAKER = re.compile(r"id\d{5}")

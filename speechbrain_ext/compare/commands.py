@@ -1,0 +1,178 @@
+"""The commands of a run, and whether it has been done."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ruamel.yaml
+
+from speechbrain_ext.compare.plan import Ablation, Run
+from speechbrain_ext.compare.records import Record
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import file_digest
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.experiment import WEIGHTS, kept_sha256
+from speechbrain_ext.systems.yaml import resolve_hparams
+from speechbrain_ext.training.identity import DATA_KEYS, check_folder, data_digests
+
+RECIPE = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an ablation on a corpus lies, and the scripts that do its work.
+
+    Arguments
+    ---------
+    ablation : Ablation
+        What is asked for.
+    corpus_dir : Path
+        Holds ``manifests``.
+    scripts : Path
+        Folder of ``train_teacher.py``, ``train_distill.py``, ``extract.py`` and ``score.py``.
+    exp_root : Path
+        Experiments go below it.
+    """
+
+    ablation: Ablation
+    corpus_dir: Path
+    scripts: Path = RECIPE
+    exp_root: Path = Path("exp")
+
+    @property
+    def manifests(self) -> Path:
+        """The folder that stage 1 made."""
+        return self.corpus_dir / "manifests"
+
+    @property
+    def folder(self) -> Path:
+        """Everything that is written lies below."""
+        corpus = os.path.basename(os.path.abspath(self.corpus_dir))
+        return self.exp_root / corpus / self.ablation.name
+
+    def experiment(self, name: str, seed: int) -> Path:
+        """The experiment folder of a run."""
+        return self.folder / name / f"seed_{seed}"
+
+    def log(self, run: Run) -> Path:
+        """Where the output of a run's commands goes."""
+        return self.folder / "log" / f"{run.system.name}_seed_{run.seed}.log"
+
+    def record(self, run: Run) -> Path:
+        """What is known of a run."""
+        return self.log(run).with_suffix(".json")
+
+
+def training_arguments(place: Place, run: Run) -> list[str]:
+    """The arguments of a run's training script."""
+    yaml = Path(os.path.relpath(RECIPE / "hparams")) / run.system.yaml
+    settings = {**place.ablation.common, **run.system.overrides}
+    for key, name in run.system.experiments.items():
+        settings[key] = str(place.experiment(name, run.seed))
+    settings |= {
+        "system": run.system.name,
+        "corpus_dir": str(place.corpus_dir),
+        "exp_root": str(place.exp_root),
+        "seed": run.seed,
+        "output_folder": str(place.experiment(run.system.name, run.seed)),
+    }
+    arguments = [str(yaml), "--noprogressbar"]
+    for key, value in settings.items():
+        # JSON is YAML on one line.
+        arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return arguments
+
+
+def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]:
+    """What is still to be done of a run: (name, command) in order, empty when it is finished.
+
+    Sets ``epochs`` and ``inputs`` of the record to what the training is going to have.
+
+    Raises
+    ------
+    UserError
+        When the run cannot be made, or its folder was made with other settings or inputs.
+    """
+    arguments = training_arguments(place, run)
+    text, tree = resolved_settings(arguments)
+    epochs = int(tree["number_of_epochs"])
+    folder = place.experiment(run.system.name, run.seed)
+    manifests = _manifests_digest(place.manifests)
+    inputs = {name: kept_sha256(place.experiment(name, seed)) or "none" for name, seed in run.needs}
+    if (folder / "hyperparams.yaml").is_file():
+        check_folder(folder, text, _data_digests(manifests, *(tree[key] for key in DATA_KEYS)))
+        _same_inputs(record, inputs, folder)
+        if record.epochs > epochs:
+            raise UserError(
+                f"{folder} was trained for {record.epochs} epochs, {epochs} are wanted: remove it"
+            )
+    weights, averaged = kept_sha256(folder), int(tree["average_checkpoints"])
+    made = (record.weights, record.epochs, record.averaged)
+    trained = weights is not None and made == (weights, epochs, averaged)
+    if trained and record.scored == manifests:
+        return []
+    script = "train_distill.py" if "teacher" in tree else "train_teacher.py"
+    train = [("training", _python(place.scripts / script, *arguments))]
+    device = tree.get("device") or place.ablation.common.get("device")
+    common = ["--manifests", str(place.manifests)]
+    extract = ["--device", str(device)] if device else []
+    score = [
+        ("embedding", _python(place.scripts / "extract.py", str(folder), *common, *extract)),
+        ("scoring", _python(place.scripts / "score.py", str(folder), *common)),
+    ]
+    record.inputs = inputs
+    if not trained:
+        record.epochs, record.averaged, record.weights = epochs, averaged, None
+    return score if trained else [*train, *score]
+
+
+def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
+    """Note in the record that a step has ended well."""
+    folder = place.experiment(run.system.name, run.seed)
+    if step == "training":
+        record.weights = kept_sha256(folder)
+        if record.weights is None:
+            raise UserError(f"the training ended without {folder / WEIGHTS}/*.safetensors")
+    elif step == "scoring":
+        record.scored = _manifests_digest(place.manifests)
+
+
+def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
+    """The YAML text that a training script would load with these arguments, and its tree."""
+    line = read_command_line(arguments)
+    text = resolve_hparams(line.path, line.overrides, line.given)
+    return text, ruamel.yaml.YAML().load(io.StringIO(text))
+
+
+def _manifests_digest(manifests: Path) -> str:
+    path = manifests / "manifest.json"
+    try:
+        return file_digest(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)"
+        ) from None
+
+
+@functools.cache  # for as long as manifest.json is the same: all runs have one corpus
+def _data_digests(manifests: str, *paths: str) -> dict[str, str]:
+    return data_digests(dict(zip(DATA_KEYS, paths, strict=True)))
+
+
+def _same_inputs(record: Record, inputs: dict[str, str], folder: Path) -> None:
+    for name, digest in inputs.items():
+        if record.inputs.get(name, digest) != digest:
+            raise UserError(
+                f"{folder} was trained with weights of {name} that have changed since: remove it"
+            )
+
+
+def _python(script: Path, *arguments: str) -> list[str]:
+    return [sys.executable, os.path.relpath(script), *arguments]

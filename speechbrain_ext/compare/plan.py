@@ -1,0 +1,263 @@
+"""What an ablation's YAML file asks for: systems, seeds, and the order they are trained in."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.yaml_file import read_yaml
+
+KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
+KEYS |= {"claims", "remarks"}
+SYSTEM_KEYS = {"yaml", "teacher", "overrides", "seeds"}
+#: Folders that the command line gives, or else the corpus has by these names.
+FOLDERS = {"noise_folder": "noise", "rir_folder": "rir"}
+
+
+@dataclass(frozen=True)
+class System:
+    """One line of the table.
+
+    Arguments
+    ---------
+    name : str
+        Names its folder.
+    yaml : str
+        Its file below ``hparams/``.
+    teacher : str, optional
+        The system whose run of the same seed teaches it.
+    overrides : dict
+        Keys of the YAML that differ; ``{experiment: NAME}`` stands for the folder of the run of
+        that system with the same seed, and in the file ``{given: KEY}`` for one of ``FOLDERS``.
+    seeds : int, optional
+        How many seeds at most; all that are asked for when None.
+    """
+
+    name: str
+    yaml: str
+    teacher: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    seeds: int | None = None
+
+    @property
+    def experiments(self) -> dict[str, str]:
+        """The systems whose folders this one reads, by the key that takes the folder."""
+        found = {"teacher_folder": self.teacher} if self.teacher else {}
+        for key, value in self.overrides.items():
+            if isinstance(value, Mapping) and set(value) == {"experiment"}:
+                found[key] = value["experiment"]
+        return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """A system trained with one seed."""
+
+    system: System
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.system.name} seed_{self.seed}"
+
+    @property
+    def needs(self) -> list[tuple[str, int]]:
+        """The runs that come before: (system, seed)."""
+        return [(name, self.seed) for name in self.system.experiments.values()]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The content of an ablation's YAML file; ``name`` is that of the file."""
+
+    name: str
+    title: str
+    reference: str  # the system that those with one seed are compared with
+    baseline: str  # the system that speeds are relative to
+    common: dict[str, Any]
+    systems: dict[str, System]
+    first: list[str] = field(default_factory=list)  # all their seeds come before all else
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)  # seconds, at which cost is measured
+    left_out: dict[str, str] = field(default_factory=dict)  # systems that cannot be here, and why
+
+    def seeds_of(self, name: str, seeds: int) -> int:
+        """How many seeds a system is trained with: as many as those that need it."""
+        own = self.systems[name].seeds
+        wanted = [seeds if own is None else min(own, seeds)]
+        for other in self.systems.values():
+            if name in other.experiments.values():
+                wanted.append(self.seeds_of(other.name, seeds))
+        return max(wanted)
+
+    def runs(self, seeds: int, only: Iterable[str] | None = None) -> list[Run]:
+        """All runs in the order they are started, each after those it needs.
+
+        Seed 1 of every system comes before seed 2 of any, but for the systems named ``first``.
+
+        Arguments
+        ---------
+        seeds : int
+            Numbers from 1 to this.
+        only : iterable of str, optional
+            Systems to confine it to; what they need comes along.
+        """
+        names = list(self.systems) if only is None else self._checked(only, "--only")
+        first = [name for name in self.first if name in names]
+        order: dict[tuple[str, int], None] = {}
+        for group in (first, names):
+            for seed in range(1, seeds + 1):
+                for name in group:
+                    if seed <= self.seeds_of(name, seeds):
+                        self._add(name, seed, order)
+        return [Run(self.systems[name], seed) for name, seed in order]
+
+    def _add(self, name: str, seed: int, order: dict[tuple[str, int], None]) -> None:
+        for needed in self.systems[name].experiments.values():
+            self._add(needed, seed, order)
+        order[name, seed] = None
+
+    def _checked(self, names: Iterable[str], where: str) -> list[str]:
+        names = list(names)
+        for name in names:
+            if name in self.left_out:
+                raise UserError(f"{where}: {name} is left out: {self.left_out[name]}")
+            if name not in self.systems:
+                raise UserError(
+                    f"{where}: there is no system {name}; there are {', '.join(self.systems)}"
+                )
+        return names
+
+
+def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) -> Ablation:
+    """Read and check an ablation's YAML file.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    folders : mapping, optional
+        Where the ``FOLDERS`` are. Systems that ask for one that is not here are left out, with
+        those that need them.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, or names a key or a system that does not exist.
+    """
+    tree = read_yaml(path, "give a file of hparams/ablations/", typ="safe")
+    if not isinstance(tree.get("systems"), dict):
+        raise UserError(f"{path} has no 'systems': list them by name, each with its 'yaml'")
+    _known(tree, KEYS, str(path))
+    every = {name: _system(name, entry, path) for name, entry in tree["systems"].items()}
+    left_out = _left_out(every, folders or {}, path)
+    systems = {
+        name: _with_folders(system, folders or {})
+        for name, system in every.items()
+        if name not in left_out
+    }
+    names = list(systems)
+    ablation = Ablation(
+        path.stem,
+        tree.get("title") or path.stem,
+        tree.get("reference") or names[0],
+        tree.get("baseline") or names[0],
+        tree.get("common") or {},
+        systems,
+        tree.get("first") or [],
+        tree.get("claims") or [],
+        tree.get("remarks") or [],
+        _lengths(tree.get("lengths") or [], path),
+        left_out,
+    )
+    ablation._checked([ablation.reference], f"{path}: reference")
+    ablation._checked([ablation.baseline], f"{path}: baseline")
+    ablation._checked(ablation.first, f"{path}: first")
+    for system in systems.values():
+        ablation._checked(system.experiments.values(), f"{path}: {system.name}")
+        _no_circle(ablation, system.name, [], path)
+    return ablation
+
+
+def _system(name: str, entry: Any, path: Path) -> System:
+    if not isinstance(entry, dict) or "yaml" not in entry:
+        raise UserError(f"{path}: {name} has no 'yaml', the file of hparams/ that describes it")
+    if not re.fullmatch(r"[\w.-]+", str(name)) or name == "log":
+        raise UserError(f"{path}: {name} cannot name a system: use letters, digits and _")
+    _known(entry, SYSTEM_KEYS, f"{path}: {name}")
+    seeds = entry.get("seeds", 1)
+    if seeds != "all" and not (isinstance(seeds, int) and seeds >= 1):
+        raise UserError(f"{path}: {name} has seeds {seeds}: give 'all' or a number from 1")
+    return System(
+        name,
+        entry["yaml"],
+        entry.get("teacher"),
+        entry.get("overrides") or {},
+        None if seeds == "all" else seeds,
+    )
+
+
+def _given(system: System) -> dict[str, str]:
+    """The overrides that name one of the ``FOLDERS``, by their keys."""
+    return {
+        key: value["given"]
+        for key, value in system.overrides.items()
+        if isinstance(value, Mapping) and set(value) == {"given"}
+    }
+
+
+def _with_folders(system: System, folders: Mapping[str, Path | None]) -> System:
+    found = {key: str(folders[name]) for key, name in _given(system).items()}
+    return dataclasses.replace(system, overrides={**system.overrides, **found})
+
+
+def _left_out(
+    systems: Mapping[str, System], folders: Mapping[str, Path | None], path: Path
+) -> dict[str, str]:
+    """The systems that want a folder that is not here, and those that need them; why each."""
+    left_out: dict[str, str] = {}
+    for system in systems.values():
+        for name in _given(system).values():
+            if name not in FOLDERS:
+                raise UserError(f"{path}: {system.name}: given is one of {', '.join(FOLDERS)}")
+            if folders.get(name) is None:
+                left_out[system.name] = (
+                    f"the corpus has no folder {FOLDERS[name]}, and --{name} names no other"
+                )
+    while True:
+        more = {
+            system.name: f"it needs {need}, which is left out"
+            for system in systems.values()
+            for need in system.experiments.values()
+            if need in left_out and system.name not in left_out
+        }
+        if not more:
+            return left_out
+        left_out |= more
+
+
+def _lengths(lengths: Any, path: Path) -> list[float]:
+    numbers = isinstance(lengths, list) and all(isinstance(n, int | float) for n in lengths)
+    if not numbers or any(n < 0.1 for n in lengths) or lengths != sorted(set(lengths)):
+        raise UserError(
+            f"{path}: lengths {lengths}: give rising seconds of speech, 0.1 or more, as in [1, 10]"
+        )
+    return lengths
+
+
+def _known(entry: Mapping[str, Any], keys: set[str], where: str) -> None:
+    for key in entry:
+        if key not in keys:
+            raise UserError(f"{where}: nothing reads the key {key}; there are {sorted(keys)}")
+
+
+def _no_circle(ablation: Ablation, name: str, way: list[str], path: Path) -> None:
+    if name in way:
+        raise UserError(f"{path}: {' needs '.join([*way, name])}: a circle, take a teacher out")
+    for needed in ablation.systems[name].experiments.values():
+        _no_circle(ablation, needed, [*way, name], path)

@@ -1,0 +1,226 @@
+"""Trial lists to evaluate on: checked, and each name with the audio file that it means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from speechbrain_ext.corpora.voxceleb_lists import recognise
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import preference, strip_audio_extension
+from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
+from speechbrain_ext.verification.lists import composed, on_disk, root_paths
+from speechbrain_ext.verification.trials import TrialList, read_trials
+
+#: The audio files of an utterance, in the order to try them: absolute paths without links.
+Files = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedList:
+    """A trial list and its audio.
+
+    Arguments
+    ---------
+    path : Path
+        The list.
+    root : Path
+        Folder that its names are below.
+    trials : TrialList
+        The trials.
+    files : list of tuple of Files
+        For each of ``trials.names`` the files of its utterance, or of every one of a model.
+    speakers : np.ndarray, optional
+        A number for the speaker of each name; None where the names do not tell.
+    """
+
+    path: Path
+    root: Path
+    trials: TrialList
+    files: list[tuple[Files, ...]]
+    speakers: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its ending."""
+        return self.path.stem
+
+    @property
+    def title(self) -> str:
+        """Published name of the list where it is known, or the file's."""
+        first = {name.split("/", 1)[0] for name in self.trials.utterances}
+        return recognise(len(self.trials), first) or self.name
+
+
+def read_lists(
+    given: Sequence[Sequence[str]], enrol: Sequence[str] | None = None
+) -> list[EvaluatedList]:
+    """Read the lists of a command line and find their audio.
+
+    Arguments
+    ---------
+    given : sequence of sequences of str
+        For each ``--trials`` the root, then one list or more.
+    enrol : sequence of str, optional
+        The root and the file of ``--enrol``: the utterances that models were enrolled with.
+
+    Returns
+    -------
+    list of EvaluatedList
+
+    Raises
+    ------
+    UserError
+        When a root or a list cannot be used, two lists have one name, or files are missing.
+    """
+    pairs = []
+    for root, *paths in given:
+        if not paths:
+            raise UserError(
+                f"--trials {root}: no list is given; write --trials ROOT LIST, the folder that the "
+                "names are below and then the lists."
+            )
+        _check_root("--trials", root)
+        pairs += [(Path(root), Path(path)) for path in paths]
+    _check_names([path for _, path in pairs])
+    enrolment = None
+    if enrol is not None:
+        _check_root("--enrol", enrol[0])
+        enrolment = read_enrolment(enrol[1], root_paths(enrol[0]))
+    folders: dict[str, _Folder] = {}
+    enrol_root = Path(enrol[0]) if enrol is not None else None
+    lists = [_read_list(root, path, enrolment, enrol_root, folders) for root, path in pairs]
+    if enrolment is not None:
+        require_use(enrolment, [each.trials.models for each in lists])
+    return lists
+
+
+def speakers_of(trials: TrialList) -> np.ndarray | None:
+    """A number for the speaker of each name, where the first part of utterances' names tells.
+
+    It tells when every target pair shares it and no non-target pair does.
+
+    Arguments
+    ---------
+    trials : TrialList
+        The trials.
+
+    Returns
+    -------
+    np.ndarray, optional
+        (U,) int64, or None.
+
+    Example
+    -------
+    >>> labels = [True, False]
+    >>> speakers_of(TrialList.from_names(["a/1", "a/1"], ["a/2", "b/1"], labels)).tolist()
+    [0, 0, 1]
+    >>> speakers_of(TrialList.from_names(["x/1", "x/1"], ["x/2", "x/3"], labels)) is None
+    True
+    """
+    try:
+        first = trials.speakers(lambda name: name.split("/", 1)[0])
+    except UserError:  # of a model's utterances
+        return None
+    _, numbers = np.unique(first, return_inverse=True)
+    same = numbers[trials.enrol_index] == numbers[trials.test_index]
+    return numbers if np.array_equal(same, trials.labels) else None
+
+
+def some(names: Sequence[str], separator: str = ", ") -> str:
+    """Write up to five names.
+
+    Example
+    -------
+    >>> some("abcdefg")
+    'a, b, c, d, e, …'
+    """
+    return separator.join(names[:5]) + (f"{separator}…" if len(names) > 5 else "")
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in seen:
+            raise UserError(
+                f"{seen[path.stem]} and {path} are both called {path.stem!r}, and results are "
+                "filed under that name: rename one of the lists, or leave one out."
+            )
+        seen[path.stem] = path
+
+
+def _check_root(option: str, root: str) -> None:
+    if not os.path.isdir(root):
+        raise UserError(
+            f"{option} {root}: there is no such folder; write {option} ROOT LIST, first the folder "
+            "that the names are below."
+        )
+
+
+def _read_list(
+    root: Path,
+    path: Path,
+    enrolment: Enrolment | None,
+    enrol_root: Path | None,
+    folders: dict[str, _Folder],
+) -> EvaluatedList:
+    trials = read_trials(path, root_paths(root), enrolment)
+    names = trials.names.tolist()
+    alone = [name for name in names if name not in trials.models]
+    found = _find("--trials", root, path, alone, folders)
+    files: dict[str, tuple[Files, ...]] = {name: (own,) for name, own in found.items()}
+    if enrolment is not None and enrol_root is not None:
+        enrolled = dict.fromkeys(name for each in trials.models.values() for name in each)
+        found = _find("--enrol", enrol_root, Path(enrolment.source), list(enrolled), folders)
+        for model, utterances in trials.models.items():
+            files[model] = tuple(found[name] for name in utterances)
+    return EvaluatedList(path, root, trials, [files[name] for name in names], speakers_of(trials))
+
+
+class _Folder(NamedTuple):
+    """A folder without links, and its audio files by their names without ending."""
+
+    path: str
+    files: dict[str, list[str]]
+
+
+def _find(
+    option: str, root: Path, source: Path, names: Sequence[str], folders: dict[str, _Folder]
+) -> dict[str, Files]:
+    """The files that each name may mean, in any format; folders are listed once."""
+    found: dict[str, Files] = {}
+    for name in names:
+        parent, base = os.path.split(name)
+        key = os.path.join(root, parent)
+        if key not in folders:
+            folders[key] = _list(on_disk(key))
+        folder = folders[key]
+        files = sorted(folder.files.get(base, ()), key=preference)
+        if files:
+            paths = [os.path.join(folder.path, file) for file in files]
+            found[name] = tuple(os.path.realpath(p) if os.path.islink(p) else p for p in paths)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UserError(
+            f"{source}: {len(missing)} of its {len(names)} audio files are not below {root} "
+            f"({some(missing)}): give the folder that the names are below, as in "
+            f"{option} ROOT LIST."
+        )
+    return found
+
+
+def _list(folder: str) -> _Folder:
+    files: dict[str, list[str]] = {}
+    try:
+        for name in os.listdir(folder):
+            stem = strip_audio_extension(name)
+            if stem != name:
+                files.setdefault(composed(stem), []).append(name)
+    except OSError:  # not there, or no folder: its files are missing
+        pass
+    return _Folder(os.path.realpath(folder), files)

@@ -1,0 +1,191 @@
+"""A mirror made to follow its sources: who goes, who comes, what could not be converted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import torch
+
+from speechbrain_ext import files
+from speechbrain_ext.corpora.mirror.lists import is_list, speakers_of_list
+from speechbrain_ext.corpora.mirror.recordings import Speaker, speakers_of_tree
+from speechbrain_ext.corpora.mirror.speaker import Outcome, forget_speaker, mirror_speaker
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.progress import progress_bar
+
+MAX_FAILED = 0.05
+SOURCE_NOTE = ".source"
+_RECORDS = ".sources"
+
+
+def mirror_speakers(
+    speakers: Sequence[Speaker], mirror: Path, jobs: int, max_failed: float = MAX_FAILED
+) -> Outcome:
+    """Make a folder that holds the speakers' recordings, and no others.
+
+    Arguments
+    ---------
+    speakers : sequence of Speaker
+        Everybody who is to be in the mirror, from any number of trees.
+    mirror : Path
+        Where to put ``<mirror>/<speaker>/...``; files that cannot be converted are listed beside
+        it, in ``<mirror>_failed.tsv``.
+    jobs : int
+        Speakers at a time.
+    max_failed : float
+        The share of the files to convert, 0 to 1, that may fail.
+
+    Returns
+    -------
+    Outcome
+        What became of all recordings.
+
+    Raises
+    ------
+    UserError
+        When ffmpeg is needed but missing, too many conversions fail, or a file cannot be written.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs} but must be at least 1.")
+    records = mirror / _RECORDS
+    records.mkdir(parents=True, exist_ok=True)
+    outcome, stopped = Outcome(), Event()
+
+    def work(speaker: Speaker) -> Outcome:
+        if stopped.is_set():
+            return Outcome()
+        record = records / f"{speaker.name}.json"
+        return mirror_speaker(speaker, mirror / speaker.name, record, stopped.is_set)
+
+    with files.exclusive(mirror):
+        wanted = {speaker.name for speaker in speakers}
+        there = {name for name in os.listdir(mirror) if not name.startswith(".")}
+        remembered = {record.stem for record in records.iterdir()}
+        for name in (there | remembered) - wanted:
+            forget_speaker(mirror / name, records / f"{name}.json")
+        # Threads suffice: what reads, resamples and writes audio lets the others go on.
+        pool = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            done = pool.map(work, speakers)
+            for part in progress_bar(done, total=len(speakers), desc="mirroring", unit=" speakers"):
+                outcome.add(part)
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+    _remember_failures(failure_table(mirror), sorted(outcome.failed))
+    to_convert = outcome.converted + len(outcome.failed)
+    if len(outcome.failed) > max_failed * to_convert:
+        raise UserError(
+            f"{len(outcome.failed)} of {to_convert} files could not be converted, more than the "
+            f"{max_failed:.0%} that --max_failed allows; {failure_table(mirror)} says why: make "
+            "those files again, or take them away."
+        )
+    return outcome
+
+
+def failure_table(mirror: Path) -> Path:
+    """Where the failed conversions of a mirror are listed.
+
+    Example
+    -------
+    >>> failure_table(Path("data/voxceleb/dev")).as_posix()
+    'data/voxceleb/dev_failed.tsv'
+    """
+    return mirror.with_name(f"{mirror.name}_failed.tsv")
+
+
+def _remember_failures(table: Path, failed: list[tuple[str, str]]) -> None:
+    if not failed:
+        table.unlink(missing_ok=True)
+        return
+    with files.atomic_path(table) as temporary:
+        lines = ["path\tdetail"] + [f"{path}\t{detail}" for path, detail in failed]
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def _claim(mirror: Path, source: Path) -> None:
+    """Let a mirror reflect one source only."""
+    note = mirror / SOURCE_NOTE
+    path = str(source.resolve())
+    if note.exists():
+        previous = note.read_text(encoding="utf-8").strip()
+        if previous != path:
+            raise UserError(
+                f"{mirror} was made from {previous}, not {path}; choose another --dst (another "
+                "--name of run.sh), or delete that folder."
+            )
+    elif mirror.exists() and any(mirror.iterdir()):
+        raise UserError(
+            f"{mirror} holds files that this command did not make; choose another --dst (another "
+            "--name of run.sh)."
+        )
+    else:
+        with files.atomic_path(note) as temporary:
+            temporary.write_text(path + "\n", encoding="utf-8")
+
+
+def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX_FAILED) -> Outcome:
+    """Mirror a whole tree or list; see :func:`mirror_speakers` for the rest.
+
+    Arguments
+    ---------
+    source : Path
+        A folder that holds a folder for each speaker, or a list of
+        :func:`~speechbrain_ext.corpora.mirror.lists.speakers_of_list`.
+
+    Raises
+    ------
+    UserError
+        Also when ``source`` holds no speakers, or ``mirror`` reflects another one.
+    """
+    listed = is_list(source)
+    if listed:
+        speakers, others = speakers_of_list(source), Counter[str]()
+    else:
+        speakers, others = speakers_of_tree(source, mirror)
+    inside, outside = mirror.resolve(), source.resolve()
+    if outside.is_relative_to(inside) or (not listed and inside.is_relative_to(outside)):
+        raise UserError(
+            f"--dst {mirror} and --src {source} lie one inside the other; choose a --dst outside "
+            "(another --data_root of run.sh)."
+        )
+    _claim(mirror, source)
+    outcome = mirror_speakers(speakers, mirror, jobs, max_failed)
+    outcome.others.update(others)
+    return outcome
+
+
+def tell(outcome: Outcome, mirror: Path) -> None:
+    """Print what became of the recordings."""
+    print(
+        f"{mirror}: {outcome.linked:,} recordings used as they are, {outcome.converted:,} converted"
+        + (f" ({outcome.converted_now:,} of them now)" if outcome.converted else "")
+    )
+    others = {kind: count for kind, count in outcome.others.items() if kind != "hidden"}
+    if others:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(others).most_common())
+        print(f"passed over {sum(others.values()):,} files of no known audio format: {kinds}")
+    if outcome.failed:
+        print(f"{len(outcome.failed):,} files cannot be converted: see {failure_table(mirror)}")
+
+
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to convert."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="speakers at a time (default: one for each CPU)",
+    )
+    parser.add_argument(
+        "--max_failed",
+        type=float,
+        default=MAX_FAILED,
+        help="share of the files to convert that may fail (default: %(default)s)",
+    )

@@ -1,0 +1,270 @@
+"""The whole of stage 1: find, check, split, and write."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext import files
+from speechbrain_ext.corpora.exclusion import read_excluded
+from speechbrain_ext.corpora.held_out import hold_out
+from speechbrain_ext.corpora.settings import Settings
+from speechbrain_ext.corpora.tree import AudioTree, list_audio, name_of
+from speechbrain_ext.corpora.trial_lists import (
+    check_names,
+    check_overlap,
+    find_utterances,
+    full_names,
+    read_lists,
+)
+from speechbrain_ext.corpora.utterances import (
+    SkippedFile,
+    count_causes,
+    scan_trees,
+    summary,
+    tell_skipped,
+    write_manifest,
+    write_skipped,
+)
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.verification.enrolment import write_enrolment
+from speechbrain_ext.verification.trials import TrialList, write_trials
+
+# To be raised when the same input gives other files, so that manifests of older code are remade.
+FORMAT_VERSION = 3
+SKIPPED = "skipped.tsv"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the speech and the lists are.
+
+    Arguments
+    ---------
+    train : sequence of str
+        Folders of training speakers.
+    trials : sequence of str
+        Trial lists.
+    trials_root : str or None
+        Folder that the names in the lists are below.
+    enrol : str or None
+        File with the utterances of the models that the lists name.
+    exclude_speakers : str or None
+        File naming speakers to leave out of training, one a line.
+    allow_overlap : bool
+        Whether training speakers may be in a test list.
+    """
+
+    train: Sequence[str]
+    trials: Sequence[str] = ()
+    trials_root: str | None = None
+    enrol: str | None = None
+    exclude_speakers: str | None = None
+    allow_overlap: bool = False
+
+
+def prepare(
+    corpus_dir: Path, sources: Sources, settings: Settings, jobs: int
+) -> tuple[dict[str, Any], bool]:
+    """Make ``<corpus_dir>/manifests`` unless it is there and nothing has changed.
+
+    Arguments
+    ---------
+    corpus_dir : Path
+        Folder of the corpus; made when missing.
+    sources : Sources
+        Where the speech and the lists are.
+    settings : Settings
+        What is used and what is held out.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    manifest : dict
+        What ``manifest.json`` holds.
+    made : bool
+        Whether the folder was made now.
+
+    Raises
+    ------
+    UserError
+        When the sources do not allow it; an earlier folder then stays as it was.
+    """
+    _check_sources(sources)
+    corpus = _corpus(corpus_dir)
+    trees = {
+        os.path.abspath(root): list_audio(root)
+        for root in dict.fromkeys([*sources.train, *filter(None, [sources.trials_root])])
+    }
+    made_from = {
+        "format": FORMAT_VERSION,
+        "corpus": corpus,
+        "settings": dataclasses.asdict(settings),
+        "train": [trees[os.path.abspath(root)].digest for root in sources.train],
+        "trials": [(Path(path).stem, _digest(path)) for path in sources.trials],
+        "trials_root": (
+            trees[os.path.abspath(sources.trials_root)].digest if sources.trials_root else None
+        ),
+        "enrol": _digest(sources.enrol) if sources.enrol else None,
+        "exclude": _digest(sources.exclude_speakers) if sources.exclude_speakers else None,
+        "allow_overlap": sources.allow_overlap,
+    }
+    wanted = files.fingerprint(made_from)
+    folder = corpus_dir / "manifests"
+    corpus_dir.mkdir(parents=True, exist_ok=True)
+    with files.exclusive(corpus_dir):
+        files.restore(folder)
+        if files.is_current(folder, wanted):
+            manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
+            return manifest, False
+        with files.replaced_folder(folder) as new:
+            manifest = {"fingerprint": wanted, **corpus}
+            manifest |= _write(new, corpus_dir / SKIPPED, trees, sources, settings, jobs)
+            manifest["files"] = files.written_files(new)
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            (new / files.MANIFEST).write_text(text, encoding="utf-8")
+    return manifest, True
+
+
+def _write(
+    folder: Path,
+    refused: Path,
+    trees: dict[str, AudioTree],
+    sources: Sources,
+    settings: Settings,
+    jobs: int,
+) -> dict[str, Any]:
+    """Write every file but ``manifest.json`` and give what it says of them.
+
+    The table of skipped files is left at ``refused`` where what is not skipped does not suffice.
+    """
+    lists = read_lists(sources.trials, sources.trials_root, sources.enrol)
+    if sources.trials_root:
+        lists = full_names(lists, trees[os.path.abspath(sources.trials_root)])
+    train_trees = [trees[os.path.abspath(root)] for root in sources.train]
+    # Before the long part: nobody wants to wait an hour for this error.
+    listed = {name_of(path).split("/", 1)[0] for tree in train_trees for path in tree.paths}
+    excluded: frozenset[str] = frozenset()
+    unknown: list[str] = []
+    if sources.exclude_speakers is not None:
+        excluded, unknown = read_excluded(sources.exclude_speakers, listed)
+    check_overlap(lists, listed - excluded, sources.allow_overlap)
+
+    test = []
+    if sources.trials_root:
+        tree = trees[os.path.abspath(sources.trials_root)]
+        test = find_utterances(lists, tree, settings, jobs)
+    usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
+    with _skipped_are_told(refused, skipped):
+        if not usable and not skipped:
+            raise UserError("--exclude_speakers names all speakers below --train: leave some.")
+        train, valid, valid_trials = hold_out(usable, settings)
+
+    sets = {"train": train, "valid": valid}
+    if test:
+        sets["test"] = test
+    for name, utterances in sets.items():
+        write_manifest(folder / f"{name}.csv", utterances)
+    write_skipped(folder / SKIPPED, skipped)
+    written = [_write_list(folder, "valid", "held-out training speakers", "valid", valid_trials)]
+    for item in lists:
+        written.append(_write_list(folder, item.name, item.title, "test", item.trials))
+
+    used = {utterance.speaker for utterance in usable}
+    return {
+        **{name: summary(utterances) for name, utterances in sets.items()},
+        "trials": written,
+        "skipped": count_causes(skipped),
+        "overlap": check_overlap(lists, used, allowed=True),
+        "excluded_speakers": len(excluded),
+        "exclusions_without_effect": unknown,
+        "other_depth": sum(tree.elsewhere for tree in train_trees),
+    }
+
+
+@contextlib.contextmanager
+def _skipped_are_told(table: Path, skipped: Sequence[SkippedFile]) -> Iterator[None]:
+    """Say of too little usable speech why the rest is not, and keep the table that says it."""
+    table.unlink(missing_ok=True)
+    try:
+        yield
+    except UserError as error:
+        if not skipped:
+            raise
+        write_skipped(table, skipped)
+        raise UserError(f"{error} {tell_skipped(skipped, table)}") from None
+
+
+def _write_list(
+    folder: Path, name: str, title: str, utterances: str, trials: TrialList
+) -> dict[str, Any]:
+    file = f"trials/{name}.txt"
+    write_trials(folder / file, trials)
+    enrolment = None
+    if trials.models:
+        enrolment = f"enrolment/{name}.txt"
+        write_enrolment(folder / enrolment, trials.models)
+    return {
+        "name": name,
+        "title": title,
+        "set": utterances,
+        "file": file,
+        "enrolment": enrolment,
+        "targets": trials.targets,
+        "nontargets": trials.nontargets,
+    }
+
+
+def _check_sources(sources: Sources) -> None:
+    roots = [Path(os.path.realpath(root)) for root in sources.train]
+    for number, root in enumerate(roots):
+        for other in roots[:number]:
+            if root == other or root in other.parents or other in root.parents:
+                raise UserError(
+                    f"--train names {root} and {other}, which hold the same files; "
+                    "name each folder once."
+                )
+    if sources.trials and not sources.trials_root:
+        raise UserError(
+            "--trials needs --trials_root, the folder that the names in the lists are below."
+        )
+    if sources.trials_root and not sources.trials:
+        raise UserError("--trials_root needs --trials, the lists whose utterances are below it.")
+    if sources.enrol and not sources.trials:
+        raise UserError("--enrol needs --trials, the lists whose models it explains.")
+    check_names(sources.trials)
+
+
+def _corpus(corpus_dir: Path) -> dict[str, Any]:
+    """Give name, title and kind of the corpus, as corpus.json of stage 0 says."""
+    name = Path(os.path.abspath(corpus_dir)).name
+    corpus: dict[str, Any] = {"corpus": name, "title": name, "synthetic": False}
+    path = corpus_dir / "corpus.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return corpus
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); make the corpus again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object; make the corpus again.")
+    corpus["corpus"] = str(content.get("name", name))
+    corpus["title"] = str(content.get("title", corpus["corpus"]))
+    corpus["synthetic"] = bool(content.get("synthetic", False))
+    return corpus
+
+
+def _digest(path: str) -> str:
+    try:
+        return files.file_digest(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); name an existing file."
+        ) from None

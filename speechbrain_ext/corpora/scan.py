@@ -1,0 +1,190 @@
+"""Which audio files can be used, how long they are, and why the others cannot."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import repeat
+from threading import Thread
+from typing import NamedTuple
+
+from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
+from speechbrain_ext.corpora.settings import Settings
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.progress import progress_bar
+
+CAUSES = {
+    "unreadable": "make these files again",
+    "empty": "make these files again",
+    "not_finite": "make these files again",
+    "silent": "nothing to do unless they should hold speech",
+    "too_short": "nothing to do, or lower min_seconds",
+    "sample_rate": f"resample them, for instance `ffmpeg -i IN -ar {SAMPLE_RATE} OUT.flac`",
+    "channels": "mix them down, for instance `ffmpeg -i IN -ac 1 OUT.flac`",
+    "name": "rename them without white space, `$` and bytes that are not UTF-8",
+    "duplicate": "keep one file of each utterance",
+}
+"""Why a file is skipped, and what helps."""
+
+TO_CONVERT = "convert with local/convert_audio.py"
+
+_CHUNK = 256
+
+
+class Skipped(NamedTuple):
+    """A file that cannot be used: a key of ``CAUSES`` and what was found."""
+
+    cause: str
+    detail: str
+
+
+def scan_files(
+    root: str, paths: Sequence[str], settings: Settings, jobs: int
+) -> Iterator[tuple[str, int | Skipped]]:
+    """Check files in parallel, in the order given.
+
+    Arguments
+    ---------
+    root : str
+        Folder that the paths are below.
+    paths : sequence of str
+        The files.
+    settings : Settings
+        What a usable file is.
+    jobs : int
+        Number of processes; 1 works in this one.
+
+    Yields
+    ------
+    (str, int or Skipped)
+        Each path with its length in samples, or with the reason why it cannot be used.
+    """
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    jobs = min(jobs, len(chunks))
+    with progress_bar(
+        desc=f"checking {os.path.basename(root)}", total=len(paths), unit=" files"
+    ) as progress:
+        for chunk, results in zip(chunks, _run(root, chunks, settings, jobs), strict=True):
+            yield from zip(chunk, results, strict=True)
+            progress.update(len(chunk))
+
+
+def _run(
+    root: str, chunks: list[Sequence[str]], settings: Settings, jobs: int
+) -> Iterator[list[int | Skipped]]:
+    if jobs <= 1:
+        yield from (_check_chunk(root, chunk, settings) for chunk in chunks)
+        return
+    # spawn: a fork of a process with threads (progress bar) may hang.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
+    try:
+        yield from executor.map(_check_chunk, repeat(root), chunks, repeat(settings))
+    except BrokenProcessPool:
+        raise UserError(
+            f"{root}: a process that was checking files was killed, for instance for want of "
+            "memory; run again with a smaller --jobs."
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _check_chunk(root: str, paths: Sequence[str], settings: Settings) -> list[int | Skipped]:
+    results: list[int | Skipped] = []
+    for path in paths:
+        bad_name = _bad_name(root, path)
+        if bad_name:
+            results.append(Skipped("name", bad_name))
+        else:
+            results.append(check_file(os.path.join(root, path), settings))
+    return results
+
+
+def check_file(path: str, settings: Settings) -> int | Skipped:
+    """Check one audio file.
+
+    Decoding all of a corpus would take hours, so of a usable file only the header, the first
+    second or so of sound, and the last sample are read: enough to tell silence and a truncated
+    file. A silent file is read whole, and one of floating-point samples, which alone can hold what
+    is no number.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    settings : Settings
+        What a usable file is.
+
+    Returns
+    -------
+    int or Skipped
+        Length in samples, or why the file cannot be used.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> path = str(getfixture("tmp_path") / "a.wav")
+    >>> settings = Settings(20, 1234, 10, 0.3)
+    >>> soundfile.write(path, numpy.sin(numpy.arange(8000)), 16000)
+    >>> check_file(path, settings)
+    8000
+    >>> soundfile.write(path, numpy.zeros(8000), 16000)
+    >>> check_file(path, settings)
+    Skipped(cause='silent', detail='all samples are the same')
+    """
+    if path.lower().endswith(DECODED):
+        return Skipped("unreadable", f"{os.path.splitext(path)[1]}: {TO_CONVERT}")
+    try:
+        with open_audio(path) as sound:
+            return _check_sound(sound, settings)
+    except AudioFault as fault:
+        return Skipped(fault.cause, fault.detail)
+
+
+def _bad_name(root: str, path: str) -> str:
+    """Tell what a trial list or SpeechBrain's CSV reader could not digest in a path."""
+    full = os.path.join(root, path)
+    try:
+        full.encode("utf-8")
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    if "$" in full:  # SpeechBrain's CSV reader takes $word for a variable
+        return "$ in the path"
+    # The folders above the speaker may hold blanks; the name of the utterance may not.
+    if any(character.isspace() for character in path):
+        return "white space in the name"
+    return ""
+
+
+def _check_sound(sound: Sound, settings: Settings) -> int | Skipped:
+    frames, rate, channels, _ = sound.header
+    if frames is None:
+        return Skipped("unreadable", f"the header gives no length: {TO_CONVERT}")
+    if frames <= 0:
+        return Skipped("empty", "no samples")
+    if rate != SAMPLE_RATE:
+        return Skipped("sample_rate", f"{rate} Hz, not {SAMPLE_RATE} Hz")
+    if channels != 1:
+        return Skipped("channels", f"{channels} channels, not 1")
+    if frames < settings.min_seconds * rate:
+        return Skipped("too_short", f"{frames / rate:.3f} s, less than {settings.min_seconds:g} s")
+    sound.check_speech()
+    sound.check_end()
+    return frames

@@ -1,0 +1,270 @@
+"""Test lists: their utterances, and the proof that nobody in them was trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from speechbrain_ext.corpora.mirror.make import SOURCE_NOTE
+from speechbrain_ext.corpora.settings import Settings
+from speechbrain_ext.corpora.tree import LAYOUT, AudioTree, name_of
+from speechbrain_ext.corpora.utterances import Utterance, scan_utterances
+from speechbrain_ext.corpora.voxceleb_lists import (
+    drawn_from_training_part,
+    is_voxceleb1_speaker,
+    recognise,
+)
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.verification.enrolment import read_enrolment, require_use
+from speechbrain_ext.verification.lists import root_paths
+from speechbrain_ext.verification.trials import TrialList, read_trials
+
+
+@dataclass(frozen=True)
+class EvaluationList:
+    """A trial list whose names are the IDs of utterances.
+
+    Arguments
+    ---------
+    source : str
+        The file it was read from.
+    title : str
+        Published name of the list, or the file's name without its extension.
+    trials : TrialList
+        The trials.
+    """
+
+    source: str
+    title: str
+    trials: TrialList
+
+    @property
+    def name(self) -> str:
+        """Name of the file without its extension."""
+        return Path(self.source).stem
+
+    @property
+    def speakers(self) -> frozenset[str]:
+        """The speakers of its utterances."""
+        return frozenset(self.trials.speakers(_speaker_of))
+
+
+def _speaker_of(name: str) -> str:
+    return name.split("/", 1)[0]
+
+
+def check_names(sources: Sequence[str]) -> None:
+    """Refuse lists whose files would be written under one name.
+
+    Raises
+    ------
+    UserError
+        When two files have the same stem, or one has a name that the recipe's own files have.
+
+    Example
+    -------
+    >>> check_names(["a/test.txt", "b/dev.txt"])
+    """
+    seen: dict[str, str] = {}
+    for source in sources:
+        stem = Path(source).stem
+        # The trials between held-out speakers, the speeds, and the scores of a fusion.
+        if stem in ("valid", "speed") or stem.endswith("_fusion"):
+            raise UserError(
+                f"{source}: results of the recipe's own are filed under the name {stem!r}; rename "
+                "the list."
+            )
+        if seen.setdefault(stem, source) != source or list(sources).count(source) > 1:
+            raise UserError(
+                f"{seen[stem]} and {source} are both called {stem!r}, and results are filed "
+                "under that name; rename one of the lists."
+            )
+
+
+def read_lists(
+    sources: Sequence[str], root: str | None = None, enrol: str | None = None
+) -> list[EvaluationList]:
+    """Read the trial lists.
+
+    Arguments
+    ---------
+    sources : sequence of str
+        The lists.
+    root : str, optional
+        Folder that the names are below. Where it is a mirror that stage 0 made, absolute names may
+        be below the folder that it mirrors.
+    enrol : str, optional
+        The file with the utterances of models.
+
+    Returns
+    -------
+    list of EvaluationList
+
+    Raises
+    ------
+    UserError
+        When a list cannot be read, lacks targets or non-targets, or has a model that ``enrol`` has
+        not; or when no list has a model of ``enrol``.
+    """
+    roots = root_paths(root, *_mirrored(root)) if root is not None else ()
+    enrolment = read_enrolment(enrol, roots) if enrol is not None else None
+    lists = []
+    for source in sources:
+        trials = read_trials(source, roots, enrolment)
+        speakers = {_speaker_of(name) for name in trials.utterances}
+        title = recognise(len(trials), speakers) or Path(source).stem
+        lists.append(EvaluationList(source, title, trials))
+    if enrolment is not None:
+        require_use(enrolment, [item.trials.models for item in lists])
+    return lists
+
+
+def _mirrored(root: str) -> list[str]:
+    """The folder that a folder of stage 0 mirrors, where it is one."""
+    note = Path(root) / SOURCE_NOTE
+    return [note.read_text(encoding="utf-8").strip()] if note.is_file() else []
+
+
+def full_names(lists: Sequence[EvaluationList], tree: AudioTree) -> list[EvaluationList]:
+    """Put before a name what lacks to a path, as Kaldi's lists name utterances alone.
+
+    Arguments
+    ---------
+    lists : sequence of EvaluationList
+        The lists.
+    tree : AudioTree
+        The files that they name.
+
+    Returns
+    -------
+    list of EvaluationList
+        With every name that is the end of one utterance's path alone as that path.
+
+    Example
+    -------
+    >>> tree = AudioTree("/x", ["anna/anna-1.wav", "bert/s/1.wav", "carl/s/1.wav"], "", 0)
+    >>> trials = TrialList.from_names(["anna-1"], ["s/1"], [False])
+    >>> full_names([EvaluationList("", "", trials)], tree)[0].trials.names.tolist()
+    ['anna/anna-1', 's/1']
+    """
+    whole = tree.by_name()
+    ends: dict[str, str] = {}
+    for name in whole:
+        end = name
+        while "/" in end:
+            end = end.partition("/")[2]
+            ends[end] = "" if end in ends else name  # that of two is neither's
+    return [
+        replace(
+            item,
+            trials=item.trials.map_names(
+                lambda name: name if name in whole else ends.get(name) or name
+            ),
+        )
+        for item in lists
+    ]
+
+
+def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: bool) -> int:
+    """Make sure that nobody is in training and in a test list.
+
+    Arguments
+    ---------
+    lists : sequence of EvaluationList
+        The test lists.
+    training : set of str
+        Speakers of training and validation.
+    allowed : bool
+        Whether the user insists.
+
+    Returns
+    -------
+    int
+        Number of speakers in both; 0 unless ``allowed``.
+
+    Raises
+    ------
+    UserError
+        Naming up to five of the speakers, or a model of several. VoxCeleb1-E and -H are refused
+        with any speaker of VoxCeleb1 in training, even when ``allowed``.
+    """
+    voxceleb1 = sorted(name for name in training if is_voxceleb1_speaker(name))
+    for item in lists:
+        if voxceleb1 and drawn_from_training_part(item.title):
+            raise UserError(
+                f"{item.source} is {item.title}, whose trials are drawn from VoxCeleb1's training "
+                f"part, and {len(voxceleb1)} speakers of VoxCeleb1 are training speakers "
+                f"({_some(voxceleb1)}): train on VoxCeleb2 alone, or drop this list."
+            )
+    everyone: set[str] = set()
+    for item in lists:
+        shared = sorted(item.speakers & training)
+        everyone.update(shared)
+        if shared and not allowed:
+            raise UserError(
+                f"{item.source}: {len(shared)} of its {len(item.speakers)} speakers are training "
+                f"speakers too ({_some(shared)}), so its error rates would mean nothing; leave "
+                "their speech out, or name them in --exclude_speakers (--allow_overlap insists)."
+            )
+    return len(everyone)
+
+
+def find_utterances(
+    lists: Sequence[EvaluationList], tree: AudioTree, settings: Settings, jobs: int
+) -> list[Utterance]:
+    """Find and check every utterance that a list names.
+
+    Arguments
+    ---------
+    lists : sequence of EvaluationList
+        The lists.
+    tree : AudioTree
+        The files below --trials_root.
+    settings : Settings
+        What a usable file is.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    list of Utterance
+        In the order of their IDs' parts.
+
+    Raises
+    ------
+    UserError
+        When a list names an utterance without a usable file: the first five and the count.
+    """
+    files = tree.by_name()
+    named: set[str] = set()
+    for item in lists:
+        names = item.trials.utterances
+        missing = [name for name in names if name not in files]
+        if missing:
+            raise UserError(
+                f"{item.source}: {len(missing)} of its {len(names)} utterances have no file "
+                f"below {tree.root} ({_some(missing)}); give the --trials_root that the names "
+                f"are relative to, laid out as {LAYOUT}."
+            )
+        named.update(names)
+    wanted = {name: files[name] for name in named}
+    utterances, skipped = scan_utterances(tree.root, wanted, settings, jobs)
+    usable = {utterance.id for utterance in utterances}
+    unusable = sorted(
+        f"{file.path} is {file.cause}: {file.detail}"
+        for file in skipped
+        if name_of(os.path.relpath(file.path, tree.root)) not in usable
+    )
+    if unusable:
+        raise UserError(
+            f"{len(wanted) - len(usable)} of {len(wanted)} utterances of the trial lists cannot be "
+            f"used ({_some(unusable, '; ')}); mend the files or take them out of the lists."
+        )
+    return utterances
+
+
+def _some(names: Sequence[str], separator: str = ", ") -> str:
+    """Write up to five names."""
+    return separator.join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,203 @@
+"""Utterances that can be used, and the manifests that list them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from speechbrain_ext.audio import SAMPLE_RATE
+from speechbrain_ext.corpora.scan import CAUSES, Skipped, scan_files
+from speechbrain_ext.corpora.settings import Settings
+from speechbrain_ext.corpora.tree import AudioTree, name_of
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import DECODED
+
+
+class Utterance(NamedTuple):
+    """One usable file: its folder's root, its path below it, and its length in samples."""
+
+    root: str
+    path: str
+    frames: int
+
+    @property
+    def id(self) -> str:
+        """Name of the path, e.g. ``id10001/s01/00001``."""
+        return name_of(self.path)
+
+    @property
+    def speaker(self) -> str:
+        """First part of the name."""
+        return self.id.split("/", 1)[0]
+
+    @property
+    def session(self) -> str:
+        """Second of three parts of the path; utterances beside the sessions share one, ``""``."""
+        return self.path.partition("/")[2].rpartition("/")[0]
+
+
+class SkippedFile(NamedTuple):
+    """One line of skipped.tsv."""
+
+    path: str
+    cause: str
+    detail: str
+
+
+def scan_utterances(
+    root: str, files: Mapping[str, Sequence[str]], settings: Settings, jobs: int
+) -> tuple[list[Utterance], list[SkippedFile]]:
+    """Check the files of utterances, and take of each the first one that can be used.
+
+    Arguments
+    ---------
+    root : str
+        Folder that the paths are below.
+    files : mapping of str to sequence of str
+        Name of an utterance -> its files, in the order to try them; see
+        :meth:`~speechbrain_ext.corpora.tree.AudioTree.by_name`.
+    settings : Settings
+        What a usable file is.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    utterances : list of Utterance
+        Those with a usable file, in the order of their paths' parts.
+    skipped : list of SkippedFile
+        The files that are not used. What ffmpeg would have to decode is passed over without a word
+        beside a file that is used: that was made from it.
+    """
+    utterances: list[Utterance] = []
+    skipped: list[SkippedFile] = []
+    left = {name: list(paths) for name, paths in files.items()}
+    while left:  # once, and again for those whose first file cannot be used
+        tried = {name: paths.pop(0) for name, paths in left.items()}
+        results = scan_files(root, list(tried.values()), settings, jobs)
+        for name, (path, result) in zip(tried, results, strict=True):
+            if isinstance(result, Skipped):
+                skipped.append(SkippedFile(os.path.join(root, path), *result))
+                continue
+            utterances.append(Utterance(root, path, result))
+            for other in left.pop(name):
+                if not other.lower().endswith(DECODED):
+                    detail = f"{path} is used, the first usable of wav, flac, ogg and so on"
+                    skipped.append(SkippedFile(os.path.join(root, other), "duplicate", detail))
+        left = {name: paths for name, paths in left.items() if paths}
+    utterances.sort(key=_parts)
+    return utterances, skipped
+
+
+def _parts(utterance: Utterance) -> str:
+    # So that "a-b/1" comes after "a/1"; split() would take three times the memory.
+    return utterance.path.replace("/", "\0")
+
+
+def scan_trees(
+    trees: Sequence[AudioTree], excluded: frozenset[str], settings: Settings, jobs: int
+) -> tuple[list[Utterance], list[SkippedFile]]:
+    """Check all files of the training folders.
+
+    Arguments
+    ---------
+    trees : sequence of AudioTree
+        The folders.
+    excluded : frozenset of str
+        Speakers to pass over.
+    settings : Settings
+        What a usable file is.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    utterances : list of Utterance
+        The usable files, in the order of their IDs' parts.
+    skipped : list of SkippedFile
+        The others.
+
+    Raises
+    ------
+    UserError
+        When an utterance lies in two of the folders.
+    """
+    utterances: list[Utterance] = []
+    skipped: list[SkippedFile] = []
+    origin: dict[str, str] = {}
+    for tree in trees:
+        files = tree.by_name(without=excluded)
+        if len(trees) > 1:
+            for name, paths in files.items():
+                full = os.path.join(tree.root, paths[0])
+                if origin.setdefault(name, full) != full:
+                    raise UserError(
+                        f"{full} and {origin[name]} have the same name below their "
+                        "folders; rename the speakers of one, or give only one of the folders."
+                    )
+        usable, others = scan_utterances(tree.root, files, settings, jobs)
+        utterances += usable
+        skipped += others
+    utterances.sort(key=_parts)
+    skipped.sort()
+    return utterances, skipped
+
+
+def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
+    """Count the skipped files, with a number for every cause."""
+    counts = Counter(file.cause for file in skipped)
+    return {cause: counts[cause] for cause in CAUSES}
+
+
+def tell_skipped(skipped: Sequence[SkippedFile], table: Path) -> str:
+    """Tell how many files are not used and why, the most frequent cause with what helps."""
+    counts = Counter(file.cause for file in skipped).most_common()
+    cause = counts[0][0]
+    first = next(file for file in skipped if file.cause == cause)
+    return (
+        f"{len(skipped)} audio files below --train cannot be used "
+        f"({', '.join(f'{number} {name}' for name, number in counts)}), listed in {table}; "
+        f"{first.path}: {first.detail}; {CAUSES[cause]}."
+    )
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write a SpeechBrain CSV: ``ID,duration,wav,start,stop,spk_id``.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    utterances : iterable of Utterance
+        Its rows.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["ID", "duration", "wav", "start", "stop", "spk_id"])
+        for item in utterances:
+            wav = os.path.join(item.root, item.path)
+            duration = f"{item.frames / SAMPLE_RATE:.4f}"
+            writer.writerow([item.id, duration, wav, 0, item.frames, item.speaker])
+
+
+def write_skipped(path: Path, skipped: Iterable[SkippedFile]) -> None:
+    """Write ``path, cause, detail``, separated by tabs, with a header line."""
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        stream.write("path\tcause\tdetail\n")
+        for file in skipped:
+            name = file.path.replace("\t", "\\t").replace("\n", "\\n")
+            stream.write(f"{name}\t{file.cause}\t{file.detail}\n")
+
+
+def summary(utterances: Sequence[Utterance]) -> dict[str, float]:
+    """Count utterances, speakers and hours."""
+    samples = sum(utterance.frames for utterance in utterances)
+    return {
+        "utterances": len(utterances),
+        "speakers": len({utterance.speaker for utterance in utterances}),
+        "hours": round(samples / SAMPLE_RATE / 3600, 4),
+    }

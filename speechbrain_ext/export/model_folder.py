@@ -1,0 +1,251 @@
+"""Model folders that SpeechBrain's inference classes load, made from experiment folders.
+
+The folder's ``embedding_model`` is the whole encoder, front end included: SpeechBrain's
+``EncoderClassifier`` computes features without regard to lengths, and an utterance's last frames
+would depend on the padding after it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ruamel.yaml
+import torch
+from safetensors.torch import load_file
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.inference.classifiers import EncoderClassifier
+from torch import Tensor
+
+import speechbrain_ext
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import replaced_folder
+from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.systems.experiment import (
+    WEIGHTS,
+    encoder_yaml,
+    load_encoder,
+    read_hyperparams,
+    read_labels,
+    weights_sha256,
+)
+
+HYPERPARAMS = """\
+# A speaker-verification model for speechbrain.inference.speaker.SpeakerRecognition; see README.md.
+sample_rate: {sample_rate}
+threshold: {threshold} # of a cosine; see README.md
+
+# From waveform to embedding in one module, so that padding changes nothing.
+compute_features: !new:torch.nn.Identity
+mean_var_norm: !new:speechbrain_ext.lobes.pass_through.PassThrough
+embedding_model: !new:speechbrain_ext.lobes.encoders.SpeakerEncoder
+{encoder}
+mean_var_norm_emb: !new:speechbrain_ext.lobes.pass_through.PassThrough
+{classifier}
+modules:
+    compute_features: !ref <compute_features>
+    mean_var_norm: !ref <mean_var_norm>
+    embedding_model: !ref <embedding_model>
+    mean_var_norm_emb: !ref <mean_var_norm_emb>
+{modules}
+# Each part is in <its name>.ckpt, beside this file.
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        embedding_model: !ref <embedding_model>
+{loadables}"""
+
+README = """\
+# {title}
+
+{parameters:,} parameters, embeddings of {size} numbers. Needs the package `speechbrain_ext`
+({version}) beside SpeechBrain: `pip install {package}` in the repository that made this folder.
+
+```python
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+
+model = SpeakerVerifier.from_hparams(source="this/folder", savedir="this/folder")
+score, same = model.verify_files("a.wav", "b.mp3"{example})
+embeddings = model.encode_batch(waveforms, relative_lengths)  # {sample_rate} Hz; (batch, 1, {size})
+```
+
+{thresholds}
+SpeechBrain's `SpeakerRecognition` loads the folder too. Its `verify_files` decides by 0.25, which
+is another model's threshold, and gives silence a score.
+{classes}
+`hyperparams.yaml` is HyperPyYAML: loading it runs code, so load a folder only from somebody you
+trust. The `.ckpt` files of weights load with `torch.load(weights_only=True)`.
+"""
+
+
+def write_model_folder(
+    experiment: str | os.PathLike[str], folder: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Write a folder that SpeechBrain loads offline, replacing one written before.
+
+    The experiment's YAML is executed: trust it first.
+
+    Arguments
+    ---------
+    experiment : str or path
+        Folder of a finished training.
+    folder : str or path
+        Folder to write. It is whole or untouched.
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``embedding_size``, ``speakers`` (0 without a classifier) and
+        ``difference``, the largest between the folder's and the experiment's embeddings of noise.
+
+    Raises
+    ------
+    UserError
+        When the experiment is not finished, or ``folder`` holds something else.
+    """
+    experiment, folder = Path(experiment), Path(folder)
+    if folder.exists() and not (folder / "embedding_model.ckpt").is_file():
+        raise UserError(f"{folder} is there and no exported model: choose another or remove it")
+    encoder = load_encoder(experiment)
+    classification = _read_classification(experiment)
+    with replaced_folder(folder) as draft:
+        torch.save(encoder.state_dict(), draft / "embedding_model.ckpt")
+        if classification:
+            torch.save(classification.weights, draft / "classifier.ckpt")
+            classification.labels.save(draft / "label_encoder.ckpt")
+        results = _results(experiment, weights_sha256(encoder))
+        threshold = results["valid"]["eer_threshold"] if "valid" in results else None
+        text = _hyperparams(experiment, classification, threshold)
+        (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")
+        size, difference = _compare(draft, encoder)
+        facts = {
+            "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+            "embedding_size": size,
+            "speakers": len(classification.labels) if classification else 0,
+            "difference": difference,
+        }
+        extra = getattr(encoder.embedding_model, "extra", None)
+        text = _readme(experiment, facts, f'".[{extra}]"' if extra else ".", threshold, results)
+        (draft / "README.md").write_text(text, encoding="utf-8")
+    return facts
+
+
+class _Classification(NamedTuple):
+    """The speakers of the training, and what tells them apart."""
+
+    yaml: str
+    weights: dict[str, Tensor]
+    labels: CategoricalEncoder
+
+
+def _read_classification(experiment: Path) -> _Classification | None:
+    """What training kept of its classifier; None for an imported network."""
+    weights = experiment / WEIGHTS / "classifier.safetensors"
+    labels = experiment / WEIGHTS / "label_encoder.txt"
+    if not (weights.is_file() and labels.is_file()):
+        return None
+    encoder = read_labels(labels)
+    tree = read_hyperparams(experiment)
+    node = tree["classifier"]
+    for key, value in node.items():
+        # The experiment counts its speakers in a manifest, which is not there later.
+        if value is tree["num_speakers"]:
+            node[key] = len(encoder)
+    text = io.StringIO()
+    ruamel.yaml.YAML().dump({"classifier": node}, text)
+    return _Classification(text.getvalue(), load_file(weights), encoder)
+
+
+def _without_comments(yaml: str) -> str:
+    lines = yaml.splitlines()
+    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def _hyperparams(
+    experiment: Path, classification: _Classification | None, threshold: float | None
+) -> str:
+    parts = {"classifier": "", "modules": "", "loadables": ""}
+    if classification:
+        parts["classifier"] = (
+            _without_comments(classification.yaml)
+            + "\nlabel_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder\n"
+        )
+        parts["modules"] = "    classifier: !ref <classifier>\n"
+        parts["loadables"] = (
+            "        classifier: !ref <classifier>\n        label_encoder: !ref <label_encoder>\n"
+        )
+    return HYPERPARAMS.format(
+        sample_rate=SAMPLE_RATE,
+        threshold="null" if threshold is None else f"{threshold:.6f}",
+        encoder=textwrap.indent(_without_comments(encoder_yaml(experiment)), "    "),
+        **parts,
+    )
+
+
+def _results(experiment: Path, weights: str) -> dict[str, dict[str, Any]]:
+    """What the recipe found of these weights, by the name of the trials."""
+    results = {}
+    for path in sorted((experiment / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if "eer_threshold" in result and result.get("weights_sha256") == weights:
+            results[path.stem] = result
+    return results
+
+
+def _readme(
+    experiment: Path,
+    facts: dict[str, Any],
+    package: str,
+    threshold: float | None,
+    results: dict[str, dict[str, Any]],
+) -> str:
+    """How to use the folder, with the thresholds that the experiment's trials found."""
+    if threshold is None:
+        decision = "The recipe has not scored this model: find a threshold on data of your own."
+    else:
+        decision = (
+            f"Two files are of one person where their cosine is above {threshold:.4f}: between "
+            "speakers held out of\ntraining, as many pairs are then wrongly accepted as wrongly "
+            "refused. Give `threshold=` another where\nthe two do not cost the same, or on speech "
+            "of another kind."
+        )
+    thresholds = [decision]
+    if results:
+        thresholds += ["", "| trials | EER % | threshold there |", "| --- | --- | --- |"]
+    for name, result in results.items():
+        synthetic = ", synthetic speech" if result.get("synthetic") else ""
+        figures = f"{result['eer']:.2f} | {result['eer_threshold']:.4f}"
+        thresholds.append(f"| {result.get('title', name)}{synthetic} | {figures} |")
+    thresholds.append("")
+    classes = (
+        f"`classify_batch` names one of the {facts['speakers']} training speakers."
+        if facts["speakers"]
+        else "The model has no classifier: `classify_batch` cannot be used."
+    )
+    return README.format(
+        title=f"Speaker verification: {'/'.join(experiment.resolve().parts[-3:])}",
+        parameters=facts["parameters"],
+        size=facts["embedding_size"],
+        sample_rate=SAMPLE_RATE,
+        version=speechbrain_ext.__version__,
+        package=package,
+        thresholds="\n".join(thresholds),
+        example="" if threshold is not None else ", threshold=0.5",
+        classes=classes,
+    )
+
+
+def _compare(folder: Path, encoder: SpeakerEncoder) -> tuple[int, float]:
+    """Load the folder as its users will; the embedding size, and how far its embeddings are off."""
+    model = EncoderClassifier.from_hparams(source=str(folder), run_opts={"device": "cpu"})
+    generator = torch.Generator().manual_seed(0)
+    wavs = 0.1 * torch.randn(2, 24123, generator=generator)
+    lengths = torch.tensor([1.0, 17321 / 24123])
+    with torch.no_grad():
+        found = model.encode_batch(wavs, lengths)
+        alone = torch.cat([encoder(wavs[:1]), encoder(wavs[1:, :17321])])
+    return found.shape[-1], float((found - alone).abs().max())

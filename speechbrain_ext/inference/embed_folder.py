@@ -1,0 +1,255 @@
+"""Embeddings of every audio file below a folder, each in a file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from speechbrain_ext.corpora.audio_tree import AudioTree, list_audio_files
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path, exclusive
+from speechbrain_ext.inference.forgiving import (
+    Failure,
+    ForgivingEmbedder,
+    batches_of,
+    read_ahead,
+    read_durations,
+)
+from speechbrain_ext.inference.provenance import claim_folder
+from speechbrain_ext.progress import progress_bar
+
+FAILURES = "failures.tsv"
+RECORD = "embeddings.jsonl"
+
+_STOPPING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@dataclass
+class FolderReport:
+    """What became of the files below a folder.
+
+    Arguments
+    ---------
+    written, present, removed : int
+        Embeddings written now, those that were there already, and those taken away because their
+        audio is gone or can no longer be embedded.
+    failures : list of Failure
+        The files that have none, by path.
+    ignored : Counter
+        Number of other files by their ending.
+    """
+
+    written: int = 0
+    present: int = 0
+    removed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def embed_folder(
+    encoder: nn.Module,
+    audio: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    facts: Mapping[str, Any] | None = None,
+    least_samples: int = 1,
+    max_batch_seconds: float = 60.0,
+    num_workers: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> FolderReport:
+    """Write the embedding of ``<audio>/a/b/c.flac`` to ``<out>/a/b/c.flac.npy``, and so on.
+
+    Files of any format, sample rate and number of channels are read by
+    :func:`~speechbrain_ext.audio.read_audio`. ``<out>/embeddings.jsonl`` has the path, size and
+    time of change of the audio of each embedding. One whose audio is still that is left alone, so a
+    run that was killed goes on; one whose audio has changed or is gone is removed. Files without an
+    embedding are listed in ``<out>/failures.tsv``, which is there only when there are some.
+
+    Arguments
+    ---------
+    encoder : Module
+        Maps ``(wavs, lengths)`` to embeddings (B, 1, D); in eval mode, on ``device``.
+    audio : str or path
+        The folder, looked through at any depth.
+    out : str or path
+        Where the embeddings go: ``.npy`` files of (D,) float32.
+    facts : mapping, optional
+        From :func:`~speechbrain_ext.inference.provenance.model_facts`: kept in ``out``, which
+        must not be another model's, nor hold embeddings of another folder.
+    least_samples : int
+        Shorter files at 16 kHz fail; see
+        :func:`~speechbrain_ext.systems.pretrained.least_samples`.
+    max_batch_seconds : float
+        Speech in a batch, padding included; a longer file is a batch of its own.
+    num_workers : int
+        Threads that read files ahead; 0 reads when needed.
+    device : str or device
+        Where the encoder is.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    FolderReport
+
+    Raises
+    ------
+    UserError
+        When ``audio`` is no folder or holds no audio, or ``out`` is another model's or another
+        folder's or cannot be written.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from speechbrain_ext.lobes.encoders import SpeakerEncoder
+    >>> from speechbrain_ext.lobes.features import LogMel
+    >>> from speechbrain_ext.lobes.mixer import MLPMixer
+    >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "in").mkdir()
+    >>> soundfile.write(folder / "in" / "a.flac", 0.1 * np.random.randn(8000, 2), 8000)
+    >>> network = MLPMixer(channels=16, num_blocks=1)
+    >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), network).eval()
+    >>> embed_folder(encoder, folder / "in", folder / "out").written
+    1
+    >>> np.load(folder / "out" / "a.flac.npy").shape
+    (512,)
+    """
+    audio, out = Path(audio), Path(out)
+    if not audio.is_dir():
+        raise UserError(f"{audio}: there is no such folder; give one that holds audio files.")
+    tree = list_audio_files(audio, out)
+    if not tree.files and not tree.unlisted:
+        found = f" (but {_counted(tree.ignored)})" if tree.ignored else ""
+        raise UserError(f"{audio} holds no audio file{found}: give another folder.")
+    if facts is not None:
+        claim_folder(out, {**facts, "audio": os.path.realpath(audio)})
+    out.mkdir(parents=True, exist_ok=True)
+    with exclusive(out), _Record(out, audio, tree) as record:
+        report = FolderReport(present=len(record.present), ignored=tree.ignored)
+        report.failures = [Failure(path or ".", "unreadable", why) for path, why in tree.unlisted]
+        missing = [file for file in tree.files if file not in record.present]
+        seconds = read_durations(audio, missing, num_workers, report.failures, progress)
+        batches = batches_of(seconds, max_batch_seconds)
+        work = ForgivingEmbedder(encoder, device, least_samples)
+        with progress_bar(
+            total=len(seconds), desc="embedding", unit=" files", disable=not progress
+        ) as bar:
+            for names, signals in read_ahead(audio, batches, num_workers):
+                vectors, failed = work(names, signals)
+                for name, vector in vectors.items():
+                    problem = record.save(name, vector)
+                    if problem:
+                        failed.append(Failure(name, "output", problem))
+                    else:
+                        report.written += 1
+                report.failures += failed
+                bar.update(len(names))
+        report.removed = len(record.removed)
+    report.failures.sort()
+    _write_failures(out / FAILURES, report.failures)
+    return report
+
+
+class _Record:
+    """The embeddings in a folder, each with the size and time of change of its audio.
+
+    When it is opened, what is not true of the audio any more is removed.
+    """
+
+    def __init__(self, out: Path, audio: Path, tree: AudioTree) -> None:
+        self.out, self.path = out, out / RECORD
+        self.stamps = {file: _stamp(audio / file) for file in tree.files}
+        known = self._read()
+        self.present = {
+            file
+            for file, stamp in known.items()
+            if self.stamps.get(file) == stamp and self._target(file).is_file()
+        }
+        # Of what lies below a folder that cannot be listed now, nothing is known.
+        unseen = tuple(f"{folder}/" if folder else "" for folder, _ in tree.unlisted)
+        kept = {file for file in known if file in self.present or file.startswith(unseen)}
+        self.removed = {file for file in known.keys() - kept if self._target(file).is_file()}
+        for file in self.removed:
+            self._target(file).unlink()
+        with atomic_path(self.path) as temporary, open(temporary, "w", encoding="utf-8") as lines:
+            lines.writelines(_line(file, known[file]) for file in known if file in kept)
+
+    def __enter__(self) -> _Record:
+        self.lines = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, closed in __exit__
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lines.close()
+
+    def save(self, file: str, vector: np.ndarray) -> str:
+        """Write an embedding; return what went wrong, or nothing."""
+        path = self._target(file)
+        try:
+            # The line first: without its embedding it says nothing, if the program ends here.
+            self.lines.write(_line(file, self.stamps[file]))
+            self.lines.flush()
+            with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+                np.save(stream, vector)
+        except OSError as error:
+            if error.errno in _STOPPING:
+                raise UserError(
+                    f"{path} cannot be written ({error.strerror}): mend that and run again to go "
+                    "on."
+                ) from None
+            return f"{path} cannot be written ({error.strerror})"
+        self.removed.discard(file)
+        return ""
+
+    def _target(self, file: str) -> Path:
+        return self.out / f"{file}.npy"
+
+    def _read(self) -> dict[str, tuple[int, int]]:
+        known: dict[str, tuple[int, int]] = {}
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):  # the last line of a run that was killed
+                    file, size, changed = json.loads(line)
+                    known[file] = size, changed
+        return known
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # a broken link, which reading will tell
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _line(file: str, stamp: tuple[int, int]) -> str:
+    return json.dumps([file, *stamp]) + "\n"
+
+
+def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        file.write("path\tcause\tdetail\n")
+        for failure in failures:
+            name = failure.path.replace("\t", "\\t").replace("\n", "\\n")
+            file.write(f"{name}\t{failure.cause}\t{failure.detail}\n")
+
+
+def _counted(ignored: Counter[str]) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in ignored.most_common(5))

@@ -1,0 +1,171 @@
+"""What the report knows of an experiment: systems, their scores and speed, and the corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechbrain_ext.systems.teachers import teacher_name
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one system does on one trial list; error rate and interval are percentages."""
+
+    system: str
+    trials: str
+    title: str
+    targets: int
+    nontargets: int
+    eer: float
+    interval: tuple[float, float] | None
+    threshold: float
+    min_dcf: dict[str, float]
+    false_alarm: list[float]
+    miss: list[float]
+    edges: list[float]
+    target: list[float]
+    nontarget: list[float]
+    weights: str
+    synthetic: bool
+    corpus: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One system's size and speed as the benchmark measured them."""
+
+    name: str
+    parameters: int
+    macs: float
+    utterances_per_second: float
+    spread: tuple[float, float]
+    relative: float
+    from_waveform: float | None
+    relative_from_waveform: float | None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All systems measured side by side, and under which conditions."""
+
+    device: str
+    threads: int
+    batch: int
+    seconds_of_speech: float
+    rounds: int
+    systems: list[Speed]
+
+    def of(self, *names: str) -> Speed | None:
+        """Give the system known by the first of ``names`` that was measured, or None."""
+        measured = {s.name: s for s in self.systems}
+        return next((measured[n] for n in names if n in measured), None)
+
+
+@dataclass(frozen=True)
+class TrialCounts:
+    """A trial list as the manifest describes it."""
+
+    name: str
+    title: str
+    set: str
+    targets: int
+    nontargets: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as its manifest describes it."""
+
+    name: str
+    title: str
+    synthetic: bool
+    sets: dict[str, dict[str, float]]
+    trials: list[TrialCounts]
+    skipped: dict[str, int]
+
+    @property
+    def label(self) -> str:
+        """The corpus's name as it stands beside every figure: synthetic speech is called so."""
+        return self._labelled(self.name)
+
+    @property
+    def described(self) -> str:
+        """The corpus's title, with the same label."""
+        return self._labelled(self.title)
+
+    def _labelled(self, text: str) -> str:
+        told = "synthetic" in text.lower()
+        return f"{text} (synthetic speech)" if self.synthetic and not told else text
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained network: its folder, settings, one log entry an epoch, a score per trial list."""
+
+    role: str
+    name: str
+    folder: Path
+    settings: dict[str, str]
+    log: list[dict[str, Any]]
+    scores: dict[str, Score]
+
+    def speed(self, benchmark: Benchmark | None) -> Speed | None:
+        """Find this system in a benchmark, which names systems by folder or setting."""
+        if benchmark is None:
+            return None
+        names = (str(self.folder), self.settings.get("system", self.name), self.name, self.role)
+        return benchmark.of(*names)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything the report is made from."""
+
+    folder: Path
+    corpus: Corpus
+    teacher: System | None  # None when the teacher is no experiment
+    student: System
+    fusion: dict[str, Score]
+    benchmark: Benchmark | None
+    set: str
+    lists: list[str]
+
+    @property
+    def systems(self) -> list[System]:
+        """The experiments: the teacher's, where it has one, and the student's."""
+        return [self.student] if self.teacher is None else [self.teacher, self.student]
+
+    @property
+    def source(self) -> str | None:
+        """The name of a teacher that is no experiment: a self-supervised model."""
+        settings = self.student.settings
+        if self.teacher is not None or settings.get("teacher") in ("", "null"):
+            return None
+        return teacher_name(settings)
+
+    @property
+    def taught_by(self) -> str | None:
+        """The name of the teacher; None when the student had none."""
+        return self.source if self.teacher is None else self.teacher.name
+
+    @property
+    def title(self) -> str:
+        """What the report is about."""
+        teacher = f" distilled from {self.taught_by}" if self.taught_by else ""
+        return f"{self.student.name}{teacher}"
+
+    @property
+    def teacher_speed(self) -> Speed | None:
+        """Size and speed of the teacher, whatever it is."""
+        if self.teacher is not None:
+            return self.teacher.speed(self.benchmark)
+        if self.source is None or self.benchmark is None:
+            return None
+        return self.benchmark.of(self.source)
+
+    def scores(self, trials: str) -> dict[str, Score]:
+        """Give the scores on one trial list of teacher, student and fusion, where it has them."""
+        found = {system.role: system.scores[trials] for system in self.systems}
+        return found | ({"fusion": self.fusion[trials]} if trials in self.fusion else {})

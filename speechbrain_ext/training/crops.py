@@ -1,0 +1,213 @@
+"""Training data: crops drawn anew every epoch from the utterances of a manifest."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from speechbrain.augment.time_domain import Resample
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.encoder import CategoricalEncoder
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
+from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.errors import UserError
+
+
+class CropReader:
+    """Reads a crop of each utterance, drawn by seed, epoch and ID and by nothing else.
+
+    So a training that was killed draws the same crops when it runs again, in any number of worker
+    processes.
+
+    Arguments
+    ---------
+    seconds : float
+        Length of a crop; a shorter utterance is repeated.
+    seed : int
+        Seed of the draw.
+    """
+
+    def __init__(self, seconds: float, seed: int) -> None:
+        if not seconds > 0:
+            raise ValueError(f"seconds must be positive, got {seconds}")
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
+        self.samples = round(seconds * SAMPLE_RATE)
+        self.seed = seed
+        self.epoch = 0
+
+    def __call__(
+        self, id: str, wav: str, start: int, stop: int, speed: float = 1.0
+    ) -> Tensor | str:
+        """A crop (samples,) of the utterance played at a speed; why not when it cannot be read."""
+        percent = round(100 * speed)
+        wanted = math.ceil(self.samples * percent / 100)
+        first, length = start, stop - start
+        if length > wanted:
+            draw = np.random.default_rng([self.seed, self.epoch, zlib.crc32(id.encode())])
+            first += int(draw.integers(length - wanted + 1))
+            length = wanted
+        try:
+            signal = read_audio(wav, first, first + length)
+        except AudioFault as fault:
+            return f"{wav} ({fault.detail})"
+        played = _player(percent)(signal[None])[0]
+        return played.repeat(-(-self.samples // len(played)))[: self.samples]
+
+
+@functools.cache
+def _player(percent: int) -> Resample:
+    # What SpeechBrain's SpeedPerturb is made of; that draws a speed itself, by a state that a
+    # training which is run again does not have.
+    return Resample(orig_freq=percent, new_freq=100)
+
+
+class CropBatch(PaddedBatch):
+    """A batch without the crops that could not be read; ``unreadable`` has their files and why."""
+
+    def __init__(self, examples: list[dict[str, Any]]) -> None:
+        readable = [example for example in examples if isinstance(example["sig"], Tensor)]
+        self.unreadable: list[str] = [e["sig"] for e in examples if isinstance(e["sig"], str)]
+        self.id: list[str] = []
+        if readable:
+            super().__init__(readable)
+
+    def pin_memory(self) -> CropBatch:
+        """Move what there is to pinned memory, in place."""
+        return super().pin_memory() if self.id else self
+
+
+class CropDataset(Dataset):
+    """The crops of a manifest's utterances; each has ``id``, ``sig`` and ``spk_id_encoded``.
+
+    At a speed other than 1 the voice is another one, so each utterance comes up again as another
+    speaker's: ``id001/a`` of ``id001`` at 1.1 is ``id001/a@sp1.1`` of ``id001@sp1.1``. A crop's id
+    is its utterance's and its number: ``id001/a@0``, ``id001/a@sp1.1@0``.
+
+    Arguments
+    ---------
+    manifest : str or path
+        CSV with ID, duration, wav, start, stop, spk_id.
+    reader : CropReader
+        Draws and reads the crops.
+    label_encoder : CategoricalEncoder
+        Speaker indices; knows every speaker of ``speakers_of(manifest, speeds)``.
+    crops_per_utterance : int
+        How often each utterance comes up in an epoch, at each speed.
+    speeds : sequence of float
+        Speeds to play the utterances at, 1 among them.
+
+    Raises
+    ------
+    UserError
+        When the manifest cannot be used.
+    ValueError
+        When the speeds are no such list.
+    """
+
+    def __init__(
+        self,
+        manifest: str | os.PathLike[str],
+        reader: CropReader,
+        label_encoder: CategoricalEncoder,
+        crops_per_utterance: int = 1,
+        speeds: Sequence[float] = (1.0,),
+    ) -> None:
+        self.manifest = read_manifest(manifest)
+        self.reader = reader
+        self.label_encoder = label_encoder
+        self.crops_per_utterance = crops_per_utterance
+        self.speeds = _original_first(speeds)
+
+    def __len__(self) -> int:
+        return self.crops_per_utterance * len(self.speeds) * len(self.manifest)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        # Utterance by utterance, then speed by speed, then number by number.
+        index, utterance = divmod(index, len(self.manifest))
+        number, speed_index = divmod(index, len(self.speeds))
+        row, speed = self.manifest[utterance], self.speeds[speed_index]
+        name = f"{_at(row['ID'], speed)}@{number}"
+        return {
+            "id": name,
+            "sig": self.reader(name, row["wav"], row["start"], row["stop"], speed),
+            "spk_id_encoded": self.label_encoder.encode_label_torch(_at(row["spk_id"], speed)),
+        }
+
+
+def utterance_of(crop: str) -> str:
+    """The utterance of a crop's id: the manifest's ID, and its speed if that is not 1.
+
+    Example
+    -------
+    >>> utterance_of("id001/a@3"), utterance_of("id001/a@sp1.1@3")
+    ('id001/a', 'id001/a@sp1.1')
+    """
+    return crop.rpartition("@")[0]
+
+
+def _at(name: str, speed: float) -> str:
+    return name if speed == 1 else f"{name}@sp{speed:g}"
+
+
+def _original_first(speeds: Sequence[float]) -> list[float]:
+    # Two decimals, because the filter of a resampler grows with the terms of its ratio.
+    if (
+        not isinstance(speeds, Sequence)
+        or not all(isinstance(s, (int, float)) and 0 < round(s, 2) == s < 100 for s in speeds)
+        or len(set(speeds)) < len(speeds)
+        or 1 not in speeds
+    ):
+        raise ValueError(
+            "speeds must be a list of different positive numbers, of two decimals at most and 1.0 "
+            f"among them, such as [0.9, 1.0, 1.1], got {speeds}"
+        )
+    return sorted(speeds, key=lambda speed: speed != 1)
+
+
+def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]:
+    """The speakers of a manifest in order, then those that each other speed makes of them.
+
+    So the label of a speaker is the same whatever the speeds.
+
+    Raises
+    ------
+    ValueError
+        When the speeds are no list of different positive numbers with 1 among them.
+    """
+    speakers = read_manifest(path).speakers
+    return [_at(speaker, speed) for speed in _original_first(speeds) for speaker in speakers]
+
+
+def encode_speakers(path: str | Path, speeds: Sequence[float], count: int) -> CategoricalEncoder:
+    """The labels of a manifest's speakers at the speeds.
+
+    Raises
+    ------
+    UserError
+        When there are not ``count`` of them, for which the classifier was made.
+    """
+    speakers = speakers_of(path, speeds)
+    if len(speakers) != count:
+        raise UserError(
+            f"num_speakers is {count}, and {path} has {len(speakers)} at the speeds {speeds}: "
+            "leave num_speakers to the manifest"
+        )
+    encoder = CategoricalEncoder()
+    encoder.update_from_iterable(speakers)
+    encoder.expect_len(count)
+    return encoder
+
+
+def count_speakers(path: str | Path, speeds: Sequence[float] = (1.0,)) -> int:
+    """The number of different speakers in a manifest whose utterances are played at the speeds."""
+    return len(speakers_of(path, speeds))

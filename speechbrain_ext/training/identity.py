@@ -1,0 +1,215 @@
+"""What an experiment is: its settings, and digests of what it is made from.
+
+Both lie in its folder, ``hyperparams.yaml`` and ``made_from.json``. A training that would be
+another experiment is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ruamel.yaml
+from torch import nn
+
+from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path, file_digest, fingerprint
+from speechbrain_ext.systems.experiment import read_hyperparams, weights_sha256
+from speechbrain_ext.training.augmentation import audio_files
+from speechbrain_ext.training.weights import read_start
+
+MADE_FROM = "made_from.json"
+DATA_KEYS = ("train_csv", "valid_csv", "valid_trials")
+ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and ablate.py)"
+# What may change between two runs into one folder: how long, how fast and where, and which of the
+# checkpoints are kept and averaged, which every run does anew.
+FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
+FREE_KEYS |= {"ckpt_interval_minutes", "max_batch_seconds", "offline", "exp_root"}
+# What a digest is of, with the keys of the YAML that may say where it comes from.
+SOURCES = {
+    "train_csv": ("utterances or speakers of", "train_csv"),
+    "valid_csv": ("utterances of", "valid_csv"),
+    "valid_trials": ("trials of", "valid_trials"),
+    "embedding_model": ("weights of the model that it fine-tunes", "teacher_source"),
+    "teacher": ("weights of the teacher", "teacher_folder", "teacher_source"),
+    "front_end_start": ("weights of front_end_start", "teacher_folder", "teacher_source"),
+    "classifier_start": ("weights of classifier_start", "teacher_folder"),
+    "start_from": ("weights of", "start_from"),
+    "noise_folder": ("files of", "noise_folder"),
+    "rir_folder": ("files of", "rir_folder"),
+}
+
+
+def data_digests(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the speech and the trials that the settings name, by their keys."""
+    try:
+        train, valid, trials = (settings[key] for key in DATA_KEYS)
+        found = read_manifest(train).sha256, read_manifest(valid).sha256, file_digest(trials)
+        return dict(zip(DATA_KEYS, found, strict=True))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} does not exist: run stage 1 first, which makes it"
+        ) from None
+
+
+def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of all that a training is made from besides its settings.
+
+    Files may lie elsewhere than they did: it is what they hold that counts.
+
+    Arguments
+    ---------
+    hparams : mapping
+        The loaded hyperparameters, nothing of which has been trained yet.
+
+    Returns
+    -------
+    dict
+        SHA-256 by key of the YAML.
+
+    Raises
+    ------
+    UserError
+        When something that the YAML names is missing.
+    """
+    digests = data_digests(hparams)
+    keys = ("teacher", "front_end_start", "classifier_start")
+    parts: dict[str, Any] = {key: hparams.get(key) for key in keys}
+    # Of a network that is trained, what it has from files.
+    parts["embedding_model"] = getattr(hparams["embedding_model"], "pretrained", None)
+    for key, part in parts.items():
+        if isinstance(part, nn.Module):
+            digests[key] = weights_sha256(part)
+        elif hasattr(part, "sha256"):
+            digests[key] = part.sha256()
+    if hparams["start_from"] is not None:
+        digests["start_from"] = read_start(hparams["start_from"]).sha256()
+    for key in ("noise_folder", "rir_folder"):
+        if (folder := hparams.get(key)) is not None:
+            files = audio_files(key, folder)
+            sizes = {os.path.relpath(file, folder): os.path.getsize(file) for file in files}
+            digests[key] = fingerprint(sizes)
+    return digests
+
+
+def claim_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]) -> None:
+    """Write what the experiment is, unless the folder is another's.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder.
+    resolved : str
+        Resolved YAML text.
+    digests : mapping
+        What :func:`made_from` gives.
+
+    Raises
+    ------
+    UserError
+        As :func:`check_folder`.
+    """
+    check_folder(folder, resolved, digests)
+    text = json.dumps(dict(digests), indent=1) + "\n"
+    for name, content in (("hyperparams.yaml", resolved), (MADE_FROM, text)):
+        with atomic_path(Path(folder) / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]) -> None:
+    """Refuse a folder in which another training has begun, or that holds other things.
+
+    Arguments
+    ---------
+    folder : str or path
+        Experiment folder; it need not exist.
+    resolved : str
+        Resolved YAML text of the training that is wanted.
+    digests : mapping
+        What it is made from, or a part of that.
+
+    Raises
+    ------
+    UserError
+        Saying what differs.
+    """
+    path = Path(folder) / "hyperparams.yaml"
+    # A mistake that was found before training leaves nothing to protect.
+    save = Path(folder) / "save"
+    begun = any([*save.glob("CKPT*"), *save.glob("*.safetensors")])
+    # The checkpointer has made `save` by now; what a kill left half-written is hidden.
+    others = [entry.name for entry in Path(folder).glob("[!.]*") if entry.name != "save"]
+    if others and not path.is_file():
+        raise UserError(
+            f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: "
+            f"{ELSEWHERE}"
+        )
+    if not (path.is_file() and begun):
+        return
+    old, new = read_hyperparams(folder), ruamel.yaml.YAML().load(resolved)
+    # What a class was given changes with the key it comes from.
+    explained = [(old.get(key), new.get(key)) for key in FREE_KEYS]
+    changed = [
+        (key, *values)
+        for key, *values in _changes(old, new)
+        if not (key in FREE_KEYS or (key not in new and tuple(values) in explained))
+    ]
+    if changed:
+        key, before, after = changed[0]
+        raise UserError(
+            f"{folder} was made with other settings ({key}: {before} there, {after} now; "
+            f"{len(changed)} differences in all): {ELSEWHERE}, or another --seed, or remove it"
+        )
+    _check_sources(folder, new, digests)
+
+
+def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    before = _made_from_before(folder)
+    if digests.keys() - before.keys():
+        raise UserError(
+            f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
+            f"does not say from what: {ELSEWHERE}, or remove it"
+        )
+    told = []
+    for key, digest in digests.items():
+        if before.get(key) != digest:
+            what, *keys = SOURCES[key]
+            where = [str(settings[each]) for each in keys if settings.get(each) is not None]
+            told.append(f"{what} {where[0]}" if where else what)
+    if told:
+        raise UserError(
+            f"{folder} was made from other {' and other '.join(told)} than there are now: bring "
+            f"those back, {ELSEWHERE}, or remove it"
+        )
+
+
+def _made_from_before(folder: Any) -> Mapping[str, str]:
+    try:
+        before = json.loads((Path(folder) / MADE_FROM).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # as a power cut may leave it
+        return {}
+    return before if isinstance(before, dict) else {}
+
+
+def _changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two trees differ: key, old value, new value."""
+    before, after = _tag(old), _tag(new)
+    if before != after:
+        yield key, before or old, after or new
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changes(before, after, f"{key}[{index}]")
+    elif str(old) != str(new):
+        yield key, old, new
+
+
+def _tag(node: Any) -> str | None:
+    """What ``!new:``, ``!name:`` or the like a node carries."""
+    return getattr(getattr(node, "tag", None), "value", None)

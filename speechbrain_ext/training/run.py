@@ -1,0 +1,62 @@
+"""From a command line to a finished training."""
+
+from __future__ import annotations
+
+import contextlib
+
+import speechbrain as sb
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import claimed
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.settings import check_settings
+from speechbrain_ext.systems.yaml import check_keys, check_overrides, load_hparams
+from speechbrain_ext.training.brain import SpeakerBrain
+from speechbrain_ext.training.devices import check_device
+from speechbrain_ext.training.identity import claim_folder, made_from
+from speechbrain_ext.training.parts import PARTS
+from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
+
+
+def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
+    """Parse the command line, make the experiment folder, train.
+
+    Arguments
+    ---------
+    brain_class : class
+        Of the Brain; its ``reads`` and ``needs`` say which keys it knows.
+    argv : list of str
+        ``hparams/x.yaml --key value …`` and SpeechBrain's own options.
+    """
+    _train(brain_class, argv)
+    leave_together()
+
+
+def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
+    line = read_command_line(argv)
+    path, run_opts, overrides = line
+    join_processes(run_opts["device"], run_opts["distributed_backend"])
+    check_device(run_opts["device"])
+    check_keys(path, brain_class.reads, brain_class.needs)
+    check_overrides(path, brain_class.reads, overrides)
+    hparams, resolved = load_hparams(path, overrides, line.given)
+    check_settings(path, hparams, PARTS)
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(
+                claimed(
+                    hparams["save_folder"],
+                    f"{hparams['output_folder']}: another training is at work there: wait for its "
+                    "end, or choose another --output_folder or --seed",
+                )
+            )
+            claim_folder(hparams["output_folder"], resolved, made_from(hparams))
+
+        first_decides(claim)
+        sb.create_experiment_directory(hparams["output_folder"])
+        try:
+            brain = brain_class(hparams, run_opts)
+        except ValueError as error:  # of SpeechBrain's options, such as fp16 on a CPU
+            raise UserError(" ".join(str(error).split())) from None
+        brain.train()

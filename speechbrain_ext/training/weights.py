@@ -1,0 +1,217 @@
+"""The weights that a training begins with, and those that it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.checkpoints import Checkpointer, average_checkpoints
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+from torch import Tensor
+from torch.nn import Module
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.experiment import (
+    WEIGHTS,
+    read_labels,
+    save_weights,
+    tensors_sha256,
+)
+from speechbrain_ext.training.checkpoints import best_checkpoints
+
+logger = get_logger(__name__)
+NETWORKS = ("embedding_model", "classifier")
+LABELS = ("label_encoder.txt", "label_encoder.ckpt")
+
+
+class Start(NamedTuple):
+    """Weights that a training can begin with.
+
+    Arguments
+    ---------
+    path : Path
+        File of the network's weights.
+    network : dict
+        The network's tensors by name.
+    classifier : dict
+        The classifier's, where it is known whose row each is; otherwise empty.
+    speakers : dict
+        The row of each speaker.
+    """
+
+    path: Path
+    network: dict[str, Tensor]
+    classifier: dict[str, Tensor]
+    speakers: dict[str, int]
+
+    def sha256(self) -> str:
+        """A hash of all of it."""
+        rows = {f"speaker {name}": torch.tensor(row) for name, row in self.speakers.items()}
+        classifier = {f"classifier {name}": value for name, value in self.classifier.items()}
+        return tensors_sha256({**self.network, **classifier, **rows})
+
+
+def read_start(source: str) -> Start:
+    """Read what ``start_from`` names; no YAML is executed.
+
+    Arguments
+    ---------
+    source : str
+        The folder of a finished training, the folder of an exported model or of one of
+        SpeechBrain's, or a file of a network's weights (``.safetensors``, or what ``torch.save``
+        made of a state dict).
+
+    Raises
+    ------
+    UserError
+        When it is none of these.
+    """
+    path = Path(source)
+    if path.is_file():
+        return Start(path, _tensors(path), {}, {})
+    for folder, kind in ((path / WEIGHTS, "safetensors"), (path, "ckpt")):
+        network, classifier = (folder / f"{name}.{kind}" for name in NETWORKS)
+        if network.is_file():
+            labels = [path for path in (folder / name for name in LABELS) if path.is_file()]
+            if labels and classifier.is_file():
+                speakers = read_labels(labels[0]).lab2ind
+                return Start(network, _tensors(network), _tensors(classifier), speakers)
+            return Start(network, _tensors(network), {}, {})
+    raise UserError(
+        f"start_from: {source} has no finished training and is no model: give the folder of a "
+        "finished training, of an export or of a SpeechBrain model (with embedding_model.ckpt), or "
+        "a file of weights"
+    )
+
+
+def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[str]:
+    """Begin with the weights that ``start_from`` names, if it names any.
+
+    Those of the classifier as well, where it knows all the speakers. What begins elsewhere comes in
+    this order: a checkpoint of the training itself, ``start_from``, then ``front_end_start`` and
+    ``classifier_start`` for what it has not given, and chance.
+
+    Arguments
+    ---------
+    hparams : SimpleNamespace
+        Has ``start_from``, the networks, and perhaps ``classifier_start``.
+    speakers : CategoricalEncoder
+        The labels of the training.
+
+    Returns
+    -------
+    set of str
+        Which of ``embedding_model`` and ``classifier`` have their first weights.
+
+    Raises
+    ------
+    UserError
+        When the weights are another network's.
+    """
+    if hparams.start_from is None:
+        return set()
+    start = read_start(hparams.start_from)
+    own = hparams.embedding_model.state_dict()
+    found = _renamed(start.network, own)
+    if different := _differences(found, own):
+        raise UserError(
+            f"start_from: {start.path} is of another network than the YAML's: {different[0]} "
+            f"({len(different)} differences in all): choose the YAML of its network, and give the "
+            "sizes that it was trained with as --key value"
+        )
+    hparams.embedding_model.load_state_dict(found)
+    unused = getattr(hparams, "classifier_start", None) is not None
+    if _take_classifier(start, hparams.classifier, speakers):
+        rest = ": classifier_start is not used" if unused else ""
+        logger.info(
+            f"Begins with the network of {start.path} and with its classifier, which knows all "
+            f"speakers of {hparams.train_csv}{rest}"
+        )
+        return set(NETWORKS)
+    first = "by classifier_start" if unused else "at random"
+    logger.info(
+        f"Begins with the network of {start.path}; the speakers of {hparams.train_csv} have no "
+        f"classifier there, a new one begins {first}"
+    )
+    return {"embedding_model"}
+
+
+def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEncoder) -> bool:
+    """Give the classifier its speakers' rows of another, where that has all of them."""
+    if not start.speakers or not speakers.lab2ind.keys() <= start.speakers.keys():
+        return False
+    rows = [start.speakers[speakers.ind2lab[label]] for label in range(len(speakers))]
+    own = classifier.state_dict()
+    if start.classifier.keys() != own.keys():
+        return False
+    if any(value.shape[:1] != (len(start.speakers),) for value in start.classifier.values()):
+        return False  # some of it is no row of a speaker
+    taken = {name: value[rows] for name, value in start.classifier.items()}
+    if _differences(taken, own):
+        return False
+    classifier.load_state_dict(taken)
+    return True
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in as many ways as there are formats
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"start_from: {path} is no file of weights ({reason}): give another"
+        ) from None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(
+            f"start_from: {path} is no state dict, tensors by name: give a file that holds one"
+        )
+    return dict(state)
+
+
+def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors by the network's own names, where one network is a part of the other."""
+    first = next(iter(own), "")
+    for name in state:
+        if name.endswith(first):  # in a larger one, as an exported folder's
+            outer = name.removesuffix(first)
+            inside = {n.removeprefix(outer): v for n, v in state.items() if n.startswith(outer)}
+            if inside.keys() == own.keys():
+                return inside
+        if first.endswith(name):  # wrapped here, as a network of SpeechBrain's
+            outer = first.removesuffix(name)
+            wrapped = {outer + n: v for n, v in state.items()}
+            if wrapped.keys() == own.keys():
+                return wrapped
+    return state
+
+
+def _differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """How tensors differ from those of a network, each in words."""
+    told = [f"it has no {name}" for name in own if name not in found]
+    told += [f"it has a {name}" for name in found if name not in own]
+    for name, value in found.items():
+        if name in own and value.shape != own[name].shape:
+            told.append(f"{name} is {list(value.shape)} there and {list(own[name].shape)} here")
+    return told
+
+
+def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace) -> None:
+    """Write the weights that later stages read: the best checkpoint's, or the best ones' mean."""
+    if not if_main_process():
+        return
+    best = best_checkpoints(checkpointer, hparams.average_checkpoints)
+    epochs = [checkpoint.meta["epoch"] for checkpoint in best]
+    about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
+    for name in NETWORKS:
+        network = getattr(hparams, name)
+        network.load_state_dict(average_checkpoints(best, name))
+        save_weights(hparams.output_folder, network, about, name)
+    logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")

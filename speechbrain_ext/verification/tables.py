@@ -1,0 +1,130 @@
+"""What evaluate.py shows and writes for people to read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.verification import bootstrap
+from speechbrain_ext.verification.plots import DetCurve, det_figure, save_figure
+from speechbrain_ext.verification.results import PRIORS
+
+HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
+NO_INTERVAL = (
+    "No interval where the names do not tell the speakers: it needs names whose first part is "
+    f"shared by every target pair and by no non-target pair. {bootstrap.NO_INTERVAL}"
+)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The results in ``results/``, by name.
+
+    Raises
+    ------
+    UserError
+        When one cannot be read.
+    """
+    results = []
+    for path in sorted((folder / "results").glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            cells_of(result)
+            results.append({"list": "", "det": None, **result})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is no result of evaluate.py ({error!r}): remove it and run again."
+            ) from None
+    return results
+
+
+def terminal_table(results: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """The figures of the lists as a table for the terminal."""
+    table = Table("trials", title=title, box=SIMPLE)
+    for heading in HEADINGS:
+        table.add_column(heading.replace("minDCF ", "minDCF\n"), justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(result["title"], *cells_of(result))
+    return table
+
+
+def write_results_page(
+    folder: Path, results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], system: str
+) -> None:
+    """Write ``RESULTS.md`` and the DET plot of all lists that it shows.
+
+    Arguments
+    ---------
+    folder : Path
+        Where they go.
+    results : sequence of mappings
+        From :func:`read_results`.
+    facts : mapping
+        What the embeddings were made with.
+    system : str
+        Name of the model.
+    """
+    curves = [
+        DetCurve(
+            result["title"], result["det"]["false_alarm"], result["det"]["miss"],
+            result["eer"] / 100,
+        )
+        for result in results
+    ]  # fmt: skip
+    save_figure(det_figure(curves, system), folder / "plots" / "det_of_all_lists")
+    columns = ("trials", "targets", "non-targets", "utterances", *HEADINGS, "threshold")
+    lines = [
+        f"# {system} on {len(results)} trial list{'s' if len(results) > 1 else ''}",
+        "",
+        f"Model `{facts['model']}`, weights `{facts['weights_sha256'][:16]}`, view "
+        f"`{facts['view']}`. Cosine scores; the threshold is that of the equal error rate.",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"| --- |{' ---: |' * (len(columns) - 1)}",
+    ]
+    for result in results:
+        counts = [f"{result[key]:,}" for key in ("targets", "nontargets", "utterances")]
+        cells = [result["title"], *counts, *cells_of(result), f"{result['eer_threshold']:.4f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    if any(result["eer_interval_95"] is None for result in results):
+        lines += ["", NO_INTERVAL]
+    lines += ["", "![DET curves](plots/det_of_all_lists.svg)", ""]
+    lines += ["The lists, and where they and their audio were:", ""]
+    lines += [f"- {r['title']}: `{r['list']}`, `{r['root']}`" for r in results]
+    with atomic_path(folder / "RESULTS.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def check_earlier(folder: Path, lists: Sequence[os.PathLike[str]]) -> None:
+    """Refuse a list whose name another list's results have.
+
+    Raises
+    ------
+    UserError
+        When ``results/`` holds the results of another list of that name.
+    """
+    before = {Path(result["list"]).stem: result["list"] for result in read_results(folder)}
+    for path in lists:
+        earlier = before.get(Path(path).stem)
+        if earlier is not None and earlier != os.path.abspath(path):
+            raise UserError(
+                f"{folder} holds the results of {earlier}, and those of {path} would be filed "
+                "under the same name: rename the list, or choose another --out."
+            )
+
+
+def cells_of(result: Mapping[str, Any]) -> list[str]:
+    """Error rate, its interval or a dash, and costs of a result, as text."""
+    interval = result["eer_interval_95"]
+    return [
+        f"{result['eer']:.2f}",
+        "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
+        *(f"{result['min_dcf'][str(prior)]['value']:.3f}" for prior in PRIORS),
+    ]
