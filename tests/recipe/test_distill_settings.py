@@ -59,8 +59,8 @@ def distil(corpus: Path, teacher: Path, tmp_path: Path) -> Any:
 
 
 WRONG_LOGGER = """
-train_logger: !new:local.loggers.TrainLoggers
-    - - !name:local.loggers.TextLogger
+train_logger: !new:speechbrain_ext.training.loggers.TrainLoggers
+    - - !name:speechbrain_ext.training.loggers.TextLogger
           no_such: x
 """
 

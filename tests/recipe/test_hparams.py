@@ -17,13 +17,13 @@ from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, M
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import encoder_yaml, save_weights
+from speechbrain_ext.systems.settings import RULES
 from speechbrain_ext.systems.yaml import (
     check_overrides,
     load_hparams,
     read_setting,
     resolve_hparams,
 )
-from speechbrain_ext.systems.settings import RULES
 from speechbrain_ext.training.identity import claim_folder
 from tests.recipe.tiny import RECIPE, make_corpus
 
@@ -214,7 +214,7 @@ def test_a_class_in_a_child_replaces_the_parents_whole(tmp_path: Path) -> None:
     assert load_hparams(tmp_path / "grandchild.yaml")[0]["size"] == 7
 
 
-CROPS = "local.data.CropReader"
+CROPS = "speechbrain_ext.training.crops.CropReader"
 
 
 @pytest.mark.parametrize(
