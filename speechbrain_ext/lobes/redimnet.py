@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
-from speechbrain_ext.nnet.redim import ReDimStage, StageSetup, WeightedSum
-from speechbrain_ext.nnet.redim_blocks import ConvNeXtBlock, ResNetBlock
-from speechbrain_ext.nnet.redim_context import ConvAttentionContext
-from speechbrain_ext.nnet.redim_pooling import ContextStatisticsPooling
+from speechbrain_ext.nnet.redim import (
+    ContextStatisticsPooling,
+    ConvAttentionContext,
+    ConvNeXtBlock,
+    ReDimStage,
+    ResNetBlock,
+    StageSetup,
+    WeightedSum,
+)
 
 
 @dataclass(frozen=True)

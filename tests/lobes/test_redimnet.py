@@ -17,9 +17,15 @@ from speechbrain_ext.lobes.redimnet import SIZES, ReDimNet, ReDimSize
 from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.attention import SelfAttention
 from speechbrain_ext.nnet.normalization import UtteranceNorm
-from speechbrain_ext.nnet.redim import ReDimStage, StageSetup, WeightedSum
-from speechbrain_ext.nnet.redim_blocks import ConvNeXtBlock, ResNetBlock
-from speechbrain_ext.nnet.redim_context import ConvAttentionContext, ConvContext
+from speechbrain_ext.nnet.redim import (
+    ConvAttentionContext,
+    ConvContext,
+    ConvNeXtBlock,
+    ReDimStage,
+    ResNetBlock,
+    StageSetup,
+    WeightedSum,
+)
 
 # A stage without context, one whose blocks are wider, one with a stride of its own.
 STAGES = (
