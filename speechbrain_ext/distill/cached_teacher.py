@@ -1,16 +1,29 @@
-"""A teacher whose embeddings are computed once."""
+"""A teacher whose embeddings are computed once, and the file that keeps them."""
 
 from __future__ import annotations
 
 import os
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import torch
+from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch import Tensor, nn
 
-from speechbrain_ext.corpora.manifest import Texts, read_manifest
-from speechbrain_ext.distill.embedding_cache import cached_embeddings
+from speechbrain_ext.audio import SAMPLE_RATE
+from speechbrain_ext.corpora.manifest import Manifest, Texts, read_manifest
 from speechbrain_ext.distill.outputs import Layers, TeacherOutput
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.inference.extraction import (
+    embed_batch,
+    gather_embeddings,
+    utterance_loader,
+)
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.systems.experiment import weights_sha256
 
 
 class CachedTeacher(nn.Module):
@@ -129,3 +142,153 @@ class CachedTeacher(nn.Module):
         if self.table.device != wavs.device:
             self.table = self.table.to(wavs.device)
         return TeacherOutput(self.table[torch.from_numpy(rows)], Layers())
+
+
+# Features of one front end differ by less between devices and numbers of threads.
+_FEATURE_TOLERANCE = 1e-2
+
+
+def cached_embeddings(
+    encoder: SpeakerEncoder,
+    manifest: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    max_batch_seconds: float = 60.0,
+    num_workers: int = 0,
+) -> np.ndarray:
+    """Embed whole utterances once; later calls read the file.
+
+    Under torchrun each process embeds its share and the first one writes.
+
+    Arguments
+    ---------
+    encoder : SpeakerEncoder
+        In eval mode, on the device to use.
+    manifest : str or path
+        For :func:`~speechbrain_ext.corpora.manifest.read_manifest`.
+    path : str or path
+        The cache, an ``.npz`` that :func:`~speechbrain_ext.verification.embeddings.load_embeddings`
+        reads too.
+    max_batch_seconds : float
+        Speech in a batch, padding included.
+    num_workers : int
+        Processes that read audio.
+
+    Returns
+    -------
+    np.ndarray
+        (N, D) float32, of the manifest's N utterances in its order.
+
+    Raises
+    ------
+    UserError
+        When the cache was made from other weights, another manifest or other features, or cannot be
+        read.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from speechbrain_ext.lobes.features import LogMel
+    >>> from speechbrain_ext.lobes.mixer import MLPMixer
+    >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "a.wav", np.random.randn(8000), SAMPLE_RATE)
+    >>> text = f"ID,duration,wav,start,stop,spk_id\\na/1,0.5,{folder}/a.wav,0,8000,a\\n"
+    >>> _ = (folder / "train.csv").write_text(text)
+    >>> network = MLPMixer(channels=16, num_blocks=1)
+    >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), network).eval()
+    >>> cached_embeddings(encoder, folder / "train.csv", folder / "cache.npz").shape
+    (1, 512)
+    >>> torch.nn.init.zeros_(network.fc.bias)[:2]
+    tensor([0., 0.], grad_fn=<SliceBackward0>)
+    >>> cached_embeddings(encoder, folder / "train.csv", folder / "cache.npz")
+    Traceback (most recent call last):
+    ...
+    speechbrain_ext.errors.UserError: ...cache.npz was made from other weights of the teacher: ...
+    """
+    utterances = read_manifest(manifest)
+    origin = _origin(encoder, manifest)
+    # One process decides for all: they embed together or not at all.
+    if ddp_broadcast(Path(path).exists()):
+        return _read(path, manifest, origin)
+    vectors = _embed(encoder, utterances, max_batch_seconds, num_workers)
+    if if_main_process():
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                ids=np.array(list(utterances.ids), dtype=np.str_),
+                embeddings=vectors,
+                weights_sha256=origin["weights_sha256"],
+                manifest_sha256=origin["manifest_sha256"],
+                features=origin["features"],
+            )
+    return vectors
+
+
+def _origin(encoder: SpeakerEncoder, manifest: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """What embeddings follow from."""
+    return {
+        "weights_sha256": np.array(weights_sha256(encoder.embedding_model)),
+        "manifest_sha256": np.array(read_manifest(manifest).sha256),
+        "features": _probe(encoder),
+    }
+
+
+@torch.no_grad()
+def _probe(encoder: SpeakerEncoder) -> np.ndarray:
+    """Features of a signal with every frequency and every level.
+
+    A front end has few weights or none, and its settings have many names: what it does tells more.
+    """
+    seconds = torch.arange(SAMPLE_RATE, dtype=torch.float64) / SAMPLE_RATE
+    chirp = torch.sin(2 * torch.pi * (50 + 3900 * seconds) * seconds) * 10 ** (-5 * seconds)
+    device = next(encoder.parameters()).device
+    wavs: Tensor = chirp.float().unsqueeze(0).to(device)
+    return encoder.mean_var_norm(encoder.compute_features(wavs)).float().cpu().numpy()
+
+
+def _embed(
+    encoder: SpeakerEncoder, utterances: Manifest, max_batch_seconds: float, num_workers: int
+) -> np.ndarray:
+    rank, world_size = 0, 1
+    if torch.distributed.is_initialized():
+        rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    loader = utterance_loader(utterances, max_batch_seconds, num_workers, rank, world_size)
+    device = next(encoder.parameters()).device
+    vectors: dict[str, np.ndarray] = {}
+    silent = not if_main_process()
+    for batch in progress_bar(loader, desc="embeddings of the teacher", disable=silent):
+        vectors.update(embed_batch(encoder, batch, device))
+    vectors = gather_embeddings(vectors)
+    return np.stack([vectors[name] for name in utterances.ids])
+
+
+def _read(
+    path: str | os.PathLike[str], manifest: str | os.PathLike[str], origin: dict[str, np.ndarray]
+) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            changed = _changes({name: arrays[name] for name in origin}, manifest, origin)
+            if changed:
+                raise UserError(
+                    f"{path} was made from {' and '.join(changed)}: remove it, and it will be made "
+                    "anew"
+                )
+            return arrays["embeddings"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is not a whole cache of embeddings ({error}): remove it, and it will be made"
+        ) from None
+
+
+def _changes(
+    before: dict[str, np.ndarray], manifest: str | os.PathLike[str], now: dict[str, np.ndarray]
+) -> list[str]:
+    changed = []
+    if before["weights_sha256"] != now["weights_sha256"]:
+        changed.append("other weights of the teacher")
+    if before["manifest_sha256"] != now["manifest_sha256"]:
+        changed.append(f"another {manifest}")
+    one, other = before["features"], now["features"]
+    if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=_FEATURE_TOLERANCE):
+        changed.append("other features (compute_features or mean_var_norm of the teacher)")
+    return changed

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechbrain_ext.corpora.manifest import read_manifest
-from speechbrain_ext.distill.embedding_cache import cached_embeddings
+from speechbrain_ext.distill.cached_teacher import cached_embeddings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import (

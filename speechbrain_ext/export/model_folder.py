@@ -42,10 +42,10 @@ threshold: {threshold} # of a cosine; see README.md
 
 # From waveform to embedding in one module, so that padding changes nothing.
 compute_features: !new:torch.nn.Identity
-mean_var_norm: !new:speechbrain_ext.lobes.pass_through.PassThrough
+mean_var_norm: !new:speechbrain_ext.lobes.features.PassThrough
 embedding_model: !new:speechbrain_ext.lobes.encoders.SpeakerEncoder
 {encoder}
-mean_var_norm_emb: !new:speechbrain_ext.lobes.pass_through.PassThrough
+mean_var_norm_emb: !new:speechbrain_ext.lobes.features.PassThrough
 {classifier}
 modules:
     compute_features: !ref <compute_features>

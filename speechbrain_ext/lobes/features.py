@@ -99,3 +99,33 @@ class LogMel(nn.Module):
     def num_frames(self, samples: Tensor) -> Tensor:
         """Frames of utterances of that many samples."""
         return samples // self.hop_length + 1
+
+
+class PassThrough(nn.Module):
+    """Give the first input back: where an interface asks for a module that a model does not need.
+
+    SpeechBrain's normalisations are called with lengths besides.
+
+    Example
+    -------
+    >>> PassThrough()(torch.ones(2), torch.tensor([1.0, 0.5]))
+    tensor([1., 1.])
+    """
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``x``."""
+        return x
+
+
+class Waveforms(PassThrough):
+    """The front end of networks that read waveforms: gives them back, a sample being a frame.
+
+    Example
+    -------
+    >>> Waveforms()(torch.zeros(2, 32000)).shape
+    torch.Size([2, 32000])
+    """
+
+    def num_frames(self, samples: Tensor) -> Tensor:
+        """Frames of utterances of that many samples: as many."""
+        return samples

@@ -9,22 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
-from speechbrain_ext.lobes.pass_through import PassThrough
 from speechbrain_ext.nnet.masking import frame_mask
-
-
-class Waveforms(PassThrough):
-    """The front end of networks that read waveforms: gives them back, a sample being a frame.
-
-    Example
-    -------
-    >>> Waveforms()(torch.zeros(2, 32000)).shape
-    torch.Size([2, 32000])
-    """
-
-    def num_frames(self, samples: Tensor) -> Tensor:
-        """Frames of utterances of that many samples: as many."""
-        return samples
 
 
 class _SincFilters(SincConv):

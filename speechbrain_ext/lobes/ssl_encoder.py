@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.lobes.conv_front_end import receptive_field
-from speechbrain_ext.lobes.each_length import each_length
+from speechbrain_ext.lobes.exact_length import each_length
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
 from speechbrain_ext.lobes.ssl_source import describe, described, find_model
 from speechbrain_ext.nnet.masking import whole_lengths

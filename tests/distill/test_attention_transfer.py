@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from speechbrain_ext.distill.attention_transfer import AttentionTransfer
+from speechbrain_ext.distill.layer_terms import AttentionTransfer
 from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 
 LAYERS = {"a": 2, "b": 2}

@@ -11,8 +11,7 @@ import soundfile
 import torch
 from torch import nn
 
-from speechbrain_ext.distill.cached_teacher import CachedTeacher
-from speechbrain_ext.distill.embedding_cache import cached_embeddings
+from speechbrain_ext.distill.cached_teacher import CachedTeacher, cached_embeddings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder

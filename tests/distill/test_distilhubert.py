@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from speechbrain_ext.distill.alpha import Alpha
-from speechbrain_ext.distill.distilhubert import DistilHuBERT
+from speechbrain_ext.distill.layer_terms import DistilHuBERT
 from speechbrain_ext.distill.objective import DistillationObjective
 from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from speechbrain_ext.distill.alpha import Alpha
-from speechbrain_ext.distill.hidden import HiddenMSE
+from speechbrain_ext.distill.layer_terms import HiddenMSE
 from speechbrain_ext.distill.objective import DistillationObjective
 from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from speechbrain_ext.distill.hints import Hints
+from speechbrain_ext.distill.layer_terms import Hints
 from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 
 EMBEDDING = torch.ones(1, 2)

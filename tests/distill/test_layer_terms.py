@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from speechbrain_ext.distill.attention_transfer import AttentionTransfer
-from speechbrain_ext.distill.hints import Hints
-from speechbrain_ext.distill.layer_terms import LayerPairs
+from speechbrain_ext.distill.layer_terms import AttentionTransfer, Hints, LayerPairs
 from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 
 STUDENT = {"block1": 4, "block2": 4}

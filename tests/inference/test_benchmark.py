@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.features import PassThrough, Waveforms
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
-from speechbrain_ext.lobes.pass_through import PassThrough
-from speechbrain_ext.lobes.sinc import Waveforms
 from speechbrain_ext.measure.speed import (
     benchmark_encoders,
     benchmark_lengths,

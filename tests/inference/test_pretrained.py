@@ -13,8 +13,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.inference.provenance import claim_folder, model_facts
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
-from speechbrain_ext.lobes.features import LogMel
-from speechbrain_ext.lobes.pass_through import PassThrough
+from speechbrain_ext.lobes.features import LogMel, PassThrough
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 from speechbrain_ext.systems.experiment import load_encoder, weights_sha256
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained

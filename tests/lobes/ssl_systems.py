@@ -14,9 +14,8 @@ from speechbrain_ext.lobes.back_ends import LinearBackEnd
 from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd, TimeNorm
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
-from speechbrain_ext.lobes.pass_through import PassThrough
+from speechbrain_ext.lobes.features import PassThrough, Waveforms
 from speechbrain_ext.lobes.redimnet import ReDimNet, ReDimSize
-from speechbrain_ext.lobes.sinc import Waveforms
 from speechbrain_ext.lobes.ssl_student import SSLStudent
 from speechbrain_ext.nnet.attention import SelfAttention
 from speechbrain_ext.nnet.channel_mlp import ChannelMLP
@@ -28,8 +27,7 @@ from speechbrain_ext.nnet.mixing import (
     MixerBlock,
     PointwiseTokenMixing,
 )
-from speechbrain_ext.nnet.redim import StageSetup
-from speechbrain_ext.nnet.redim_blocks import ConvNeXtBlock
+from speechbrain_ext.nnet.redim import ConvNeXtBlock, StageSetup
 from speechbrain_ext.nnet.residual import ResidualBlock
 from speechbrain_ext.nnet.sv_mixing import LocalGlobalMixing, MultiScaleMixing
 from speechbrain_ext.nnet.token_mlp import TokenMLP

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.exact_length import ExactLength
-from speechbrain_ext.lobes.features import LogMel
+from speechbrain_ext.lobes.features import LogMel, PassThrough, Waveforms
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
-from speechbrain_ext.lobes.pass_through import PassThrough
-from speechbrain_ext.lobes.sinc import SincFeatures, Waveforms
+from speechbrain_ext.lobes.sinc import SincFeatures
 from speechbrain_ext.nnet.bottleneck import Bottleneck
 from speechbrain_ext.nnet.hybrid import ForwardLSTM, LSTMMixerBlock
 from speechbrain_ext.nnet.normalization import UtteranceNorm

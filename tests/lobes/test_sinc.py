@@ -11,8 +11,8 @@ import torch
 from speechbrain.nnet.CNN import SincConv
 from torch.nn import functional as F
 
-from speechbrain_ext.lobes.features import LogMel
-from speechbrain_ext.lobes.sinc import SincFeatures, Waveforms
+from speechbrain_ext.lobes.features import LogMel, Waveforms
+from speechbrain_ext.lobes.sinc import SincFeatures
 from tests.lobes.systems import make_encoder
 
 STRIDES = [160, 16]

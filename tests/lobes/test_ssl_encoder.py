@@ -18,8 +18,7 @@ from speechbrain_ext.distill.teacher import FrozenTeacher
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
-from speechbrain_ext.lobes.pass_through import PassThrough
-from speechbrain_ext.lobes.sinc import Waveforms
+from speechbrain_ext.lobes.features import PassThrough, Waveforms
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
 from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.masking import frame_mask

@@ -36,7 +36,7 @@ valid_augment: *id001
 """
 SSL = """alpha: 0.0
 distillation:
-terms: {{hidden: !new:speechbrain_ext.distill.hidden.HiddenMSE {{}}}}
+terms: {{hidden: !new:speechbrain_ext.distill.layer_terms.HiddenMSE {{}}}}
 term_weights: {{hidden: 0.5}}
 lr_decay: 0.95
 patience: 5

@@ -195,7 +195,7 @@ def test_a_term_of_ones_own_that_cannot_be_used(
 
 def test_another_class_without_arguments_is_another_setting(distil: Any) -> None:
     distil()
-    text = "distillation: !new:speechbrain_ext.distill.relational.RelationalDistillation"
+    text = "distillation: !new:speechbrain_ext.distill.losses.RelationalDistillation"
     with pytest.raises(UserError, match="other settings .*distillation: .*Cosine.*Relational"):
         distil(text, "--number_of_epochs", 2)
 
