@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipe.tiny import RECIPE, environment, make_corpus
-from tools import update_readme
+from tools import update_results
 
 pytestmark = pytest.mark.slow
 
@@ -121,11 +121,11 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert (short["seconds_of_speech"], long["seconds_of_speech"]) == ("0.5", "2")
     assert 3.5 < float(long["macs"]) / float(short["macs"]) < 4.5
 
-    monkeypatch.setattr(update_readme, "ROOT", folder)
-    block = update_readme.ablation_block(out)
+    monkeypatch.setattr(update_results, "ROOT", folder)
+    block = "\n\n".join(update_results.comparison_block(out).parts)
     assert all("\n".join(table) in block for table in tables)
     assert "Of 4 claims 1 are decided:" in block and "It is fast." in block
-    copied = folder / update_readme.RESULTS / "corpus" / "tiny"
+    copied = folder / update_results.RESULTS / "corpus" / "tiny"
     assert (copied / "cost_by_length.csv").is_file() and f"({copied}" not in block
 
     speeds = (out / "speed.json").stat().st_mtime_ns

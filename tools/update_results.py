@@ -1,40 +1,51 @@
 #!/usr/bin/env python3
-"""Put the results of experiments into README.md, from the files that the recipe wrote.
+"""Put the results of experiments into docs/results.md and README.md.
 
-    python tools/update_readme.py mini=EXP libri_mini=EXP documents=ABLATION gpu=FOLDER
+    python tools/update_results.py mini=EXPERIMENT documents=COMPARISON gpu=FOLDER
 
-Each NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``. From
-an experiment come the table of its RESULTS.md and the valid EER of teacher and student by epoch,
-also drawn into docs/NAME_curve.svg. From a folder of ablate.py come the systems with several seeds
-(all, where none has), the tables of cost by length and the claims that are decided; its RESULTS.md,
-CSV files and plots are copied into the recipe's results/CORPUS/NAME. From the folder of a
-gpu_check.py come its speeds and its verdicts.
+NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``, in each of
+the two pages that has this block; docs/results.md gets all of it, README.md a table and a picture.
+
+- From an experiment of a student come the table of its RESULTS.md and the valid EER of teacher and
+  student by epoch, which is also drawn into docs/NAME_curve.svg.
+- From a folder of compare.py come the systems with several seeds (all, where none has), the tables
+  of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
+  into the recipe's results/CORPUS/NAME, and that folder can be named as well.
+- From a folder of gpu_check.py come its speeds and its verdicts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from ruamel.yaml import YAML
 
-matplotlib.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
-from ruamel.yaml import YAML  # noqa: E402
-
-from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
-from speechbrain_ext.files import atomic_path  # noqa: E402
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("recipes/VoxCeleb/distill_mixer/results")
 # What the first headings of the tables of cost by length say.
 LENGTHS = ("Milliseconds an utterance", "GMACs an utterance")
 COLOURS = {"teacher": "#8a6d1d", "student": "#1d6d8a"}
-matplotlib.rcParams.update({"svg.hashsalt": "readme", "svg.fonttype": "none"})
+# The pages that have blocks, and the folder that the links of each are relative to.
+README, PAGE = Path("README.md"), Path("docs/results.md")
+
+
+class Block(NamedTuple):
+    """What a folder of results gives to the pages; links are relative to the repository."""
+
+    parts: list[str]  # paragraphs, tables and pictures of docs/results.md
+    summary: list[str]  # those of README.md
 
 
 def read_log(experiment: Path) -> tuple[list[int], list[float]]:
@@ -46,7 +57,8 @@ def read_log(experiment: Path) -> tuple[list[int], list[float]]:
 
 def draw(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     """Draw the valid EER of teacher and student by epoch."""
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
     for role, (epochs, eers) in curves.items():
         axes.plot(epochs, eers, color=COLOURS[role], label=role, marker=".", linewidth=1.5)
     axes.set(xlabel="epoch", ylabel="valid EER, %", ylim=(0, None))
@@ -54,12 +66,13 @@ def draw(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.legend(frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, metadata={"Date": None}, facecolor="white")
+    stable = {"svg.hashsalt": "readme", "svg.fonttype": "none"}  # the same bytes for the same data
+    with atomic_path(path) as temporary, matplotlib.rc_context(stable):
+        figure.savefig(temporary, format="svg", metadata={"Date": None}, facecolor="white")
 
 
-def block(name: str, experiment: Path) -> str:
-    """The table and the curve of an experiment, as Markdown."""
+def experiment_block(name: str, experiment: Path) -> Block:
+    """The table and the curve of an experiment."""
     results = (experiment / "RESULTS.md").read_text(encoding="utf-8")
     title, table, notes = results.split("\n\n")[1:4]
     settings = YAML().load((experiment / "hyperparams.yaml").read_text(encoding="utf-8"))
@@ -80,16 +93,17 @@ def block(name: str, experiment: Path) -> str:
     header = ["valid EER %, epoch", *map(str, shown)]
     lines = _markdown([header, ["---"] * len(header), *rows])
     picture = f"![Valid EER by epoch](docs/{name}_curve.svg)"
-    return "\n\n".join([title, table, notes, lines, picture])
+    return Block([title, table, notes, lines, picture], [table, picture])
 
 
-def ablation_block(folder: Path) -> str:
-    """What a folder of ablate.py decides, as Markdown; its page, CSV and plots are copied."""
+def comparison_block(folder: Path) -> Block:
+    """What a folder of compare.py decides; its page, CSV files and plots are copied."""
     here = RESULTS / folder.resolve().parent.name / folder.name
-    shutil.rmtree(ROOT / here, ignore_errors=True)
-    (ROOT / here).mkdir(parents=True)
-    for path in [folder / "RESULTS.md", *folder.glob("*.csv"), *folder.glob("*.png")]:
-        shutil.copy(path, ROOT / here)
+    if folder.resolve() != (ROOT / here).resolve():
+        shutil.rmtree(ROOT / here, ignore_errors=True)
+        (ROOT / here).mkdir(parents=True)
+        for path in [folder / "RESULTS.md", *folder.glob("*.csv"), *folder.glob("*.png")]:
+            shutil.copy(path, ROOT / here)
     tables = _tables((folder / "RESULTS.md").read_text(encoding="utf-8"))
     head, rule, *rows = next(table for table in tables if table[0][:2] == ["System", "Seeds"])
     several = [row for row in rows if int(row[1]) > 1]
@@ -99,24 +113,21 @@ def ablation_block(folder: Path) -> str:
     decided = [row for row in claims if "not decided" not in row[-1]]
     page = f"[RESULTS.md]({here}/RESULTS.md)"
     parts = ["Systems that were trained with several seeds:"] if several else []
-    parts += [_markdown([head, rule, *(several or rows)])]
+    systems = _markdown([head, rule, *(several or rows)])
+    parts += [systems]
     if by_length:
         parts += ["Cost of one utterance by its length:", *map(_markdown, by_length)]
     if claims:
         count = f"{len(decided)} are decided:" if decided else "none is decided."
         parts += [f"Of {len(claims)} claims {count}"]
         parts += [_markdown([*of_claims[0][:2], *decided])] if decided else []
-    return "\n\n".join(
-        [
-            *parts,
-            f"{page} has the others, every system, and how it was measured.",
-            *(f"![{path.stem}]({here}/{path.name})" for path in sorted(folder.glob("*.png"))),
-        ]
-    )
+    plots = [f"![{path.stem}]({here}/{path.name})" for path in sorted(folder.glob("*.png"))]
+    more = f"{page} has the others, every system, and how it was measured."
+    return Block([*parts, more, *plots], [systems, *plots[-1:]])
 
 
-def gpu_block(folder: Path) -> str:
-    """Speed, memory and verdicts of a GPU check, as Markdown."""
+def gpu_block(folder: Path) -> Block:
+    """Speed and verdicts of a GPU check."""
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     machine, parts = figures["machine"], figures["parts"]
     steps = [["training step, crops of 2 s", "V2, crops/s", "published", "V2, share of the peak"]]
@@ -141,14 +152,9 @@ def gpu_block(folder: Path) -> str:
     verdict = f"{len(checks) - len(bad)} of {len(checks)} checks hold"
     verdict += f", not: {'; '.join(bad)}." if bad else "."
     page = f"[RESULTS.md]({RESULTS}/gpu/RESULTS.md)"
-    return "\n\n".join(
-        [
-            f"{machine['device']}, PyTorch {machine['PyTorch']}, {machine['date']}: {verdict} "
-            f"{page} has all figures.",
-            _markdown(steps),
-            _markdown(rates),
-        ]
-    )
+    measured = f"{machine['device']}, PyTorch {machine['PyTorch']}, {machine['date']}"
+    parts = [f"{measured}: {verdict} {page} has all figures.", _markdown(steps), _markdown(rates)]
+    return Block(parts, parts)
 
 
 def _tables(text: str) -> list[list[list[str]]]:
@@ -161,29 +167,45 @@ def _markdown(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def main() -> None:
-    """Rewrite the named blocks of README.md."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    for argument in sys.argv[1:]:
-        name, _, given = argument.partition("=")
-        folder = Path(given)
-        if (folder / "figures.json").is_file():
-            made = gpu_block(folder)
-        elif (folder / "results.csv").is_file():
-            made = ablation_block(folder)
-        else:
-            made = block(name, folder)
-        mark = f"<!-- results: {name} -->\n"
-        before, found, after = text.partition(mark)
-        if not found:
-            raise UserError(f"{readme} has no block '{mark.strip()}': add it first")
-        end = after[after.index("<!-- end -->") :]
-        text = f"{before}{mark}\n{made}\n\n{end}"
-    with atomic_path(readme) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def read_block(name: str, folder: Path) -> Block:
+    """The block that a folder of results gives; what kind of folder it is its files tell."""
+    if (folder / "figures.json").is_file():
+        return gpu_block(folder)
+    if (folder / "results.csv").is_file():
+        return comparison_block(folder)
+    return experiment_block(name, folder)
+
+
+def replace_block(page: Path, name: str, parts: list[str]) -> bool:
+    """Put the parts into a page's block of this name; False where the page has none."""
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    mark = f"<!-- results: {name} -->\n"
+    before, found, after = text.partition(mark)
+    if not found:
+        return False
+    made = re.sub(
+        r"\]\((?!\w+:)(.*?)\)",  # the links of the repository's files
+        lambda link: f"]({os.path.relpath(link[1], page.parent).replace(os.sep, '/')})",
+        "\n\n".join(parts),
+    )
+    end = after[after.index("<!-- end -->") :]
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"{before}{mark}\n{made}\n\n{end}", encoding="utf-8")
+    return True
+
+
+def main(arguments: list[str]) -> None:
+    """Rewrite the named blocks of both pages."""
+    for argument in arguments:
+        name, _, folder = argument.partition("=")
+        block = read_block(name, Path(folder))
+        in_readme = replace_block(README, name, block.summary)
+        if not replace_block(PAGE, name, block.parts) and not in_readme:
+            mark = f"<!-- results: {name} -->"
+            raise UserError(f"neither {PAGE} nor {README} has a block '{mark}': add it first")
 
 
 if __name__ == "__main__":
     with friendly_exit():
-        main()
+        main(sys.argv[1:])

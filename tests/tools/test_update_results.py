@@ -1,0 +1,78 @@
+"""The generated blocks of docs/results.md and README.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from speechbrain_ext.errors import UserError
+from tools import update_results
+
+RESULTS_MD = """\
+# Results
+
+Trials: dev. Corpus: mine
+
+| System | EER % |
+| --- | ---: |
+| teacher | 2.00 |
+
+- A note, with a [page](https://example.org).
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(update_results, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/results.md"):
+        (tmp_path / page).write_text(
+            "Before.\n\n<!-- results: mine -->\nold\n<!-- end -->\n\nAfter.\n"
+        )
+    return tmp_path
+
+
+def experiment(root: Path, system: str) -> Path:
+    folder = root / "recipe" / "exp" / "mine" / system / "seed_1"
+    folder.mkdir(parents=True)
+    epochs = [{"epoch": n, "valid": {"eer": 10.0 / n}} for n in (1, 2)]
+    (folder / "train_log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in epochs))
+    (folder / "RESULTS.md").write_text(RESULTS_MD)
+    (folder / "hyperparams.yaml").write_text("teacher_folder: exp/mine/teacher/seed_1\n")
+    return folder
+
+
+def test_an_experiment_fills_both_pages(root: Path) -> None:
+    experiment(root, "teacher")
+    update_results.main([f"mine={experiment(root, 'v2')}"])
+    page = (root / "docs/results.md").read_text()
+    assert page.startswith("Before.\n\n<!-- results: mine -->\n\nTrials: dev.")
+    assert page.endswith("(mine_curve.svg)\n\n<!-- end -->\n\nAfter.\n")
+    assert "| student | 10.0 | 5.0 |" in page and "[page](https://example.org)" in page
+    readme = (root / "README.md").read_text()
+    assert "| teacher | 2.00 |" in readme and "A note" not in readme
+    assert "(docs/mine_curve.svg)" in readme and (root / "docs/mine_curve.svg").is_file()
+
+
+def test_a_name_that_no_page_has_is_one_sentence(root: Path) -> None:
+    experiment(root, "teacher")
+    with pytest.raises(UserError, match="'<!-- results: other -->': add it first"):
+        update_results.main([f"other={experiment(root, 'v2')}"])
+
+
+def test_committed_results_can_be_read_again(root: Path) -> None:
+    """The folder that they were copied into is left as it is."""
+    folder = root / update_results.RESULTS / "corpus" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "results.csv").touch()
+    (folder / "plot.png").touch()
+    (folder / "RESULTS.md").write_text(
+        "# Title\n\n| System | Seeds | EER % |\n| --- | ---: | ---: |\n| v2 | 1 | 3.00 |\n"
+    )
+    update_results.main([f"mine={folder}"])
+    assert sorted(p.name for p in folder.iterdir()) == ["RESULTS.md", "plot.png", "results.csv"]
+    page = (root / "docs/results.md").read_text()
+    assert f"(../{update_results.RESULTS}/corpus/mine/plot.png)" in page
+    assert f"({update_results.RESULTS}/corpus/mine/plot.png)" in (root / "README.md").read_text()
