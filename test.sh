@@ -11,6 +11,9 @@ if [ "${1:-}" = --fast ]; then
 fi
 python=$(tools/setup_env.sh mini,dev)
 "$python" -m ruff check .
+"$python" -m ruff format --check --quiet . ||
+    { echo "error: run python -m ruff format ." >&2; exit 1; }
+"$(dirname "$python")/lint-imports" --no-cache > /dev/null || "$(dirname "$python")/lint-imports" --no-cache
 "$python" -m mypy
 "$(dirname "$python")/shellcheck" -x run.sh test.sh .ci/run tools/*.sh recipes/VoxCeleb/distill_mixer/run.sh \
     recipes/VoxCeleb/distill_mixer/utils/*.sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import io
 import json
 import os
@@ -19,6 +20,33 @@ class UserError(Exception):
 
 class MissingPackage(UserError, ImportError):
     """A package that is wanted and not installed."""
+
+
+def require(extra: str, *modules: str) -> None:
+    """Refuse to go on without the modules that an extra of this package brings.
+
+    Arguments
+    ---------
+    extra : str
+        Of ``pyproject.toml``.
+    *modules : str
+        Names of modules.
+
+    Raises
+    ------
+    MissingPackage
+        Naming the first module that is not installed, and how to install it.
+
+    Example
+    -------
+    >>> require("train", "numpy")
+    >>> require("ssl", "no_such")
+    Traceback (most recent call last):
+    speechbrain_ext.errors.MissingPackage: no_such is missing: pip install "speechbrain_ext[ssl]"
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingPackage(f'{module} is missing: pip install "speechbrain_ext[{extra}]"')
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

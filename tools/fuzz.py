@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Damaged audio, lists and settings through the commands: each ends well or in a sentence.
 
-    python tools/fuzz.py --seed 1 --count 10000
-    python tools/fuzz.py --seed 1 --kind settings --only 17     one input again, with what it says
+    python -m tools.fuzz --seed 1 --count 10000
+    python -m tools.fuzz --seed 1 --kind settings --only 17     one input again, with what it says
 
 Inputs follow from the seed and their number. All commands run in this process, as a user would type
 them. An end other than success or a user's error, or a file that is neither used nor named, is a
@@ -30,13 +29,12 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from speechbrain_ext.errors import friendly_exit
+from tests.recipe.experiments import make_experiment
+from tests.recipe.tiny import STUDENT, TEACHER, make_corpus
+
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
-sys.path[:0] = [str(ROOT), str(RECIPE)]
-
-from speechbrain_ext.errors import friendly_exit  # noqa: E402
-from tests.recipe.experiments import make_experiment  # noqa: E402
-from tests.recipe.tiny import STUDENT, TEACHER, make_corpus  # noqa: E402
 
 HANG = 300  # seconds after which a command is taken to hang
 Random = np.random.Generator

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """What only a GPU can show, measured by one command in a few minutes.
 
-    python tools/gpu_check.py --data SPEECH            on a GPU
-    python tools/gpu_check.py --dry_run --out /tmp/x   the same on a CPU, tiny: does it run?
+    python -m tools.gpu_check --data SPEECH            on a GPU
+    python -m tools.gpu_check --dry_run --out /tmp/x   the same on a CPU, tiny: does it run?
 
 SPEECH is <speaker>/<session>/<utterance>.flac. Parts: correctness (precisions side by side, an
 export), memory (of a step with WavLM-Large), embedding (utterances a second), nccl (torchrun with
@@ -36,12 +35,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import atomic_path
+
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
-sys.path[:0] = [str(ROOT), str(RECIPE)]
-
-from speechbrain_ext.errors import UserError, friendly_exit  # noqa: E402
-from speechbrain_ext.files import atomic_path  # noqa: E402
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 STEPS = 30
@@ -575,7 +573,7 @@ def run_parts(options: argparse.Namespace, out: Path, work: Path) -> bool:
         limit = min(PARTS[name].limit * (10 if options.dry_run else 1), left)
         outcome, start = "no time was left", time.time()
         if limit > 5:
-            command = [sys.executable, __file__, "--part", name, "--out", str(out)]
+            command = [sys.executable, "-m", "tools.gpu_check", "--part", name, "--out", str(out)]
             command += ["--work", str(work), "--deadline", str(start + limit)]
             command += ["--dry_run"] if options.dry_run else []
             command += ["--data", str(options.data)] if options.data else []

@@ -187,7 +187,7 @@ class _Record:
             lines.writelines(_line(file, known[file]) for file in known if file in kept)
 
     def __enter__(self) -> _Record:
-        self.lines = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, closed in __exit__
+        self.lines = open(self.path, "a", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,1 +1,1 @@
-"""."""
+"""Systems: YAML that builds on YAML, experiment folders, trained models."""

@@ -174,13 +174,13 @@ def fake_distribution(folder: Path, name: str, version: str, code: str) -> None:
 
 
 def test_check_finds_this_environment_good() -> None:
-    done = check_environment()
+    done = check_environment("--extras", "train")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_check_names_a_wrong_version(tmp_path: Path) -> None:
     fake_distribution(tmp_path, "speechbrain", "1.3.0", "")
-    done = check_environment(path=tmp_path)
+    done = check_environment("--extras", "train", path=tmp_path)
     assert done.returncode == 3
     assert "speechbrain" in done.stdout and "1.3.0 is installed" in done.stdout
 

@@ -14,13 +14,13 @@ import pytest
 from tests.recipe.tiny import environment
 from tools.gpu_check import PARTS, compare_losses, page
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "gpu_check.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def check(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run the command."""
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        [sys.executable, "-m", "tools.gpu_check", *map(str, arguments)],
         env=environment(),
         capture_output=True,
         text=True,
