@@ -1,28 +1,32 @@
-"""Trial lists to evaluate on: checked, and each name with the audio file that it means."""
+"""Trial lists to evaluate on, and the audio files that their names mean, checked."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, open_audio, read_header
 from speechbrain_ext.corpora.voxceleb_lists import recognise
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import preference, strip_audio_extension
+from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
 from speechbrain_ext.verification.lists import composed, on_disk, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
+from speechbrain_ext.workers import in_threads
 
 #: The audio files of an utterance, in the order to try them: absolute paths without links.
 Files = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluatedList:
+class EvaluationList:
     """A trial list and its audio.
 
     Arguments
@@ -57,9 +61,9 @@ class EvaluatedList:
         return recognise(len(self.trials), first) or self.name
 
 
-def read_lists(
+def read_evaluation_lists(
     given: Sequence[Sequence[str]], enrol: Sequence[str] | None = None
-) -> list[EvaluatedList]:
+) -> list[EvaluationList]:
     """Read the lists of a command line and find their audio.
 
     Arguments
@@ -71,7 +75,7 @@ def read_lists(
 
     Returns
     -------
-    list of EvaluatedList
+    list of EvaluationList
 
     Raises
     ------
@@ -100,7 +104,7 @@ def read_lists(
     return lists
 
 
-def speakers_of(trials: TrialList) -> np.ndarray | None:
+def speakers_of_trials(trials: TrialList) -> np.ndarray | None:
     """A number for the speaker of each name, where the first part of utterances' names tells.
 
     It tells when every target pair shares it and no non-target pair does.
@@ -118,9 +122,9 @@ def speakers_of(trials: TrialList) -> np.ndarray | None:
     Example
     -------
     >>> labels = [True, False]
-    >>> speakers_of(TrialList.from_names(["a/1", "a/1"], ["a/2", "b/1"], labels)).tolist()
+    >>> speakers_of_trials(TrialList.from_names(["a/1", "a/1"], ["a/2", "b/1"], labels)).tolist()
     [0, 0, 1]
-    >>> speakers_of(TrialList.from_names(["x/1", "x/1"], ["x/2", "x/3"], labels)) is None
+    >>> speakers_of_trials(TrialList.from_names(["x/1", "x/1"], ["x/2", "x/3"], labels)) is None
     True
     """
     try:
@@ -168,7 +172,7 @@ def _read_list(
     enrolment: Enrolment | None,
     enrol_root: Path | None,
     folders: dict[str, _Folder],
-) -> EvaluatedList:
+) -> EvaluationList:
     trials = read_trials(path, root_paths(root), enrolment)
     names = trials.names.tolist()
     alone = [name for name in names if name not in trials.models]
@@ -179,7 +183,9 @@ def _read_list(
         found = _find("--enrol", enrol_root, Path(enrolment.source), list(enrolled), folders)
         for model, utterances in trials.models.items():
             files[model] = tuple(found[name] for name in utterances)
-    return EvaluatedList(path, root, trials, [files[name] for name in names], speakers_of(trials))
+    return EvaluationList(
+        path, root, trials, [files[name] for name in names], speakers_of_trials(trials)
+    )
 
 
 class _Folder(NamedTuple):
@@ -224,3 +230,108 @@ def _list(folder: str) -> _Folder:
     except OSError:  # not there, or no folder: its files are missing
         pass
     return _Folder(os.path.realpath(folder), files)
+
+
+class Audio(NamedTuple):
+    """A file that can be embedded: path, seconds, and its size and time of change.
+
+    The seconds are infinite where only decoding tells them.
+    """
+
+    path: str
+    seconds: float
+    stamp: tuple[int, int]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """For :func:`~speechbrain_ext.inference.extraction.utterance_loader`."""
+        return {"ID": self.path, "wav": self.path, "duration": self.seconds}
+
+
+def check_audio(
+    utterances: Sequence[tuple[str, ...]], least_samples: int, threads: int
+) -> list[Audio]:
+    """Find a file of every utterance that can be embedded, by its header, first sound and end.
+
+    Arguments
+    ---------
+    utterances : sequence of tuple of str
+        The files of each, in the order to try them.
+    least_samples : int
+        What the model needs.
+    threads : int
+        Files looked at at a time.
+
+    Returns
+    -------
+    list of Audio
+        The first file of each that can be embedded. It is said where that is not the very first.
+
+    Raises
+    ------
+    UserError
+        Naming the files of utterances that have none, the kind with the most of them, and what
+        helps.
+    """
+    faults: dict[str, list[tuple[str, str]]] = {}
+    good = []
+    replaced = []
+
+    def look(paths: tuple[str, ...]) -> tuple[Audio | None, AudioFault | None]:
+        """A file that can be embedded, and what is wrong with those before it."""
+        first = None
+        for path in paths:
+            found = _look(path, least_samples)
+            if isinstance(found, Audio):
+                return found, first
+            first = first or found
+        return None, first
+
+    with (
+        in_threads(look, utterances, threads) as results,
+        progress_bar(desc="checking audio", total=len(utterances), unit=" files") as bar,
+    ):
+        for paths, (audio, fault) in zip(utterances, results, strict=True):
+            bar.update()
+            if audio is not None:
+                good.append(audio)
+                if fault is not None:
+                    replaced.append(f"{audio.path} in the place of {paths[0]}")
+            elif fault is not None:
+                faults.setdefault(fault.cause, []).append((paths[0], fault.detail))
+    if faults:
+        cause, files = max(faults.items(), key=lambda item: len(item[1]))
+        if cause == "too_short":
+            what = f"are shorter than the {least_samples} samples that the model needs: take"
+        else:
+            what = f"cannot be used (the first: {files[0][1]}): mend them or take"
+        raise UserError(
+            f"{len(files)} of {len(utterances)} audio files ({some([path for path, _ in files])}) "
+            f"{what} them out of the lists."
+        )
+    if replaced:
+        print(f"of files that cannot be used another format is: {some(replaced)}")
+    return good
+
+
+def _look(path: str, least_samples: int) -> Audio | AudioFault:
+    """The file's facts, or what is wrong with it."""
+    try:
+        status = os.stat(path)
+        if path.lower().endswith(DECODED):
+            header = read_header(path)
+        else:
+            with open_audio(path) as sound:
+                sound.check_speech()
+                sound.check_end()
+                header = sound.header
+    except AudioFault as fault:
+        return fault
+    except OSError as error:
+        return AudioFault("unreadable", error.strerror or str(error))
+    seconds = math.inf
+    if header is not None and header.frames is not None:
+        seconds = header.frames / header.sample_rate
+        if seconds * SAMPLE_RATE < least_samples:
+            return AudioFault("too_short", f"{seconds:.3f} s")
+    return Audio(path, seconds, (status.st_size, status.st_mtime_ns))

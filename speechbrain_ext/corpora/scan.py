@@ -13,7 +13,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
-from speechbrain_ext.corpora.settings import Settings
+from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
@@ -43,7 +43,7 @@ class Skipped(NamedTuple):
 
 
 def scan_files(
-    root: str, paths: Sequence[str], settings: Settings, jobs: int
+    root: str, paths: Sequence[str], settings: ManifestSettings, jobs: int
 ) -> Iterator[tuple[str, int | Skipped]]:
     """Check files in parallel, in the order given.
 
@@ -53,7 +53,7 @@ def scan_files(
         Folder that the paths are below.
     paths : sequence of str
         The files.
-    settings : Settings
+    settings : ManifestSettings
         What a usable file is.
     jobs : int
         Number of processes; 1 works in this one.
@@ -74,7 +74,7 @@ def scan_files(
 
 
 def _run(
-    root: str, chunks: list[Sequence[str]], settings: Settings, jobs: int
+    root: str, chunks: list[Sequence[str]], settings: ManifestSettings, jobs: int
 ) -> Iterator[list[int | Skipped]]:
     if jobs <= 1:
         yield from (_check_chunk(root, chunk, settings) for chunk in chunks)
@@ -106,7 +106,9 @@ def _start_worker() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _check_chunk(root: str, paths: Sequence[str], settings: Settings) -> list[int | Skipped]:
+def _check_chunk(
+    root: str, paths: Sequence[str], settings: ManifestSettings
+) -> list[int | Skipped]:
     results: list[int | Skipped] = []
     for path in paths:
         bad_name = _bad_name(root, path)
@@ -117,7 +119,7 @@ def _check_chunk(root: str, paths: Sequence[str], settings: Settings) -> list[in
     return results
 
 
-def check_file(path: str, settings: Settings) -> int | Skipped:
+def check_file(path: str, settings: ManifestSettings) -> int | Skipped:
     """Check one audio file.
 
     Decoding all of a corpus would take hours, so of a usable file only the header, the first
@@ -129,7 +131,7 @@ def check_file(path: str, settings: Settings) -> int | Skipped:
     ---------
     path : str
         The file.
-    settings : Settings
+    settings : ManifestSettings
         What a usable file is.
 
     Returns
@@ -141,7 +143,7 @@ def check_file(path: str, settings: Settings) -> int | Skipped:
     -------
     >>> import numpy, soundfile
     >>> path = str(getfixture("tmp_path") / "a.wav")
-    >>> settings = Settings(20, 1234, 10, 0.3)
+    >>> settings = ManifestSettings(20, 1234, 10, 0.3)
     >>> soundfile.write(path, numpy.sin(numpy.arange(8000)), 16000)
     >>> check_file(path, settings)
     8000
@@ -173,7 +175,7 @@ def _bad_name(root: str, path: str) -> str:
     return ""
 
 
-def _check_sound(sound: Sound, settings: Settings) -> int | Skipped:
+def _check_sound(sound: Sound, settings: ManifestSettings) -> int | Skipped:
     frames, rate, channels, _ = sound.header
     if frames is None:
         return Skipped("unreadable", f"the header gives no length: {TO_CONVERT}")

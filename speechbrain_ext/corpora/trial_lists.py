@@ -7,9 +7,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.mirror.make import SOURCE_NOTE
-from speechbrain_ext.corpora.settings import Settings
-from speechbrain_ext.corpora.tree import LAYOUT, AudioTree, name_of
+from speechbrain_ext.corpora.tree import LAYOUT, SpeakerTree, name_of
 from speechbrain_ext.corpora.utterances import Utterance, scan_utterances
 from speechbrain_ext.corpora.voxceleb_lists import (
     drawn_from_training_part,
@@ -23,7 +23,7 @@ from speechbrain_ext.verification.trials import TrialList, read_trials
 
 
 @dataclass(frozen=True)
-class EvaluationList:
+class CorpusList:
     """A trial list whose names are the IDs of utterances.
 
     Arguments
@@ -83,9 +83,9 @@ def check_names(sources: Sequence[str]) -> None:
             )
 
 
-def read_lists(
+def read_corpus_lists(
     sources: Sequence[str], root: str | None = None, enrol: str | None = None
-) -> list[EvaluationList]:
+) -> list[CorpusList]:
     """Read the trial lists.
 
     Arguments
@@ -100,7 +100,7 @@ def read_lists(
 
     Returns
     -------
-    list of EvaluationList
+    list of CorpusList
 
     Raises
     ------
@@ -115,7 +115,7 @@ def read_lists(
         trials = read_trials(source, roots, enrolment)
         speakers = {_speaker_of(name) for name in trials.utterances}
         title = recognise(len(trials), speakers) or Path(source).stem
-        lists.append(EvaluationList(source, title, trials))
+        lists.append(CorpusList(source, title, trials))
     if enrolment is not None:
         require_use(enrolment, [item.trials.models for item in lists])
     return lists
@@ -127,26 +127,26 @@ def _mirrored(root: str) -> list[str]:
     return [note.read_text(encoding="utf-8").strip()] if note.is_file() else []
 
 
-def full_names(lists: Sequence[EvaluationList], tree: AudioTree) -> list[EvaluationList]:
+def full_names(lists: Sequence[CorpusList], tree: SpeakerTree) -> list[CorpusList]:
     """Put before a name what lacks to a path, as Kaldi's lists name utterances alone.
 
     Arguments
     ---------
-    lists : sequence of EvaluationList
+    lists : sequence of CorpusList
         The lists.
-    tree : AudioTree
+    tree : SpeakerTree
         The files that they name.
 
     Returns
     -------
-    list of EvaluationList
+    list of CorpusList
         With every name that is the end of one utterance's path alone as that path.
 
     Example
     -------
-    >>> tree = AudioTree("/x", ["anna/anna-1.wav", "bert/s/1.wav", "carl/s/1.wav"], "", 0)
+    >>> tree = SpeakerTree("/x", ["anna/anna-1.wav", "bert/s/1.wav", "carl/s/1.wav"], "", 0)
     >>> trials = TrialList.from_names(["anna-1"], ["s/1"], [False])
-    >>> full_names([EvaluationList("", "", trials)], tree)[0].trials.names.tolist()
+    >>> full_names([CorpusList("", "", trials)], tree)[0].trials.names.tolist()
     ['anna/anna-1', 's/1']
     """
     whole = tree.by_name()
@@ -167,12 +167,12 @@ def full_names(lists: Sequence[EvaluationList], tree: AudioTree) -> list[Evaluat
     ]
 
 
-def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: bool) -> int:
+def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool) -> int:
     """Make sure that nobody is in training and in a test list.
 
     Arguments
     ---------
-    lists : sequence of EvaluationList
+    lists : sequence of CorpusList
         The test lists.
     training : set of str
         Speakers of training and validation.
@@ -212,17 +212,17 @@ def check_overlap(lists: Sequence[EvaluationList], training: Set[str], allowed: 
 
 
 def find_utterances(
-    lists: Sequence[EvaluationList], tree: AudioTree, settings: Settings, jobs: int
+    lists: Sequence[CorpusList], tree: SpeakerTree, settings: ManifestSettings, jobs: int
 ) -> list[Utterance]:
     """Find and check every utterance that a list names.
 
     Arguments
     ---------
-    lists : sequence of EvaluationList
+    lists : sequence of CorpusList
         The lists.
-    tree : AudioTree
+    tree : SpeakerTree
         The files below --trials_root.
-    settings : Settings
+    settings : ManifestSettings
         What a usable file is.
     jobs : int
         Number of processes.

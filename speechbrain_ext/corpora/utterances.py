@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_ext.audio import SAMPLE_RATE
+from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.scan import CAUSES, Skipped, scan_files
-from speechbrain_ext.corpora.settings import Settings
-from speechbrain_ext.corpora.tree import AudioTree, name_of
+from speechbrain_ext.corpora.tree import SpeakerTree, name_of
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import DECODED
 
@@ -49,7 +49,7 @@ class SkippedFile(NamedTuple):
 
 
 def scan_utterances(
-    root: str, files: Mapping[str, Sequence[str]], settings: Settings, jobs: int
+    root: str, files: Mapping[str, Sequence[str]], settings: ManifestSettings, jobs: int
 ) -> tuple[list[Utterance], list[SkippedFile]]:
     """Check the files of utterances, and take of each the first one that can be used.
 
@@ -59,8 +59,8 @@ def scan_utterances(
         Folder that the paths are below.
     files : mapping of str to sequence of str
         Name of an utterance -> its files, in the order to try them; see
-        :meth:`~speechbrain_ext.corpora.tree.AudioTree.by_name`.
-    settings : Settings
+        :meth:`~speechbrain_ext.corpora.tree.SpeakerTree.by_name`.
+    settings : ManifestSettings
         What a usable file is.
     jobs : int
         Number of processes.
@@ -99,17 +99,17 @@ def _parts(utterance: Utterance) -> str:
 
 
 def scan_trees(
-    trees: Sequence[AudioTree], excluded: frozenset[str], settings: Settings, jobs: int
+    trees: Sequence[SpeakerTree], excluded: frozenset[str], settings: ManifestSettings, jobs: int
 ) -> tuple[list[Utterance], list[SkippedFile]]:
     """Check all files of the training folders.
 
     Arguments
     ---------
-    trees : sequence of AudioTree
+    trees : sequence of SpeakerTree
         The folders.
     excluded : frozenset of str
         Speakers to pass over.
-    settings : Settings
+    settings : ManifestSettings
         What a usable file is.
     jobs : int
         Number of processes.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_ext.corpora.audio_tree import AudioTree, list_audio_files
+from speechbrain_ext.corpora.tree import AudioFiles, list_audio_files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, exclusive
 from speechbrain_ext.inference.forgiving import (
@@ -168,7 +168,7 @@ class _Record:
     When it is opened, what is not true of the audio any more is removed.
     """
 
-    def __init__(self, out: Path, audio: Path, tree: AudioTree) -> None:
+    def __init__(self, out: Path, audio: Path, tree: AudioFiles) -> None:
         self.out, self.path = out, out / RECORD
         self.stamps = {file: _stamp(audio / file) for file in tree.files}
         known = self._read()

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.corpora.audio_tree import list_audio_files
+from speechbrain_ext.corpora.tree import list_audio_files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import embed_folder as folder
 from speechbrain_ext.inference.embed_folder import embed_folder

@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from speechbrain_ext.audio import read_audio
-from speechbrain_ext.corpora.evaluation_audio import Audio
+from speechbrain_ext.corpora.evaluation_lists import Audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.inference.store import EmbeddingStore
@@ -372,7 +372,7 @@ def test_names_find_their_files(tmp_path: Path, model: Path) -> None:
     (root / "c.flac").symlink_to(root / "a" / "1.flac")
     (tmp_path / "x.txt").write_text("1 a/1.wav a/2.wav\n0 ./a/1.flac b/2.m4a\n0 c b/1.v2\n")
     (tmp_path / "y.txt").write_text("1 a/1 a/2\n0 a/1 b//2\n")
-    lists = evaluate.read_lists(
+    lists = evaluate.read_evaluation_lists(
         [[str(root), str(tmp_path / "x.txt")], [str(tmp_path / "mirror"), str(tmp_path / "y.txt")]]
     )
     names = [
@@ -425,7 +425,7 @@ def test_names_in_any_form_keep_their_speakers(tmp_path: Path) -> None:
         f"1 {root}/Ren\u00e9/s/\u00e9.flac ./Ren\u00e9\\s\\2.wav\n0 b//s/1 Rene\u0301/s/2\n"
     )
     plain, odd = (
-        evaluate.read_lists([[str(root), str(tmp_path / name)]])[0]
+        evaluate.read_evaluation_lists([[str(root), str(tmp_path / name)]])[0]
         for name in ("plain.txt", "odd.txt")
     )
     assert plain.trials.names.tolist() == odd.trials.names.tolist()
@@ -464,7 +464,7 @@ def test_models_of_several_utterances(
     scores = np.loadtxt(tmp_path / "out/scores/trials.txt", usecols=3)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert result(tmp_path / "out", "trials")["utterances"] == 5
-    (read,) = evaluate.read_lists(
+    (read,) = evaluate.read_evaluation_lists(
         [[str(root), str(tmp_path / "trials.lst")]], [str(enrol), str(models)]
     )
     assert read.trials.names.tolist() == ["m0", "id050/s0/0", "id051/s1/1", "m1"]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from local.prepare_manifests import main
-from speechbrain_ext.corpora.settings import load_settings
+from speechbrain_ext.corpora.manifest_settings import load_manifest_settings
 from speechbrain_ext.errors import UserError
 
 YAML = Path(__file__).resolve().parents[2] / "recipes/VoxCeleb/distill_mixer/hparams/manifests.yaml"
@@ -373,6 +373,6 @@ def test_yaml_faults(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in text
     path.write_text(text.replace(old, new))
     with pytest.raises(UserError, match=re.escape(said)):
-        load_settings(path, {})
+        load_manifest_settings(path, {})
     with pytest.raises(UserError, match=re.escape("no.yaml")):
-        load_settings(tmp_path / "no.yaml", {})
+        load_manifest_settings(tmp_path / "no.yaml", {})

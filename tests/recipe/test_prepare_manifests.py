@@ -15,7 +15,7 @@ import soundfile
 
 from local.prepare_manifests import main
 from speechbrain_ext import files
-from speechbrain_ext.corpora import prepare as prepare_module
+from speechbrain_ext.corpora import manifest_folder
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distill_mixer"
 RATE = 16000
@@ -282,7 +282,7 @@ def test_again_with_nothing_changed_does_nothing(
     run(tmp_path, *sources(audio))
     before = (tmp_path / "manifests").stat().st_ino
     capsys.readouterr()
-    monkeypatch.setattr(prepare_module, "_write", lambda *_: pytest.fail("did it again"))
+    monkeypatch.setattr(manifest_folder, "_write", lambda *_: pytest.fail("did it again"))
     run(tmp_path, *sources(audio), jobs=2)
     assert "nothing has changed" in capsys.readouterr().out
     assert (tmp_path / "manifests").stat().st_ino == before
@@ -335,7 +335,7 @@ def test_a_failure_leaves_the_earlier_manifests(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare_module, "write_skipped", interrupted)
+    monkeypatch.setattr(manifest_folder, "write_skipped", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, *sources(audio), "--min_seconds", 0.1)
     assert contents(tmp_path / "manifests") == before

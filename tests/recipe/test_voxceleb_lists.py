@@ -33,7 +33,7 @@ def test_voxceleb_lists_are_known_by_content(
     index = np.arange(trials, dtype=np.int32) % len(names)
     made = TrialList(names, index, index[::-1].copy(), index % 3 == 0)
     monkeypatch.setattr(trial_lists, "read_trials", lambda *_: made)
-    (item,) = trial_lists.read_lists(["lists/mine.txt"])
+    (item,) = trial_lists.read_corpus_lists(["lists/mine.txt"])
     assert (item.title, item.name, len(item.speakers)) == (title, "mine", len(speakers))
 
     voxceleb2 = {"id00012", "id09272"}

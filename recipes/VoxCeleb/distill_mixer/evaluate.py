@@ -36,8 +36,13 @@ from rich.console import Console
 from speechbrain.utils.distributed import ddp_barrier, ddp_broadcast, if_main_process
 from torch import nn
 
-from speechbrain_ext.corpora.evaluation_audio import Audio, check_audio
-from speechbrain_ext.corpora.evaluation_lists import EvaluatedList, Files, read_lists
+from speechbrain_ext.corpora.evaluation_lists import (
+    Audio,
+    EvaluationList,
+    Files,
+    check_audio,
+    read_evaluation_lists,
+)
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.inference.options import add_model_options, check_options
@@ -93,11 +98,11 @@ def main() -> None:
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
     store = EmbeddingStore(args.out / "embeddings")
-    lists: list[EvaluatedList] = []
+    lists: list[EvaluationList] = []
     used: dict[Files, str] = {}
 
     def prepare() -> list[Audio]:
-        lists.extend(read_lists(args.trials, args.enrol))
+        lists.extend(read_evaluation_lists(args.trials, args.enrol))
         utterances = list(
             dict.fromkeys(each for some in lists for own in some.files for each in own)
         )
@@ -138,7 +143,7 @@ def first_decides(function: Callable[[], Found]) -> Found:
 
 
 def announce(
-    lists: Sequence[EvaluatedList], audio: Sequence[Audio], missing: Sequence[Audio]
+    lists: Sequence[EvaluationList], audio: Sequence[Audio], missing: Sequence[Audio]
 ) -> None:
     """Say what there is to do."""
     all_of_it, to_embed = _time(audio, " of audio"), _time(missing)
@@ -188,7 +193,7 @@ def embed(
 
 
 def score(
-    lists: Sequence[EvaluatedList],
+    lists: Sequence[EvaluationList],
     used: Mapping[Files, str],
     store: EmbeddingStore,
     out: Path,
@@ -227,7 +232,7 @@ def score(
     console.print(f"{out / 'RESULTS.md'}", soft_wrap=True)
 
 
-def by_row(each: EvaluatedList, row_of: Mapping[Files, str]) -> TrialList:
+def by_row(each: EvaluationList, row_of: Mapping[Files, str]) -> TrialList:
     """The trials of a list, its utterances named by the rows of their embeddings."""
     trials = each.trials
     names: list[str] = []

@@ -15,8 +15,12 @@ from scipy.signal import resample_poly
 from speechbrain_ext.corpora.mini.channels import SAMPLE_RATE, Wave, draw_channel, transmit
 from speechbrain_ext.corpora.mini.engine import Espeak, data_folder
 from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, utterance_path
-from speechbrain_ext.corpora.mini.speakers import Speaker, draw_speaker, voice_file_text
-from speechbrain_ext.corpora.mini.text import sentence
+from speechbrain_ext.corpora.mini.speakers import (
+    InventedSpeaker,
+    draw_speaker,
+    sentence,
+    voice_file_text,
+)
 
 # Branches of the seed: nothing that is drawn in one is drawn again in another.
 BRANCHES = {"dev": 1, "test": 2, "babble": 3, "trials": 4, "noise": 5, "rir": 6, "noise babble": 7}
@@ -44,7 +48,7 @@ def _resample(wave: np.ndarray, rate: int, warp: float) -> Wave:
 
 def speak(
     engine: Espeak,
-    speaker: Speaker,
+    speaker: InventedSpeaker,
     voice_file: Path,
     samples: int,
     rate: float,
@@ -56,7 +60,7 @@ def speak(
     ---------
     engine : Espeak
         The synthesiser.
-    speaker : Speaker
+    speaker : InventedSpeaker
         Who speaks.
     voice_file : Path
         The speaker's voice on that day.

@@ -24,7 +24,7 @@ _ACCENTS = {
 
 
 @dataclass(frozen=True)
-class Speaker:
+class InventedSpeaker:
     """What stays with a speaker from session to session.
 
     Factors are relative to eSpeak NG's default voice, a man's.
@@ -56,7 +56,7 @@ def _factor(
     return np.exp(rng.normal(0.0, spread, shape))
 
 
-def draw_speaker(rng: np.random.Generator, sex: str) -> Speaker:
+def draw_speaker(rng: np.random.Generator, sex: str) -> InventedSpeaker:
     """Invent a speaker of the given sex ("f" or "m").
 
     The spreads make speakers overlap so much that neither pitch nor the average spectrum tells them
@@ -70,7 +70,7 @@ def draw_speaker(rng: np.random.Generator, sex: str) -> Speaker:
     """
     centre, low, high, tract = (200, 140, 290, 1.15) if sex == "f" else (115, 75, 180, 1.0)
     breathy = rng.random() < 0.5
-    return Speaker(
+    return InventedSpeaker(
         sex=sex,
         accent=str(rng.choice(list(_ACCENTS), p=list(_ACCENTS.values()))),
         pitch_hz=float(np.clip(centre * _factor(rng, 0.15), low, high)),
@@ -98,12 +98,12 @@ def _accent_lines(language_file: Path) -> list[str]:
     return [line for line in lines if line.strip() and line.split()[0] not in unwanted]
 
 
-def voice_file_text(speaker: Speaker, rng: np.random.Generator, data: Path) -> str:
+def voice_file_text(speaker: InventedSpeaker, rng: np.random.Generator, data: Path) -> str:
     """Write the voice file of a speaker on one day.
 
     Arguments
     ---------
-    speaker : Speaker
+    speaker : InventedSpeaker
         Who speaks.
     rng : numpy.random.Generator
         The session's chance: nobody sounds quite the same on two days.
@@ -147,3 +147,73 @@ def voice_file_text(speaker: Speaker, rng: np.random.Generator, data: Path) -> s
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+_ARTICLES = "the", "a", "one", "her", "his", "each", "no", "that old", "this new", "the other"
+_QUALITIES = (
+    "bright", "cold", "curious", "dusty", "early", "faithful", "foreign", "green", "hungry", "idle",
+    "jolly", "kind", "large", "muddy", "nervous", "orange", "purple", "quick", "round", "sleepy",
+    "thick", "unusual", "velvet", "warm", "weary", "yearly", "zealous", "sharp", "chilly", "shy",
+)  # fmt: skip
+_THINGS = (
+    "apple", "barn", "carriage", "donkey", "envelope", "fiddle", "goose", "hammer", "iceberg",
+    "journal", "kettle", "lantern", "meadow", "neighbour", "orchard", "parcel", "quarrel",
+    "rooftop", "saddle", "tower", "uncle", "valley", "waiter", "yacht", "zebra", "choir",
+    "shepherd", "thimble", "vision", "badge", "oyster", "cushion", "thumb", "cow", "boy", "chair",
+)  # fmt: skip
+_DEEDS = (
+    "admired", "built", "caught", "drew", "examined", "followed", "greeted", "hid", "invented",
+    "judged", "kept", "lifted", "mended", "needed", "offered", "praised", "questioned", "raised",
+    "stole", "touched", "used", "valued", "washed", "yelled at", "threw", "chose", "showed",
+    "enjoyed",
+)  # fmt: skip
+_OPENINGS = (
+    "This morning", "By the way", "Strangely enough", "As usual", "Now and then", "To our surprise",
+    "On Friday", "Long ago", "Believe me", "For once", "All the same", "In the end",
+)  # fmt: skip
+_ENDINGS = (
+    "behind the railway station", "just after sunset", "with a loud laugh",
+    "for twenty-five dollars", "in the spring of that year", "while it was raining",
+    "until the music stopped", "at a quarter past eight", "without saying a word",
+    "though nobody had asked", "on the way to the seaside", "under a pile of leaves",
+    "as if by magic", "between two thick walls", "because the road was closed",
+    "which was quite a shame",
+)  # fmt: skip
+
+
+def _one_of(words: tuple[str, ...], rng: np.random.Generator) -> str:
+    return words[rng.integers(len(words))]
+
+
+def _thing(rng: np.random.Generator) -> str:
+    words = [_one_of(_ARTICLES, rng), _one_of(_THINGS, rng)]
+    if rng.random() < 0.5:
+        words.insert(1, _one_of(_QUALITIES, rng))
+    return " ".join(words)
+
+
+def sentence(rng: np.random.Generator) -> str:
+    """Make up a sentence.
+
+    Arguments
+    ---------
+    rng : numpy.random.Generator
+        Where chance comes from.
+
+    Returns
+    -------
+    str
+        English words with an end mark, about one to four seconds long when spoken.
+
+    Example
+    -------
+    >>> sentence(np.random.default_rng(0)) == sentence(np.random.default_rng(0))
+    True
+    """
+    parts = [_thing(rng), _one_of(_DEEDS, rng), _thing(rng)]
+    if rng.random() < 0.7:
+        parts.append(_one_of(_ENDINGS, rng))
+    spoken = " ".join(parts)
+    if rng.random() < 0.4:
+        spoken = f"{_one_of(_OPENINGS, rng)}, {spoken}"
+    return spoken + ("?" if rng.random() < 0.2 else ".")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechbrain_ext.corpora.mirror.recordings import Cut, Listing, Recording, Speaker
+from speechbrain_ext.corpora.mirror.recordings import Cut, Listing, Recording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import AUDIO, strip_audio_extension
 from speechbrain_ext.verification.lists import on_disk
@@ -41,7 +41,7 @@ def is_list(source: Path) -> bool:
     return source.is_file() or (source / "wav.scp").is_file()
 
 
-def speakers_of_list(source: Path) -> list[Speaker]:
+def speakers_of_list(source: Path) -> list[SourceSpeaker]:
     """Give the speakers that a list names.
 
     An utterance's name in the mirror is its key below its speaker: ``anna/anna-001``, or, where the
@@ -56,7 +56,7 @@ def speakers_of_list(source: Path) -> list[Speaker]:
 
     Returns
     -------
-    list of Speaker
+    list of SourceSpeaker
         By name.
 
     Raises
@@ -98,7 +98,8 @@ def speakers_of_list(source: Path) -> list[Speaker]:
     if not found:
         raise UserError(f"{source}: names no utterances; give {FORMATS}.")
     return [
-        Speaker(name, partial(Listing, recordings)) for name, recordings in sorted(found.items())
+        SourceSpeaker(name, partial(Listing, recordings))
+        for name, recordings in sorted(found.items())
     ]
 
 

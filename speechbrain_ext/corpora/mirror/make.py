@@ -14,7 +14,7 @@ import torch
 
 from speechbrain_ext import files
 from speechbrain_ext.corpora.mirror.lists import is_list, speakers_of_list
-from speechbrain_ext.corpora.mirror.recordings import Speaker, speakers_of_tree
+from speechbrain_ext.corpora.mirror.recordings import SourceSpeaker, speakers_of_tree
 from speechbrain_ext.corpora.mirror.speaker import Outcome, forget_speaker, mirror_speaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
@@ -25,13 +25,13 @@ _RECORDS = ".sources"
 
 
 def mirror_speakers(
-    speakers: Sequence[Speaker], mirror: Path, jobs: int, max_failed: float = MAX_FAILED
+    speakers: Sequence[SourceSpeaker], mirror: Path, jobs: int, max_failed: float = MAX_FAILED
 ) -> Outcome:
     """Make a folder that holds the speakers' recordings, and no others.
 
     Arguments
     ---------
-    speakers : sequence of Speaker
+    speakers : sequence of SourceSpeaker
         Everybody who is to be in the mirror, from any number of trees.
     mirror : Path
         Where to put ``<mirror>/<speaker>/...``; files that cannot be converted are listed beside
@@ -57,7 +57,7 @@ def mirror_speakers(
     records.mkdir(parents=True, exist_ok=True)
     outcome, stopped = Outcome(), Event()
 
-    def work(speaker: Speaker) -> Outcome:
+    def work(speaker: SourceSpeaker) -> Outcome:
         if stopped.is_set():
             return Outcome()
         record = records / f"{speaker.name}.json"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_ext.corpora.audio_tree import list_audio_files
+from speechbrain_ext.corpora.tree import list_audio_files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import strip_audio_extension
 
@@ -49,7 +49,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Speaker:
+class SourceSpeaker:
     """A speaker to mirror.
 
     Arguments
@@ -67,7 +67,7 @@ class Speaker:
     folder: Path | None = None
 
 
-def speaker_of_folder(folder: Path, *avoided: Path) -> Speaker:
+def speaker_of_folder(folder: Path, *avoided: Path) -> SourceSpeaker:
     """Take a folder's name for the speaker's, and the audio files below it for the recordings.
 
     Arguments
@@ -79,7 +79,7 @@ def speaker_of_folder(folder: Path, *avoided: Path) -> Speaker:
 
     Returns
     -------
-    Speaker
+    SourceSpeaker
 
     Example
     -------
@@ -102,10 +102,10 @@ def speaker_of_folder(folder: Path, *avoided: Path) -> Speaker:
             found.ignored,
         )
 
-    return Speaker(folder.name, find, folder)
+    return SourceSpeaker(folder.name, find, folder)
 
 
-def speakers_of_tree(root: Path, mirror: Path) -> tuple[list[Speaker], Counter[str]]:
+def speakers_of_tree(root: Path, mirror: Path) -> tuple[list[SourceSpeaker], Counter[str]]:
     """Give the speakers of a folder that holds one folder for each.
 
     Arguments
@@ -117,7 +117,7 @@ def speakers_of_tree(root: Path, mirror: Path) -> tuple[list[Speaker], Counter[s
 
     Returns
     -------
-    speakers : list of Speaker
+    speakers : list of SourceSpeaker
         By name.
     others : Counter
         Number of files beside the speakers' folders by their ending.

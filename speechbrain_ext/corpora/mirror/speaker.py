@@ -22,7 +22,7 @@ from speechbrain_ext.audio import (
     read_audio,
     read_header,
 )
-from speechbrain_ext.corpora.mirror.recordings import Cut, Recording, Speaker
+from speechbrain_ext.corpora.mirror.recordings import Cut, Recording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import DECODED, preference
@@ -74,7 +74,7 @@ class _Plan(NamedTuple):
 
 
 def mirror_speaker(
-    speaker: Speaker, place: Path, record: Path, stopped: Callable[[], bool]
+    speaker: SourceSpeaker, place: Path, record: Path, stopped: Callable[[], bool]
 ) -> Outcome:
     """Make a folder, or a link, that holds the speaker's recordings as mono files of 16 kHz.
 
@@ -85,7 +85,7 @@ def mirror_speaker(
 
     Arguments
     ---------
-    speaker : Speaker
+    speaker : SourceSpeaker
         The speaker.
     place : Path
         The folder or the link to make.

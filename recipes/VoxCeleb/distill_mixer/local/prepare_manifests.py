@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from speechbrain_ext.corpora.prepare import Sources, prepare
+from speechbrain_ext.corpora.manifest_folder import ManifestSources, make_manifests
+from speechbrain_ext.corpora.manifest_settings import KEYS, ManifestSettings, load_manifest_settings
 from speechbrain_ext.corpora.scan import CAUSES
-from speechbrain_ext.corpora.settings import KEYS, Settings, load_settings
 from speechbrain_ext.errors import UserError, friendly_exit
 
 
@@ -74,7 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _report(manifest: dict[str, Any], folder: Path, settings: Settings) -> None:
+def _report(manifest: dict[str, Any], folder: Path, settings: ManifestSettings) -> None:
     """Print what was made."""
     skipped = {cause: number for cause, number in manifest["skipped"].items() if number}
     if skipped:
@@ -115,8 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run stage 1."""
     with friendly_exit():
         options = _parse(arguments)
-        settings = load_settings(options.hparams, {key: getattr(options, key) for key in KEYS})
-        sources = Sources(
+        settings = load_manifest_settings(
+            options.hparams, {key: getattr(options, key) for key in KEYS}
+        )
+        sources = ManifestSources(
             options.train,
             options.trials,
             options.trials_root,
@@ -124,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.exclude_speakers,
             options.allow_overlap,
         )
-        manifest, made = prepare(options.corpus_dir, sources, settings, options.jobs)
+        manifest, made = make_manifests(options.corpus_dir, sources, settings, options.jobs)
         folder = options.corpus_dir / "manifests"
         if made:
             _report(manifest, folder, settings)

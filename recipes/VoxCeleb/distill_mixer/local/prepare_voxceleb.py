@@ -30,7 +30,7 @@ from speechbrain_ext.corpora.mirror.make import (
 )
 from speechbrain_ext.corpora.mirror.recordings import speaker_of_folder
 from speechbrain_ext.corpora.mirror.speaker import Outcome
-from speechbrain_ext.corpora.trial_lists import check_names, read_lists
+from speechbrain_ext.corpora.trial_lists import check_names, read_corpus_lists
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import replaced_folder
 
@@ -223,7 +223,7 @@ def prepare_voxceleb(
     lists = _trial_lists(trials, voxceleb1, voxceleb1_test_only)
     names = [str(path) for path in lists]
     check_names(names)
-    read_lists(names)  # refused now rather than after hours of conversion
+    read_corpus_lists(names)  # refused now rather than after hours of conversion
     description = {
         "name": "voxceleb",
         "title": "VoxCeleb",

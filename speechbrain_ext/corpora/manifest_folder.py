@@ -1,4 +1,4 @@
-"""The whole of stage 1: find, check, split, and write."""
+"""The folder of manifests that stage 1 makes of a corpus: find, check, split, and write."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext import files
-from speechbrain_ext.corpora.exclusion import read_excluded
-from speechbrain_ext.corpora.held_out import hold_out
-from speechbrain_ext.corpora.settings import Settings
-from speechbrain_ext.corpora.tree import AudioTree, list_audio, name_of
+from speechbrain_ext.corpora.held_out import hold_out, read_excluded
+from speechbrain_ext.corpora.manifest_settings import ManifestSettings
+from speechbrain_ext.corpora.tree import SpeakerTree, list_speaker_tree, name_of
 from speechbrain_ext.corpora.trial_lists import (
     check_names,
     check_overlap,
     find_utterances,
     full_names,
-    read_lists,
+    read_corpus_lists,
 )
 from speechbrain_ext.corpora.utterances import (
     SkippedFile,
@@ -42,7 +41,7 @@ SKIPPED = "skipped.tsv"
 
 
 @dataclass(frozen=True)
-class Sources:
+class ManifestSources:
     """Where the speech and the lists are.
 
     Arguments
@@ -69,8 +68,8 @@ class Sources:
     allow_overlap: bool = False
 
 
-def prepare(
-    corpus_dir: Path, sources: Sources, settings: Settings, jobs: int
+def make_manifests(
+    corpus_dir: Path, sources: ManifestSources, settings: ManifestSettings, jobs: int
 ) -> tuple[dict[str, Any], bool]:
     """Make ``<corpus_dir>/manifests`` unless it is there and nothing has changed.
 
@@ -78,9 +77,9 @@ def prepare(
     ---------
     corpus_dir : Path
         Folder of the corpus; made when missing.
-    sources : Sources
+    sources : ManifestSources
         Where the speech and the lists are.
-    settings : Settings
+    settings : ManifestSettings
         What is used and what is held out.
     jobs : int
         Number of processes.
@@ -100,7 +99,7 @@ def prepare(
     _check_sources(sources)
     corpus = _corpus(corpus_dir)
     trees = {
-        os.path.abspath(root): list_audio(root)
+        os.path.abspath(root): list_speaker_tree(root)
         for root in dict.fromkeys([*sources.train, *filter(None, [sources.trials_root])])
     }
     made_from = {
@@ -136,16 +135,16 @@ def prepare(
 def _write(
     folder: Path,
     refused: Path,
-    trees: dict[str, AudioTree],
-    sources: Sources,
-    settings: Settings,
+    trees: dict[str, SpeakerTree],
+    sources: ManifestSources,
+    settings: ManifestSettings,
     jobs: int,
 ) -> dict[str, Any]:
     """Write every file but ``manifest.json`` and give what it says of them.
 
     The table of skipped files is left at ``refused`` where what is not skipped does not suffice.
     """
-    lists = read_lists(sources.trials, sources.trials_root, sources.enrol)
+    lists = read_corpus_lists(sources.trials, sources.trials_root, sources.enrol)
     if sources.trials_root:
         lists = full_names(lists, trees[os.path.abspath(sources.trials_root)])
     train_trees = [trees[os.path.abspath(root)] for root in sources.train]
@@ -222,7 +221,7 @@ def _write_list(
     }
 
 
-def _check_sources(sources: Sources) -> None:
+def _check_sources(sources: ManifestSources) -> None:
     roots = [Path(os.path.realpath(root)) for root in sources.train]
     for number, root in enumerate(roots):
         for other in roots[:number]:

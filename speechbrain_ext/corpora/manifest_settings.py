@@ -13,7 +13,7 @@ from speechbrain_ext.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ManifestSettings:
     """What decides which files are used and which speakers are held out.
 
     Arguments
@@ -43,11 +43,16 @@ class Settings:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least {lowest}.")
 
 
-KEYS = {field.name: int if field.type == "int" else float for field in dataclasses.fields(Settings)}
+KEYS = {
+    field.name: int if field.type == "int" else float
+    for field in dataclasses.fields(ManifestSettings)
+}
 """Each setting and its type."""
 
 
-def load_settings(path: str | os.PathLike[str], overrides: Mapping[str, object]) -> Settings:
+def load_manifest_settings(
+    path: str | os.PathLike[str], overrides: Mapping[str, object]
+) -> ManifestSettings:
     """Read the settings from a HyperPyYAML file.
 
     Arguments
@@ -59,7 +64,7 @@ def load_settings(path: str | os.PathLike[str], overrides: Mapping[str, object])
 
     Returns
     -------
-    Settings
+    ManifestSettings
 
     Raises
     ------
@@ -72,7 +77,7 @@ def load_settings(path: str | os.PathLike[str], overrides: Mapping[str, object])
     >>> text = "valid_speakers: 20\\nvalid_seed: 1\\nvalid_utterances_per_speaker: 10\\n"
     >>> text += "min_seconds: 0.3\\n"
     >>> _ = path.write_text(text)
-    >>> load_settings(path, {"valid_speakers": 5}).valid_speakers
+    >>> load_manifest_settings(path, {"valid_speakers": 5}).valid_speakers
     5
     """
     try:
@@ -97,4 +102,4 @@ def load_settings(path: str | os.PathLike[str], overrides: Mapping[str, object])
             what = "a whole number" if kind is int else "a number"
             raise UserError(f"{path}: {key} is {values[key]!r}; it must be {what}.")
     typed: dict[str, Any] = {key: kind(values[key]) for key, kind in KEYS.items()}
-    return Settings(**typed)
+    return ManifestSettings(**typed)
