@@ -4,9 +4,10 @@
     python benchmark.py --out exp/mini/v2/seed_1/results/speed.json \\
         exp/mini/teacher/seed_1 exp/mini/v2/seed_1
 
-``--with_teacher`` puts the teacher of the first experiment before it: a self-supervised model that
-has no experiment folder. ``--lengths 1 3 10 30 60`` measures besides what one utterance of so many
-seconds costs, and draws it.
+All systems are measured in turns, in one run, and speeds are relative to the first. With
+`--with_teacher` the teacher of the first experiment comes before it: a self-supervised model has no
+experiment folder. With `--lengths 1 3 10 30 60` the cost of one utterance of so many seconds is
+measured as well, and drawn.
 """
 
 from __future__ import annotations

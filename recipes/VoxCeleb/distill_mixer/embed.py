@@ -3,15 +3,16 @@
 
     python embed.py exp/voxceleb/v2/seed_1 /data/recordings embeddings/recordings
 
-`recordings/a/b/c.flac` becomes `embeddings/recordings/a/b/c.flac.npy`, an array of numbers that
-NumPy loads. Files of any sample rate and number of channels are read, in the formats of libsndfile
-(wav, flac, ogg, opus, mp3, aiff, au, sph, ...) and, where ffmpeg is on PATH, m4a and its like. Run
-again, it embeds what is missing or whose audio has changed, and removes the embeddings of files
-that are gone or that it cannot embed any more: what is there is true of the audio as it is. Files
-that cannot be embedded are listed in `failures.tsv`, and the exit status is then 1.
+`recordings/a/b/c.flac` becomes `embeddings/recordings/a/b/c.flac.npy`, an array that NumPy loads.
+Audio has any sample rate and number of channels. Its format is one of libsndfile's (wav, flac, ogg,
+opus, mp3, aiff, au, sph, ...) or, where ffmpeg is on PATH, m4a and the like.
 
-The model's folder is one of a finished training, or one that export.py made. Its YAML is executed
-and can run any code: load a folder only from somebody you trust.
+Run again, it embeds the files that are missing or whose audio has changed. It removes embeddings
+whose file is gone or cannot be embedded any more, so what is there is true of the audio as it is.
+Files that cannot be embedded are listed in `failures.tsv`, and the exit status is then 1.
+
+The model is the folder of a finished training, or one that export.py made. Its YAML is executed and
+can run any code: load a folder only from somebody you trust.
 """
 
 from __future__ import annotations

@@ -6,20 +6,24 @@
         --trials /data/voices/audio voices_eval.txt
     torchrun --standalone --nproc_per_node 4 evaluate.py ...
 
-A list has a trial a line, `label enrol test` or `enrol test label` with labels 1 and 0, target and
-nontarget, tgt and imp or true and false, or is a table whose header names the columns; its names
-are paths below its root, with or without the ending of an audio format. Where its enrolment side
-names models of several utterances, `--enrol ROOT FILE` has a line `model utterance utterance ...`
-for each, and the mean of their embeddings is scored. Audio is of any format, sample rate and number
-of channels, as embed.py reads it; of an utterance in several formats the first that can be used is
-taken, wav before flac. Everything is checked before anything is embedded, except the sound of what
-ffmpeg decodes. Run again, with the same lists or others, it embeds only what is not there yet.
+`--trials` is given a folder and the lists whose paths are below it. A list has one trial a line,
+`label enrol test` or `enrol test label`, or is a table whose header names these columns. Labels are
+1 and 0, target and nontarget, tgt and imp, or true and false. Paths may lack the ending of an audio
+format; of an utterance in several formats the first that can be used is taken, wav before flac.
 
-DIR gets `RESULTS.md` and, for each list, `results/<list>.json`, `scores/<list>.txt`,
-`plots/<list>_det` and `plots/<list>_scores`; `embeddings/` holds what a later run need not compute.
+Where the enrolment side names models of several utterances, `--enrol ROOT FILE` has a line
+`model utterance utterance ...` for each, and the mean of their embeddings is scored.
 
-The model's folder is one of a finished training, or one that export.py made. Its YAML is executed
-and can run any code: load a folder only from somebody you trust.
+Audio is of any format, sample rate and number of channels. Everything is checked before anything
+is embedded, except the sound of what ffmpeg decodes. Run again, with the same lists or others, it
+embeds only what is not there yet.
+
+The folder of `--out` gets `RESULTS.md` and, for each list, `results/<list>.json`,
+`scores/<list>.txt`, `plots/<list>_det` and `plots/<list>_scores`. Its `embeddings/` holds what a
+later run need not compute.
+
+The model is the folder of a finished training, or one that export.py made. Its YAML is executed and
+can run any code: load a folder only from somebody you trust.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Write a trained system as a folder that SpeechBrain's inference classes load.
 
-python export.py exp/mini/v2/seed_1 [--out DIR]
+    python export.py exp/mini/v2/seed_1 [--out DIR]
+
+The folder is loaded once before it is put in place, and has a README of its own. It holds the
+decision threshold of the speakers held out of training, where these have been scored.
 """
 
 from __future__ import annotations

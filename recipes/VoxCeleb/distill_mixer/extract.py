@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Embed the utterances of a corpus, each once.
 
-python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests
-torchrun --standalone --nproc_per_node 4 extract.py exp/mini/v2/seed_1 --manifests ...
+    python extract.py exp/mini/v2/seed_1 --manifests data/mini/manifests
+    torchrun --standalone --nproc_per_node 4 extract.py exp/mini/v2/seed_1 --manifests ...
+
+The sets are those that have trial lists: the validation speakers' and the test's. Their embeddings
+are written into `embeddings/<set>.npz` of the experiment, where score.py reads them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Write the report of an experiment: a table, and a page that holds everything.
+"""Write the report of an experiment: a table, and one page that holds everything.
 
-    python report.py EXP --teacher TEACHER_EXP --manifests data/mini/manifests
+    python report.py EXPERIMENT --teacher TEACHER_EXPERIMENT --manifests data/mini/manifests
 
-reads what the stages before wrote, and writes ``EXP/RESULTS.md``, ``EXP/results.json`` (the same
-numbers) and ``EXP/report.html`` (one file, no network). ``--teacher`` is left out where the teacher
-is a self-supervised model, and no experiment.
+It reads what the stages before wrote. Into the experiment it writes `RESULTS.md`, `results.json`
+(the same numbers) and `report.html` (one file that needs no network). `--teacher` is left out where
+the teacher is a self-supervised model, which has no experiment.
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
 """Distil a student from a frozen teacher.
 
-python train_distill.py hparams/v2.yaml --corpus_dir data/mini [--alpha 0.5 --key value ...]
-torchrun --standalone --nproc_per_node 4 train_distill.py hparams/v2.yaml ...
+    python train_distill.py hparams/v2.yaml --corpus_dir data/mini [--alpha 0.5 --key value ...]
+    torchrun --standalone --nproc_per_node 4 train_distill.py hparams/v2.yaml ...
+
+Any key of the YAML can be given as an option. The teacher is a trained experiment, which
+`teacher_folder` names, or a self-supervised model, which `teacher_source` names. The experiment is
+written into `exp/<corpus>/<system>/seed_<seed>`; run again, training goes on there from its last
+checkpoint.
 """
 
 from __future__ import annotations

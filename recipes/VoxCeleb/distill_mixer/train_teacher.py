@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Train a speaker-embedding network with labels alone.
 
-python train_teacher.py hparams/teacher.yaml --corpus_dir data/mini [--key value ...]
-torchrun --standalone --nproc_per_node 4 train_teacher.py hparams/teacher.yaml ...
+    python train_teacher.py hparams/teacher.yaml --corpus_dir data/mini [--key value ...]
+    torchrun --standalone --nproc_per_node 4 train_teacher.py hparams/teacher.yaml ...
+
+Any key of the YAML can be given as an option. The experiment is written into
+`exp/<corpus>/<system>/seed_<seed>`; run again, training goes on there from its last checkpoint.
 """
 
 from __future__ import annotations
