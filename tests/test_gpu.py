@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
+from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.training.crops import CropBatch
-from speechbrain_ext.training.devices import check_device
 from speechbrain_ext.training.stopwatch import Stopwatch
 from tests.lobes.systems import ENCODERS, OWN_ENCODERS, make_encoder
 from tests.recipe.tiny import TEACHER, make_corpus, run

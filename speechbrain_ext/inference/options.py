@@ -6,7 +6,7 @@ import argparse
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.views import VIEWS
-from speechbrain_ext.training.devices import check_device
+from speechbrain_ext.systems.devices import check_device
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

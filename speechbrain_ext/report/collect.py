@@ -21,6 +21,7 @@ from speechbrain_ext.report.records import (
     TrialCounts,
 )
 from speechbrain_ext.systems.experiment import kept_sha256
+from speechbrain_ext.systems.train_log import read_train_log
 
 STAGES = {
     1: "the manifests",
@@ -215,25 +216,6 @@ def _setting(node: yaml.Node) -> str | None:
     return None
 
 
-def read_log(path: Path, stage: int) -> list[dict[str, Any]]:
-    """Read ``train_log.jsonl`` by epoch; of an epoch logged twice (on resuming) the last counts."""
-    epochs: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(_text(path, stage).splitlines(), start=1):
-        if line.strip():
-            try:
-                entry = json.loads(line)
-                epochs[int(entry["epoch"])] = entry
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path}, line {number}, is not the log of an epoch: {line[:60]}"
-                ) from error
-    if not epochs:
-        raise UserError(
-            f"{path} holds no epoch yet; let stage {stage} ({STAGES[stage]}) finish first."
-        )
-    return [epochs[e] for e in sorted(epochs)]
-
-
 def embeddings_path(system: System, name: str) -> Path:
     """Give the embeddings file of one set, which must exist."""
     path = system.folder / "embeddings" / f"{name}.npz"
@@ -247,7 +229,7 @@ def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> Syste
     log = folder / "train_log.jsonl"
     # A teacher imported from another trainer has weights but was never trained here.
     imported = role == "teacher" and (folder / "save" / "embedding_model.safetensors").is_file()
-    entries = [] if imported and not log.is_file() else read_log(log, stage)
+    entries = [] if imported and not log.is_file() else read_train_log(log, _writer(stage))
     scores = {name: _read_score(folder, name) for name in lists}
     return System(role, scores[lists[0]].system, folder, settings, entries, scores)
 
@@ -301,4 +283,8 @@ def _text(path: Path, stage: int) -> str:
 
 
 def _missing(path: Path, stage: int) -> UserError:
-    return UserError(f"{path} is missing; run stage {stage} ({STAGES[stage]}) first.")
+    return UserError(f"{path} is missing; run {_writer(stage)} first.")
+
+
+def _writer(stage: int) -> str:
+    return f"stage {stage} ({STAGES[stage]})"

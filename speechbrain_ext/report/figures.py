@@ -17,12 +17,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from speechbrain_ext.report.projection import Projection
 from speechbrain_ext.report.records import Score, System
 from speechbrain_ext.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
-from speechbrain_ext.training.figures import COUNTS
-from speechbrain_ext.training.validation import best_epoch
+from speechbrain_ext.systems.train_log import NOT_A_TERM, best_epoch
 
-# What an epoch's "train" entry holds besides terms of the loss.
-NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", *COUNTS}
-NOT_A_TERM |= {"peak_memory_gb"}
 DASHES: dict[str, Any] = {"teacher": (0, (5, 2.2)), "student": "-", "fusion": (0, (1, 1.6))}
 TERM_COLOURS = ("ink", "speaker-3", "speaker-5", "speaker-6", "speaker-7", "speaker-8", "speaker-9")
 TERM_DASHES: tuple[Any, ...] = ("-", (0, (5, 2.2)), (0, (1, 1.6)), "-", "-", "-", "-")

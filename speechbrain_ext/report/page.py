@@ -22,7 +22,7 @@ from speechbrain_ext.report.projection import Projection, choose_speakers, load_
 from speechbrain_ext.report.records import Corpus, Experiment, System
 from speechbrain_ext.report.svg import SPEAKER_COLOURS
 from speechbrain_ext.report.table import ResultsTable, giga, to_markdown
-from speechbrain_ext.training.validation import best_epoch
+from speechbrain_ext.systems.train_log import best_epoch
 
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matplotlib")
 # What decides a result, and the keys under which recipes keep it.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from speechbrain_ext.systems.train_log import COUNTS
+
 # Before the name of a term in the meter: its weight, and the term times its weight; before that of
 # a part of a step: its seconds.
 WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
-# Crops that could not be read, crops that were not learnt from, batches whose loss was not finite.
-COUNTS = ("unreadable", "skipped", "nonfinite")
 
 
 def averages_of(totals: dict[str, float]) -> dict[str, float]:

@@ -9,10 +9,10 @@ import speechbrain as sb
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import claimed
 from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.systems.settings import check_settings
 from speechbrain_ext.systems.yaml import check_keys, check_overrides, load_hparams
 from speechbrain_ext.training.brain import SpeakerBrain
-from speechbrain_ext.training.devices import check_device
 from speechbrain_ext.training.identity import claim_folder, made_from
 from speechbrain_ext.training.parts import PARTS
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together

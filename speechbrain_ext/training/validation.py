@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
 from speechbrain_ext.corpora.manifest import read_manifest
@@ -14,30 +11,6 @@ from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList
-
-
-def best_epoch(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The epoch with the lowest EER of held-out trials; of equal ones the last.
-
-    It is the one whose weights training keeps, as SpeechBrain's checkpointer chooses.
-
-    Arguments
-    ---------
-    epochs : sequence of mappings
-        Lines of ``train_log.jsonl``.
-
-    Returns
-    -------
-    mapping
-        One of them; None where none has an EER.
-
-    Example
-    -------
-    >>> best_epoch([{"epoch": n, "valid": {"eer": eer}} for n, eer in ((1, 9), (2, 5), (3, 5))])
-    {'epoch': 3, 'valid': {'eer': 5}}
-    """
-    rated = [epoch for epoch in epochs if (epoch.get("valid") or {}).get("eer") is not None]
-    return min(rated, key=lambda epoch: (epoch["valid"]["eer"], -epoch["epoch"]), default=None)
 
 
 def check_trials(path: str, trials: TrialList, manifest: str) -> None:

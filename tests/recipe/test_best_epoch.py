@@ -11,7 +11,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_ext.report.figures import curve_figure
 from speechbrain_ext.report.page import training_facts
 from speechbrain_ext.report.records import System
-from speechbrain_ext.training.validation import best_epoch
+from speechbrain_ext.systems.train_log import best_epoch
 
 
 @pytest.mark.parametrize(

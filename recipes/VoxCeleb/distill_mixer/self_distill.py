@@ -23,10 +23,9 @@ from rich.table import Table
 
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.report.collect import read_log
 from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.train_log import best_epoch, read_train_log
 from speechbrain_ext.systems.yaml import resolve_hparams
-from speechbrain_ext.training.validation import best_epoch
 
 TRAIN = Path(__file__).with_name("train_distill.py")
 LAUNCH = TRAIN.parent / "local" / "launch.py"
@@ -71,7 +70,9 @@ def main() -> None:
                 f"round {number} failed, for the reason above: mend it and run this again, which "
                 "keeps the rounds that are finished"
             )
-        best = best_epoch(read_log(Path(this.folder) / "train_log.jsonl", stage=3))
+        best = best_epoch(
+            read_train_log(Path(this.folder) / "train_log.jsonl", "stage 3 (the student)")
+        )
         assert best is not None
         epoch, eer = best["epoch"], best["valid"]["eer"]
         results.append(
