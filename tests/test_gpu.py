@@ -16,7 +16,7 @@ from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.training.crops import CropBatch
-from speechbrain_ext.training.stopwatch import Stopwatch
+from speechbrain_ext.training.progress import Stopwatch
 from tests.lobes.systems import ENCODERS, OWN_ENCODERS, make_encoder
 from tests.recipe.tiny import TEACHER, make_corpus, run
 

@@ -186,8 +186,8 @@ def arguments_of(plan: Plan, system: str, folder: Path, steps: int, batch: int) 
 
 def brain_class(system: str) -> Any:
     """The Brain that trains a system."""
-    from train_distill import DistillBrain
-    from train_teacher import TeacherBrain
+    from speechbrain_ext.training.distill import DistillBrain
+    from speechbrain_ext.training.teacher import TeacherBrain
 
     return TeacherBrain if system in (TEACHER, "ecapa_tdnn") else DistillBrain
 

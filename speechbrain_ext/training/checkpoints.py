@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, whatever ends a training."""
+"""Checkpoints that are whole or not there, whatever ends a training; the weights that it leaves."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from safetensors import SafetensorError
-from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpoint, Checkpointer
+from speechbrain.utils.checkpoints import (
+    CKPT_PREFIX,
+    Checkpoint,
+    Checkpointer,
+    average_checkpoints,
+)
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import LOCK, MANIFEST, flush, is_current, written_files
+from speechbrain_ext.systems.experiment import save_weights
 
 logger = get_logger(__name__)
 WHOLE = "a whole checkpoint"
+# The networks of which a training begins with weights and leaves weights.
+TRAINED = ("embedding_model", "classifier")
 
 
 def save_checkpoint(
@@ -109,3 +118,17 @@ def room_in(folder: str | os.PathLike[str]) -> Iterator[None]:
             f"{folder} could not be written to ({reason}): make room and run again, the checkpoint "
             "before it is intact"
         ) from None
+
+
+def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace) -> None:
+    """Write the weights that later stages read: the best checkpoint's, or the best ones' mean."""
+    if not if_main_process():
+        return
+    best = best_checkpoints(checkpointer, hparams.average_checkpoints)
+    epochs = [checkpoint.meta["epoch"] for checkpoint in best]
+    about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
+    for name in TRAINED:
+        network = getattr(hparams, name)
+        network.load_state_dict(average_checkpoints(best, name))
+        save_weights(hparams.output_folder, network, about, name)
+    logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")

@@ -6,20 +6,23 @@ import functools
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from speechbrain.augment.time_domain import Resample
 from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.workers import reading_options
 
 
 class CropReader:
@@ -211,3 +214,79 @@ def encode_speakers(path: str | Path, speeds: Sequence[float], count: int) -> Ca
 def count_speakers(path: str | Path, speeds: Sequence[float] = (1.0,)) -> int:
     """The number of different speakers in a manifest whose utterances are played at the speeds."""
     return len(speakers_of(path, speeds))
+
+
+class EpochOrder(Sampler[int]):
+    """Every item of an epoch once, in an order drawn by seed and epoch and by nothing else.
+
+    The processes of a training take turns: the k-th batches of all of them are what one process
+    with batches as large as theirs together would take. Only as many integers of 32 bits as there
+    are items are kept, and no list.
+
+    Arguments
+    ---------
+    items : int
+        Number of items.
+    seed : int
+        Seed of the draw.
+    process, processes : int
+        This process's number, and how many share the items.
+    drop_last : bool
+        Where the items cannot be shared evenly, whether the last ones are left out; otherwise the
+        first ones come up again.
+
+    Example
+    -------
+    >>> order = EpochOrder(5, seed=1)
+    >>> order.epoch = 2
+    >>> sorted(order) == [0, 1, 2, 3, 4], list(order) == list(order)
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        items: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        self.items = items
+        self.seed = seed
+        self.process, self.processes = process, processes
+        self.each = items // processes if drop_last else -(-items // processes)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.each
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.arange(self.items, dtype=np.int32)
+        # Not seed + epoch: epoch 2 of seed 1 would have the order of epoch 1 of seed 2.
+        np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        shared = np.resize(order, self.each * self.processes)
+        return map(int, shared[self.process :: self.processes])
+
+
+def crop_loader(
+    data: CropDataset,
+    order: EpochOrder,
+    batch_size: int,
+    drop_last: bool,
+    num_workers: int,
+    pin_memory: bool,
+) -> SaveableDataLoader:
+    """Batches of an epoch's crops, in worker processes; its place in the epoch can be saved.
+
+    SpeechBrain's own would keep each process's part of the order as a list.
+    """
+    return SaveableDataLoader(
+        data,
+        sampler=order,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        pin_memory=pin_memory,
+        **reading_options(num_workers, CropBatch),
+        # Its own generator: the workers' seeds must not take from the networks' random numbers.
+        generator=torch.Generator(),
+    )

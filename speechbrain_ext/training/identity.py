@@ -20,7 +20,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest, fingerprint
 from speechbrain_ext.systems.experiment import read_hyperparams, weights_sha256
 from speechbrain_ext.training.augmentation import audio_files
-from speechbrain_ext.training.weights import read_start
+from speechbrain_ext.training.first_weights import read_start
 
 MADE_FROM = "made_from.json"
 DATA_KEYS = ("train_csv", "valid_csv", "valid_trials")

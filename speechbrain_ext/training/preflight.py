@@ -1,16 +1,142 @@
-"""Networks tried on noise before they are trained: what would fail later is told at once."""
+"""What is tried before a training: trials, audio, networks, augmentation, terms of the loss.
+
+What would fail later is told at once, not an epoch later.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.audio import SAMPLE_RATE
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
+from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.training.augmentation import Augmentation
 from speechbrain_ext.training.crops import CropReader
+from speechbrain_ext.verification.trials import TrialList
+from speechbrain_ext.workers import in_threads
+
+REMEDY = "mount or mend the folder, or run stage 1 again"
+HEARS = ("clean", "corrupted")
+
+
+def check_training(
+    hparams: SimpleNamespace, trials: TrialList, encoder: SpeakerEncoder, device: str | torch.device
+) -> None:
+    """Refuse what every training needs and has not; the networks are in eval mode afterwards.
+
+    Arguments
+    ---------
+    hparams : SimpleNamespace
+        Settings and classes of the YAML.
+    trials : TrialList
+        What ``valid_trials`` holds.
+    encoder : SpeakerEncoder
+        The network that is trained, with its front end.
+    device : str or device
+        Where the networks are.
+
+    Raises
+    ------
+    UserError, ValueError
+        As the checks below.
+    """
+    check_trials(hparams.valid_trials, trials, hparams.valid_csv)
+    check_train_audio(hparams.train_csv, hparams.num_workers)
+    check_valid_audio(hparams.valid_csv, hparams.num_workers)
+    reader = hparams.crop_reader
+    check_networks(encoder, hparams.classifier, reader, device)
+    check_augmentation(hparams.augmentation, encoder, reader.samples, device)
+
+
+def check_trials(path: str, trials: TrialList, manifest: str) -> None:
+    """Refuse trials of utterances that will have no embedding.
+
+    Arguments
+    ---------
+    path : str
+        The list, for the message.
+    trials : TrialList
+        What it holds.
+    manifest : str
+        The utterances that are embedded.
+
+    Raises
+    ------
+    UserError
+        Naming one.
+    """
+    names = trials.utterances
+    unknown = np.flatnonzero(read_manifest(manifest).ids.find(names) < 0)
+    if len(unknown):
+        raise UserError(
+            f"{path}: {len(unknown)} utterances are not in {manifest}, {names[unknown[0]]} for "
+            "one: run stage 1 again, which makes both"
+        )
+
+
+def check_train_audio(path: str, threads: int) -> None:
+    """Refuse a manifest with a speaker none of whose files can be opened.
+
+    A folder that is not mounted, say. A file here and there is ``max_unreadable``'s affair.
+
+    Arguments
+    ---------
+    path : str
+        The manifest.
+    threads : int
+        Files looked at at a time.
+
+    Raises
+    ------
+    UserError
+        Naming a speaker, a file and the reason.
+    """
+    manifest = read_manifest(path)
+    _, places = np.unique(manifest.speaker_index, return_index=True)
+    firsts = [manifest.wavs[place] for place in places.tolist()]  # of the speakers in order
+    faults = _faults(read_header, firsts, threads)
+    lost = {number for number, wav in enumerate(firsts) if wav in faults}
+    for place, speaker in enumerate(manifest.speaker_index) if lost else ():
+        if speaker in lost and _fault(read_header, manifest.wavs[place]) is None:
+            lost.remove(speaker)
+    if lost:
+        wav = firsts[min(lost)]
+        raise UserError(
+            f"{path}: {len(lost)} of {len(firsts)} speakers have no file that can be read, "
+            f"{manifest.speakers[min(lost)]} for one ({wav}: {faults[wav]}): {REMEDY}"
+        )
+
+
+def check_valid_audio(path: str, threads: int) -> None:
+    """Refuse a manifest with a file that cannot be embedded; each is read whole.
+
+    Arguments
+    ---------
+    path : str
+        The manifest.
+    threads : int
+        Files read at a time.
+
+    Raises
+    ------
+    UserError
+        Naming a file and the reason.
+    """
+    wavs = read_manifest(path).wavs
+    faults = _faults(read_audio, wavs, threads)
+    if faults:
+        wav, why = next(iter(faults.items()))
+        raise UserError(
+            f"{path}: {len(faults)} of {len(wavs)} files cannot be used ({wav}: {why}): {REMEDY}"
+        )
 
 
 def noise(samples: int, device: str | torch.device) -> Tensor:
@@ -19,47 +145,8 @@ def noise(samples: int, device: str | torch.device) -> Tensor:
     return torch.randn((2, samples), generator=generator).to(device)
 
 
-def check_steps(
-    crops: int, batch_size: int, processes: int, batches: int, accumulated: int
-) -> None:
-    """Refuse an epoch in which no step would be made, or one with nothing to normalise by.
-
-    Arguments
-    ---------
-    crops : int
-        Of an epoch.
-    batch_size, processes : int
-        Crops of a batch in each process, and these.
-    batches : int
-        Of an epoch, in each process.
-    accumulated : int
-        Batches of a step.
-
-    Raises
-    ------
-    UserError
-        Naming what to change.
-
-    Example
-    -------
-    >>> check_steps(crops=24, batch_size=4, processes=1, batches=6, accumulated=6)
-    """
-    if batch_size * processes < 2:
-        raise UserError("batch_size 1 leaves batch normalisation no statistics: give 2 or more")
-    if crops < batch_size * processes:
-        raise UserError(
-            f"train_csv gives {crops} crops an epoch, fewer than one batch of {batch_size} in "
-            f"{processes} process(es): lower --batch_size or raise --crops_per_utterance"
-        )
-    if batches < accumulated:
-        raise UserError(
-            f"grad_accumulation_factor {accumulated} is more than the {batches} batches of an "
-            "epoch, so no step would be made: lower it or --batch_size"
-        )
-
-
 @torch.no_grad()
-def rehearse(
+def check_networks(
     encoder: SpeakerEncoder, classifier: nn.Module, reader: CropReader, device: str | torch.device
 ) -> None:
     """Refuse networks that do not keep the contract, or do not fit crops or one another.
@@ -105,7 +192,7 @@ def rehearse(
 
 
 @torch.no_grad()
-def rehearse_augmentation(
+def check_augmentation(
     augmentation: Augmentation, encoder: SpeakerEncoder, samples: int, device: str | torch.device
 ) -> None:
     """Corrupt noise in every way that training may, and embed it; the random state is left alone.
@@ -136,3 +223,106 @@ def rehearse_augmentation(
             wavs = mixing(wavs)
         feats = encoder.mean_var_norm(encoder.compute_features(wavs))
         encoder.embedding_model(augmentation.features(feats))
+
+
+def check_steps(
+    crops: int, batch_size: int, processes: int, batches: int, accumulated: int
+) -> None:
+    """Refuse an epoch in which no step would be made, or one with nothing to normalise by.
+
+    Arguments
+    ---------
+    crops : int
+        Of an epoch.
+    batch_size, processes : int
+        Crops of a batch in each process, and these.
+    batches : int
+        Of an epoch, in each process.
+    accumulated : int
+        Batches of a step.
+
+    Raises
+    ------
+    UserError
+        Naming what to change.
+
+    Example
+    -------
+    >>> check_steps(crops=24, batch_size=4, processes=1, batches=6, accumulated=6)
+    """
+    if batch_size * processes < 2:
+        raise UserError("batch_size 1 leaves batch normalisation no statistics: give 2 or more")
+    if crops < batch_size * processes:
+        raise UserError(
+            f"train_csv gives {crops} crops an epoch, fewer than one batch of {batch_size} in "
+            f"{processes} process(es): lower --batch_size or raise --crops_per_utterance"
+        )
+    if batches < accumulated:
+        raise UserError(
+            f"grad_accumulation_factor {accumulated} is more than the {batches} batches of an "
+            "epoch, so no step would be made: lower it or --batch_size"
+        )
+
+
+def check_teacher(hparams: SimpleNamespace) -> None:
+    """Refuse a teacher that cannot hear what it shall, and a loss that listens to none.
+
+    Arguments
+    ---------
+    hparams : SimpleNamespace
+        Has ``teacher``, ``teacher_hears``, ``objective``, ``mixup`` and ``speeds``.
+
+    Raises
+    ------
+    UserError
+        Naming what to change.
+    """
+    if hparams.teacher_hears not in HEARS:
+        raise UserError(
+            f"teacher_hears must be {' or '.join(HEARS)}, got {hparams.teacher_hears!r}"
+        )
+    if hparams.teacher is None:
+        if hparams.objective.needs_teacher:
+            raise UserError(
+                "teacher is null, but the loss listens to one: set alpha to 0 and leave out "
+                "terms that need it, or name a teacher"
+            )
+    elif not hparams.teacher.hears:
+        whole = {"mixup": 0, "teacher_hears": "clean", "speeds": [1.0]}
+        for key, value in whole.items():
+            if getattr(hparams, key) != value:
+                raise UserError(
+                    f"{type(hparams.teacher).__name__} gives embeddings of whole utterances "
+                    f"as they are, so it cannot follow {key} {getattr(hparams, key)}: use "
+                    f"FrozenTeacher, or {key} {value}"
+                )
+
+
+def check_terms(terms: Mapping[str, Any]) -> None:
+    """Refuse terms of a loss that are no finite scalars.
+
+    Example
+    -------
+    >>> check_terms({"classification": torch.tensor(1.0)})
+    """
+    for name, value in terms.items():
+        if not isinstance(value, Tensor) or value.dim() or not value.isfinite():
+            raise ValueError(f"the term {name} of the loss gives {value}, not a finite scalar")
+
+
+def _faults(read: Callable[[str], Any], paths: Iterable[str], threads: int) -> dict[str, str]:
+    """The paths that cannot be read, and why."""
+
+    def fault(path: str) -> tuple[str, str | None]:
+        return path, _fault(read, path)
+
+    with in_threads(fault, paths, threads) as results:
+        return {path: why for path, why in results if why is not None}
+
+
+def _fault(read: Callable[[str], Any], path: str) -> str | None:
+    try:
+        read(path)
+    except AudioFault as fault:
+        return fault.detail
+    return None

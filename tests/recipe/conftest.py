@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.training.brain import SpeakerBrain
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, TEACHER, make_corpus
 
 Train = Callable[..., None]

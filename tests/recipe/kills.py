@@ -31,10 +31,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from torch import Tensor
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.files import LOCK
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, TEACHER, make_corpus
 
 # Two batches a step, six an epoch; a checkpoint is due after each, and waits for a step.

@@ -12,8 +12,6 @@ from typing import Any
 import ablate
 import pytest
 import torch
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.compare.claims import Better, Claim, read_claims
 from speechbrain_ext.compare.collect import collect, why_missing
@@ -26,6 +24,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import save_weights
 from speechbrain_ext.systems.yaml import check_overrides
+from speechbrain_ext.training.distill import DistillBrain
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, environment
 
 SMALL = """

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus, run
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.yaml import check_keys
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
 
 pytestmark = pytest.mark.slow
@@ -59,8 +59,8 @@ def distil(corpus: Path, teacher: Path, tmp_path: Path) -> Any:
 
 
 WRONG_LOGGER = """
-train_logger: !new:speechbrain_ext.training.loggers.TrainLoggers
-    - - !name:speechbrain_ext.training.loggers.TextLogger
+train_logger: !new:speechbrain_ext.training.progress.TrainLoggers
+    - - !name:speechbrain_ext.training.progress.TextLogger
           no_such: x
 """
 

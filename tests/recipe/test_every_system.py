@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from speechbrain.inference.speaker import EncoderClassifier
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.systems.experiment import load_encoder
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, make_corpus
 
 pytestmark = pytest.mark.slow

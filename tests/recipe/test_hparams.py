@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import ruamel.yaml
 import torch
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
@@ -24,7 +22,9 @@ from speechbrain_ext.systems.yaml import (
     read_setting,
     resolve_hparams,
 )
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.identity import claim_folder
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, make_corpus
 
 MIXER = {"v1": 2_664_576, "v2": 2_664_576, "v2_kl": 2_664_576}

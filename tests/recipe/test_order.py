@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from speechbrain_ext.training.order import EpochOrder
+from speechbrain_ext.training.crops import EpochOrder
 
 
 def drawn(seed: int, epoch: int, items: int = 200) -> list[int]:

@@ -14,15 +14,14 @@ import pytest
 import soundfile
 import torch
 from safetensors import safe_open
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import is_current
 from speechbrain_ext.training.checkpoints import WHOLE
 from speechbrain_ext.training.crops import CropBatch
-from speechbrain_ext.training.meter import EpochMeter
-from speechbrain_ext.training.validation import valid_figures
+from speechbrain_ext.training.distill import DistillBrain
+from speechbrain_ext.training.progress import EpochMeter, valid_figures
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, STUDENT, environment
 
 pytestmark = pytest.mark.slow

@@ -27,7 +27,7 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 
 from local import brain  # all that a training imports
 from speechbrain_ext.training.crops import CropBatch, CropReader, CropDataset, encode_speakers
-from speechbrain_ext.training.order import EpochOrder
+from speechbrain_ext.training.crops import EpochOrder
 
 
 class Silent(CropReader):

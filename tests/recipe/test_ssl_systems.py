@@ -12,15 +12,15 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from safetensors.torch import load_file
 from speechbrain.inference.speaker import EncoderClassifier
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.compare.plan import read_ablation
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.systems.experiment import encoder_part, load_encoder
 from speechbrain_ext.systems.yaml import load_hparams, resolve_hparams
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.lobes.ssl_models import make_model_folder
 from tests.recipe.tiny import RECIPE, make_corpus
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from speechbrain.nnet.schedulers import ReduceLROnPlateau
 from speechbrain.utils.epoch_loop import EpochCounterWithStopper
 from torch import nn
-from train_distill import DistillBrain
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.yaml import load_hparams
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.preflight import noise
 from speechbrain_ext.training.schedules import on_plateau
 from tests.lobes.ssl_models import make_model_folder

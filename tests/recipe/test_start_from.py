@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.distill.classifier_start import TeacherClassifier
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
 from speechbrain_ext.systems.experiment import save_weights
+from speechbrain_ext.training.distill import DistillBrain
+from speechbrain_ext.training.first_weights import start_from
 from speechbrain_ext.training.run import run_training
-from speechbrain_ext.training.weights import start_from
+from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus
 
 pytestmark = pytest.mark.slow

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from train_distill import DistillBrain
-from train_teacher import TeacherBrain
 
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
+from speechbrain_ext.training.teacher import TeacherBrain
 from speechbrain_ext.workers import in_threads
 from tests.recipe.tiny import STUDENT
 
@@ -99,7 +99,7 @@ def test_a_corpus_that_is_not_mounted_is_told_without_delay(
         started.append(1)
         return in_threads(*given)
 
-    monkeypatch.setattr("speechbrain_ext.training.heard.in_threads", counted)
+    monkeypatch.setattr("speechbrain_ext.training.preflight.in_threads", counted)
     (corpus / "train").rename(corpus / "away")
     with pytest.raises(UserError, match="6 of 6 speakers have no file that can be read"):
         train()

@@ -1,4 +1,9 @@
-"""The weights that a training begins with, and those that it leaves behind."""
+"""The weights that a training begins with.
+
+In this order: a checkpoint of the training itself; ``start_from``, whose classifier comes along
+where it knows all speakers; ``front_end_start`` and ``classifier_start`` for what that has not
+given; chance.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,6 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.checkpoints import Checkpointer, average_checkpoints
-from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from torch.nn import Module
@@ -20,14 +23,15 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.experiment import (
     WEIGHTS,
     read_labels,
-    save_weights,
     tensors_sha256,
 )
-from speechbrain_ext.training.checkpoints import best_checkpoints
+from speechbrain_ext.training.checkpoints import TRAINED
 
 logger = get_logger(__name__)
-NETWORKS = ("embedding_model", "classifier")
 LABELS = ("label_encoder.txt", "label_encoder.ckpt")
+# Settings of a front end, by the keys of hparams/shared/ssl.yaml where they have another name.
+FRONT_END_KEYS = {"channels": "conv_channels", "bias": "conv_bias"}
+FRONT_END_KEYS |= {"layer_norm": "conv_layer_norm", "normalize": "normalize_wav"}
 
 
 class Start(NamedTuple):
@@ -76,7 +80,7 @@ def read_start(source: str) -> Start:
     if path.is_file():
         return Start(path, _tensors(path), {}, {})
     for folder, kind in ((path / WEIGHTS, "safetensors"), (path, "ckpt")):
-        network, classifier = (folder / f"{name}.{kind}" for name in NETWORKS)
+        network, classifier = (folder / f"{name}.{kind}" for name in TRAINED)
         if network.is_file():
             labels = [path for path in (folder / name for name in LABELS) if path.is_file()]
             if labels and classifier.is_file():
@@ -93,9 +97,7 @@ def read_start(source: str) -> Start:
 def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[str]:
     """Begin with the weights that ``start_from`` names, if it names any.
 
-    Those of the classifier as well, where it knows all the speakers. What begins elsewhere comes in
-    this order: a checkpoint of the training itself, ``start_from``, then ``front_end_start`` and
-    ``classifier_start`` for what it has not given, and chance.
+    Those of the classifier as well, where it knows all the speakers.
 
     Arguments
     ---------
@@ -133,13 +135,75 @@ def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[st
             f"Begins with the network of {start.path} and with its classifier, which knows all "
             f"speakers of {hparams.train_csv}{rest}"
         )
-        return set(NETWORKS)
+        return set(TRAINED)
     first = "by classifier_start" if unused else "at random"
     logger.info(
         f"Begins with the network of {start.path}; the speakers of {hparams.train_csv} have no "
         f"classifier there, a new one begins {first}"
     )
     return {"embedding_model"}
+
+
+def start_front_end(hparams: SimpleNamespace) -> None:
+    """Give the student's convolutions the weights of ``front_end_start``, if there is one.
+
+    Raises
+    ------
+    ValueError
+        When that has none, or others.
+    """
+    source = getattr(hparams, "front_end_start", None)
+    if source is None:
+        return
+    if not hasattr(source, "front_end_settings"):
+        raise ValueError(
+            f"front_end_start: {type(source).__name__} has no convolutions that a student can "
+            "begin with: the teacher must be a WavLM, HuBERT or wav2vec 2.0, fine-tuned by "
+            "hparams/ssl/wavlm_finetuned.yaml or as it is"
+        )
+    front_end = hparams.embedding_model.front_end
+    for key, value in source.front_end_settings.items():
+        own = front_end.settings[key]
+        if own != value:
+            raise ValueError(
+                f"front_end_start: the teacher's front end has {key} {value} and the student's "
+                f"{own}: set {FRONT_END_KEYS.get(key, key)} to the teacher's, or front_end_start "
+                "to null"
+            )
+    front_end.load_state_dict(source.front_end_state())
+
+
+def start_classifier(
+    hparams: SimpleNamespace, speakers: CategoricalEncoder, device: str | torch.device
+) -> None:
+    """Give the classifier the rows of ``classifier_start``, if there is one.
+
+    Arguments
+    ---------
+    hparams : SimpleNamespace
+        Has ``classifier_start``, ``classifier`` and ``train_csv``.
+    speakers : CategoricalEncoder
+        The labels of the training.
+    device : str or device
+        Where a teacher is computed.
+
+    Raises
+    ------
+    ValueError
+        When they are of another size.
+    """
+    if hparams.classifier_start is None:
+        return
+    names = [speakers.ind2lab[label] for label in range(len(speakers))]
+    weights = hparams.classifier_start.weights(hparams.train_csv, names, device)
+    own = hparams.classifier.weight
+    if weights.shape != own.shape:
+        raise ValueError(
+            f"classifier_start gives weights of shape {tuple(weights.shape)}, and the classifier "
+            f"has {tuple(own.shape)}: set lin_neurons to the teacher's"
+        )
+    with torch.no_grad():
+        own.copy_(weights)
 
 
 def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEncoder) -> bool:
@@ -201,17 +265,3 @@ def _differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list
         if name in own and value.shape != own[name].shape:
             told.append(f"{name} is {list(value.shape)} there and {list(own[name].shape)} here")
     return told
-
-
-def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace) -> None:
-    """Write the weights that later stages read: the best checkpoint's, or the best ones' mean."""
-    if not if_main_process():
-        return
-    best = best_checkpoints(checkpointer, hparams.average_checkpoints)
-    epochs = [checkpoint.meta["epoch"] for checkpoint in best]
-    about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
-    for name in NETWORKS:
-        network = getattr(hparams, name)
-        network.load_state_dict(average_checkpoints(best, name))
-        save_weights(hparams.output_folder, network, about, name)
-    logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")

@@ -1,0 +1,115 @@
+"""Training of a student with a frozen teacher; ``brain.py`` has the loop that it goes through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor
+
+from speechbrain_ext.distill.objective import Objective
+from speechbrain_ext.distill.outputs import TeacherOutput
+from speechbrain_ext.training.brain import Forward, SpeakerBrain
+from speechbrain_ext.training.crops import CropBatch, utterance_of
+from speechbrain_ext.training.first_weights import start_classifier, start_front_end
+from speechbrain_ext.training.preflight import check_teacher, check_terms, noise
+from speechbrain_ext.training.progress import WEIGHT, WEIGHTED, share, warn_of_low_share
+
+
+class DistillBrain(SpeakerBrain):
+    """Classification, distillation and whatever other terms the YAML gives the loss.
+
+    Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone.
+    """
+
+    needs = SpeakerBrain.needs | {
+        "teacher",
+        "teacher_hears",
+        "objective",
+        "classifier_start",
+        "freeze_classifier",
+        "min_distillation_share",
+    }
+    # run.sh gives teacher_folder to every student of the mel path.
+    reads = SpeakerBrain.reads | needs | {"teacher_folder", "front_end_start"}
+
+    def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
+        super().__init__(hparams, run_opts)
+        check_teacher(self.hparams)
+        # Not among the modules: no optimiser, no checkpoint, no DDP.
+        self.teacher = self.hparams.teacher
+        if self.teacher is not None:
+            self.teacher = self.teacher.to(self.device)
+        self.teaching = self.meter.watch("teacher", torch.device(self.device))
+        self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
+        if not self.hparams.objective.state_dict():
+            del self.checkpointer.recoverables["objective"]  # SpeechBrain would warn of it
+
+    @property
+    def wants_hidden(self) -> bool:  # type: ignore[override]
+        """Whether a term of the loss may read hidden outputs."""
+        return len(self.hparams.objective.terms) > 0
+
+    def check(self) -> None:
+        """Prepare the teacher and the first weights; try the loss on noise."""
+        if "embedding_model" not in self.started:
+            start_front_end(self.hparams)
+        super().check()
+        if self.teacher is not None:
+            self.teacher.prepare(self.hparams.train_csv)
+        if "classifier" not in self.started:
+            start_classifier(self.hparams, self.label_encoder, self.device)
+        self.modules.eval()
+        with torch.no_grad():
+            check_terms(self._terms_of_noise())
+
+    def _terms_of_noise(self) -> dict[str, Tensor]:
+        wavs = noise(self.hparams.crop_reader.samples, self.device)
+        feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))
+        forward = self.embed(wavs, wavs, None, feats)
+        ids = self.train_data.manifest.ids
+        return self._objective(forward, [ids[0], ids[-1]], forward.logits.mean()).terms
+
+    # A step
+
+    def objective(self, forward: Forward, batch: CropBatch) -> Objective:
+        """The terms of the student's loss."""
+        utterances = [utterance_of(crop) for crop in batch.id]
+        return self._objective(forward, utterances, self.classification_loss(forward, batch))
+
+    def _objective(
+        self, forward: Forward, utterances: list[str], classification: Tensor
+    ) -> Objective:
+        teacher: TeacherOutput | None = None
+        if self.teacher is not None:
+            wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.heard
+            with self.teaching:
+                teacher = self.teacher(wavs, ids=utterances)
+        return self.modules.objective(classification, forward.student, teacher)
+
+    # An epoch
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Tell the rule of alpha the epoch."""
+        super().on_stage_start(stage, epoch)
+        if stage == sb.Stage.TRAIN:
+            self.hparams.objective.alpha.start_epoch(self.epoch)
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Warn when the distillation hardly counts."""
+        super().on_stage_end(stage, stage_loss, epoch)
+        objective = self.hparams.objective
+        if stage == sb.Stage.TRAIN and objective.needs_teacher:
+            least = self.hparams.min_distillation_share
+            warn_of_low_share(self.train_stats, objective, least, self.epoch)
+
+    def epoch_figures(self, averages: dict[str, float]) -> dict[str, float]:
+        """The share of all that listens to the teacher in the loss, besides those of the terms."""
+        taught = [WEIGHTED + name for name in self.hparams.objective.teacher_terms]
+        distilled = sum(averages.get(name, 0.0) for name in taught)
+        return {"share": share(distilled, averages["loss"]), **super().epoch_figures(averages)}
+
+    def epoch_meta(self, averages: dict[str, float]) -> dict[str, float]:
+        """The weight of the distillation, averaged over the epoch."""
+        return {"alpha": averages.get(f"{WEIGHT}distillation", 0.0)}
