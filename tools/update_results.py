@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Put the results of experiments into docs/results.md and README.md.
 
-    python tools/update_results.py mini=EXPERIMENT documents=COMPARISON gpu=FOLDER
+    python -m tools.update_results mini=EXPERIMENT documents=COMPARISON gpu=FOLDER
 
 NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``, in each of
 the two pages that has this block; docs/results.md gets all of it, README.md a table and a picture.

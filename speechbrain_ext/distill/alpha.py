@@ -158,7 +158,7 @@ class GradientBalance(Alpha):
 
 
 def capacity_alpha(ratio: float) -> float:
-    """The documents' rule by the ratio of student to teacher parameters.
+    """The rule of the documents (docs/sources.md) by the ratio of student to teacher parameters.
 
     Example
     -------
@@ -171,7 +171,7 @@ def capacity_alpha(ratio: float) -> float:
 
 
 def logarithmic_alpha(ratio: float) -> float:
-    """The documents' other rule, 0.9 - 0.5 log2(ratio), kept within [0.1, 0.9].
+    """The other rule of the documents, 0.9 - 0.5 log2(ratio), kept within [0.1, 0.9].
 
     Example
     -------

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Bottleneck(nn.Module):
     """Two linear layers, down and up again: embeddings of D numbers that lie in fewer dimensions.
 
-    Plan P4B of the documents, with 128 of 512 dimensions.
+    Approach P4B of the documents (docs/sources.md), with 128 of 512 dimensions.
 
     Arguments
     ---------

@@ -44,7 +44,8 @@ class ForwardLSTM(nn.Module):
 class LSTMMixerBlock(MixerBlock):
     """A mixer block with an LSTM after its token mixing, inside the residual branch.
 
-    Plan P4A of the documents: what the MLPs mix in parallel, the LSTM then reads in sequence.
+    Approach P4A of the documents (docs/sources.md): what the MLPs mix in parallel, the LSTM then
+    reads in sequence.
 
     Arguments
     ---------

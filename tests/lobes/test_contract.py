@@ -1,4 +1,4 @@
-"""What every lobe promises: see "Contracts" in the project's documents."""
+"""What every lobe promises: see the contracts in docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every encoder with every back end promises: see "Contracts" in the project's documents."""
+"""What every encoder with every back end promises: see the contracts in docs/architecture.md."""
 
 from __future__ import annotations
 
