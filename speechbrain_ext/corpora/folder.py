@@ -33,7 +33,7 @@ def _write(path: Path, description: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
-def begin(folder: Path, description: dict[str, Any]) -> bool:
+def claim_corpus(folder: Path, description: dict[str, Any]) -> bool:
     """Claim a folder for a corpus, or go on with the same one.
 
     Arguments
@@ -57,12 +57,12 @@ def begin(folder: Path, description: dict[str, Any]) -> bool:
     Example
     -------
     >>> folder = getfixture("tmp_path") / "mini"
-    >>> begin(folder, {"name": "mini", "seed": 0})
+    >>> claim_corpus(folder, {"name": "mini", "seed": 0})
     False
-    >>> finish(folder, {"name": "mini", "seed": 0})
-    >>> begin(folder, {"name": "mini", "seed": 0})
+    >>> finish_corpus(folder, {"name": "mini", "seed": 0})
+    >>> claim_corpus(folder, {"name": "mini", "seed": 0})
     True
-    >>> begin(folder, {"name": "mini", "seed": 1})
+    >>> claim_corpus(folder, {"name": "mini", "seed": 1})
     Traceback (most recent call last):
     ...
     speechbrain_ext.errors.UserError: ... was made with seed 0, not 1; ...
@@ -80,7 +80,7 @@ def begin(folder: Path, description: dict[str, Any]) -> bool:
             )
         _write(folder / _BEGUN, description)
         return False
-    wanted = json.loads(json.dumps(description))
+    wanted = _as_json(description)
     differences = [
         f"{key} {previous.get(key)}, not {wanted.get(key)}"
         for key in sorted({*previous, *wanted})
@@ -94,7 +94,12 @@ def begin(folder: Path, description: dict[str, Any]) -> bool:
     return done is not None
 
 
-def finish(folder: Path, description: dict[str, Any]) -> None:
-    """Declare the corpus whole: write corpus.json, remove unfinished work."""
-    _write(folder / _DONE, description)
+def finish_corpus(folder: Path, description: dict[str, Any]) -> None:
+    """Declare the corpus whole: write corpus.json, and remove unfinished work."""
+    if _read(folder / _DONE) != _as_json(description):  # what is true is left as it is
+        _write(folder / _DONE, description)
     shutil.rmtree(folder / PARTIAL_FOLDER, ignore_errors=True)
+
+
+def _as_json(description: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(description))

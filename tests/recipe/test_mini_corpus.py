@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from local import make_mini_corpus as command
+from speechbrain_ext.corpora import mini
+from speechbrain_ext.corpora.maker import corpus_command
 from speechbrain_ext.corpora.mini import engine
 from speechbrain_ext.corpora.mini.noises import augmentation_files
 from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, speaker_tasks
 from speechbrain_ext.corpora.mini.trials import draw_trials
 from speechbrain_ext.errors import UserError
 from tests.recipe.killing import run_until
+from tests.recipe.tiny import RECIPE
 
 pytest.importorskip("espeakng_loader", reason="the extra `mini` is not installed")
 
@@ -28,7 +30,7 @@ SMALL = MiniOptions(train_speakers=3, test_speakers=2, sessions=2, utterances=1,
 ARGUMENTS = (
     "--train_speakers 3 --test_speakers 2 --sessions 2 --utterances 1 --max_seconds 2.5".split()
 )
-SCRIPT = Path(command.__file__)
+SCRIPT = RECIPE / "local/make_mini_corpus.py"
 
 
 def digests(corpus: Path) -> dict[str, str]:
@@ -46,7 +48,7 @@ def digests(corpus: Path) -> dict[str, str]:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a small corpus by the command, in two processes."""
     out = tmp_path_factory.mktemp("mini") / "data" / "mini"
-    command.main(["--out", str(out), *ARGUMENTS, "--jobs", "2"])
+    corpus_command("mini", ["--out", str(out), *ARGUMENTS, "--jobs", "2"])
     return out
 
 
@@ -69,7 +71,7 @@ def test_layout(corpus: Path) -> None:
 
 
 def test_same_seed_gives_same_samples_whatever_the_jobs(corpus: Path, tmp_path: Path) -> None:
-    command.make_mini_corpus(SMALL, tmp_path / "again", jobs=1)
+    mini.make_mini_corpus(SMALL, tmp_path / "again", jobs=1)
     again = digests(tmp_path / "again")
     assert again == digests(corpus)
     recordings = [digest for name, digest in again.items() if name.startswith(("dev", "test"))]
@@ -103,7 +105,7 @@ def test_other_options_are_refused_by_name(
 ) -> None:
     before = digests(corpus)
     with pytest.raises(SystemExit) as exit_status:
-        command.main(["--out", str(corpus), *ARGUMENTS, "--seed", "7"])
+        corpus_command("mini", ["--out", str(corpus), *ARGUMENTS, "--seed", "7"])
     assert exit_status.value.code == 1
     message = capsys.readouterr().err
     assert "seed 0, not 7" in message and str(corpus) in message
@@ -121,18 +123,18 @@ def test_killed_run_goes_on(corpus: Path, tmp_path: Path, monkeypatch: pytest.Mo
             assert len(list(speaker.glob("*/*.flac"))) == 2, "a speaker's folder is whole or absent"
 
     with pytest.raises(UserError, match="utterances 1, not 2"):
-        command.make_mini_corpus(replace(SMALL, utterances=2), out, jobs=1)
+        mini.make_mini_corpus(replace(SMALL, utterances=2), out, jobs=1)
 
     finished = {path.name for path in out.glob("dev/*")}
     rendered: list[str] = []
-    original = command._render_speaker
+    original = mini._render_speaker
 
     def count(options: MiniOptions, task: SpeakerTask, folder: Path) -> None:
         rendered.append(task.name)
         original(options, task, folder)
 
-    monkeypatch.setattr(command, "_render_speaker", count)
-    assert command.make_mini_corpus(SMALL, out, jobs=1)
+    monkeypatch.setattr(mini, "_render_speaker", count)
+    assert mini.make_mini_corpus(SMALL, out, jobs=1)
     assert finished.isdisjoint(rendered)
     assert digests(out) == digests(corpus)
     assert not (out / ".partial").exists()
@@ -142,14 +144,14 @@ def test_lost_speaker_is_made_again(corpus: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(corpus, copy)
     shutil.rmtree(copy / "dev" / "id10002")
-    assert command.make_mini_corpus(SMALL, copy, jobs=1)
+    assert mini.make_mini_corpus(SMALL, copy, jobs=1)
     assert digests(copy) == digests(corpus)
 
 
 def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "dev" / "precious").mkdir(parents=True)
     with pytest.raises(UserError, match="not made by this command"):
-        command.make_mini_corpus(SMALL, tmp_path, jobs=1)
+        mini.make_mini_corpus(SMALL, tmp_path, jobs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["dev"]
 
 
@@ -213,4 +215,4 @@ def test_missing_engine_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="pip install espeakng-loader"):
         engine.data_folder()
     with pytest.raises(UserError, match="musl"):
-        command.make_mini_corpus(SMALL, tmp_path / "none", jobs=2)
+        mini.make_mini_corpus(SMALL, tmp_path / "none", jobs=2)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from local import prepare_voxceleb
+from speechbrain_ext.corpora import voxceleb
+from speechbrain_ext.corpora.maker import corpus_command
 from tests.recipe.audio_files import m4a, names, tree, wav
 
 LIST = (
@@ -29,7 +30,7 @@ def voxceleb1(root: Path, dev: str, test: str) -> Path:
 
 
 def run(*arguments: object) -> None:
-    prepare_voxceleb.main([str(argument) for argument in arguments])
+    corpus_command("voxceleb", [str(argument) for argument in arguments])
 
 
 def failing(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -130,11 +131,11 @@ def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert "no training speakers" in failing(capsys, *out)
     told = failing(capsys, "--voxceleb2", tmp_path / "vox2", *out)
-    assert "no test speakers" in told and prepare_voxceleb.HOME in told
+    assert "no test speakers" in told and voxceleb.HOME in told
     told = failing(capsys, "--voxceleb1", first / "test", *out)
     assert "no training speakers" in told and "VoxCeleb2" in told
     told = failing(capsys, "--voxceleb1", tmp_path / "nowhere", *out)
-    assert "no such folder" in told and prepare_voxceleb.HOME in told
+    assert "no such folder" in told and voxceleb.HOME in told
     (tmp_path / "empty").mkdir()
     assert "no folders id00000" in failing(capsys, "--voxceleb1", tmp_path / "empty", *out)
     assert "give that one as --voxceleb2" in failing(capsys, "--voxceleb1", tmp_path / "vox2", *out)

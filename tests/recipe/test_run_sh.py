@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Path("recipes/VoxCeleb/distill_mixer")
 FLOW = [
-    "make_mini_corpus.py",
+    "prepare_corpus.py",
     "prepare_manifests.py",
     "train_teacher.py",
     "train_distill.py",
@@ -48,9 +48,8 @@ value() {
 }
 leave() { for file; do mkdir -p "$(dirname "$file")"; touch "$file"; done; }
 case "$*" in
-    *make_mini_corpus.py* | *prepare_voxceleb.py*)
-        leave "$(value --out)/"{corpus.json,trials/test.txt,dev/a} ;;
-    *convert_audio.py*) mkdir -p "$(value --dst)" ;;
+    *prepare_corpus.py\ own*) leave "$(value --out)/"{corpus.json,dev/a} ;;
+    *prepare_corpus.py*) leave "$(value --out)/"{corpus.json,trials/test.txt,dev/a} ;;
     *prepare_manifests.py*)
         leave "$(value --corpus_dir)/manifests/manifest.json" ;;
     *train_*) leave "$(value --output_folder)/save/embedding_model.safetensors" ;;
@@ -69,6 +68,8 @@ class Recipe:
         shutil.copy(ROOT / "run.sh", root)
         shutil.copy(ROOT / RECIPE / "run.sh", self.folder)
         shutil.copytree(ROOT / RECIPE / "utils", self.folder / "utils")
+        self.corpora = root / "speechbrain_ext/corpora"
+        shutil.copytree(ROOT / "speechbrain_ext/corpora", self.corpora)
         for system in ("teacher", "v2"):
             (self.folder / f"hparams/{system}.yaml").write_text(f"system: {system} # name\n")
         for name, text in SSL_YAMLS.items():
@@ -140,6 +141,12 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--seed", "-1"], "--seed"),
         (["--allow_overlap", "perhaps"], "'perhaps'"),
         (["--corpus", "minni"], "'minni'"),
+        (["--corpus", "minni"], "libri_mini or mini or voxceleb"),
+        (["--corpus", "tree"], "'tree'"),
+        (["--voxceleb1", "."], "--voxceleb1"),
+        (["--data", ".", "--name", "x", "--sessions=3"], "--sessions"),
+        (["--name", "x", "--stage", "2", "--sessions", "3"], "--sessions"),
+        (["--data", ".", "--name", "mini"], "mini"),
         (["--data", "nowhere"], "nowhere"),
         (["--student", "hparams/v3.yaml"], "hparams/v3.yaml"),
         (["--teacher_source", "some/wavlm"], "hparams/v2.yaml"),
@@ -188,7 +195,7 @@ def test_a_corpus_is_named_as_its_folder_is(recipe: Recipe, data: str) -> None:
     done = recipe.run("--data", data, "--stop_stage", "0", cwd=cwd)
     assert done.returncode == 0, done.stderr
     (call,) = recipe.calls()
-    assert f"--src {speech} --dst data/speech é #1/dev" in call
+    assert f"own --out data/speech é #1 --jobs {os.cpu_count()} --data {speech}" in call
 
 
 def test_places_outside_of_the_repository(recipe: Recipe) -> None:
@@ -293,16 +300,15 @@ def test_own_data_from_another_folder(recipe: Recipe) -> None:
     done = recipe.run(*options, cwd=speech)
     assert done.returncode == 0, done.stderr + done.stdout
     calls = recipe.calls()
-    mirror = "local/convert_audio.py --src"
-    assert calls[0].startswith(f"{mirror} {speech}/train --dst data/my speech/dev")
-    assert calls[1].startswith(f"{mirror} {speech}/dev --dst data/my speech/test")
-    assert "--corpus_dir data/my speech --train data/my speech/dev" in calls[2]
+    assert calls[0].startswith("local/prepare_corpus.py own --out data/my speech --jobs ")
+    assert calls[0].endswith(f" --data {speech}/train --trials_root {speech}/dev")
+    assert "--corpus_dir data/my speech --train data/my speech/dev" in calls[1]
     trials = f"--trials {speech}/list 1.txt --trials_root data/my speech/test"
-    assert f"{trials} --allow_overlap" in calls[2]
+    assert f"{trials} --allow_overlap" in calls[1]
     launch = "-m speechbrain_ext.training.launch 2 train_teacher.py"
-    assert calls[3].startswith(launch)
-    assert calls[3].endswith("--lr 0.1")
-    assert "number_of_epochs" not in calls[3]  # which is for the embedded corpus alone
+    assert calls[2].startswith(launch)
+    assert calls[2].endswith("--lr 0.1")
+    assert "number_of_epochs" not in calls[2]  # which is for the embedded corpus alone
 
 
 def test_utterances_of_models(recipe: Recipe) -> None:
@@ -344,6 +350,33 @@ def test_lists_of_the_command_line_are_those_that_are_scored(recipe: Recipe, cor
     done = recipe.run("--corpus", corpus, "--trials", "mine.txt", "--stop_stage", "1")
     assert done.returncode == 0, done.stderr
     assert f"--trials {recipe.root}/mine.txt --trials_root data/{corpus}/test" in recipe.calls()[1]
+
+
+def test_options_of_the_corpus(recipe: Recipe) -> None:
+    """They go to stage 0 as they are given, and are known before anything is set up."""
+    given = ["--train-speakers", "30", "--corpus_seed=7", "--max_seconds", "3.5"]
+    assert recipe.run(*given, "--seed", "2", "--stop_stage", "2").returncode == 0
+    corpus, _, train = recipe.calls()
+    assert corpus.startswith("local/prepare_corpus.py mini --out data/mini --jobs ")
+    assert corpus.endswith(" --train_speakers 30 --corpus_seed 7 --max_seconds 3.5")
+    assert " --seed 2" in train and "speakers" not in train
+    (recipe.root / "v1").mkdir()
+    options = ["--corpus", "voxceleb", "--voxceleb1_test_only", "--voxceleb1", "v1"]
+    assert recipe.run(*options, "--stop_stage", "0").returncode == 0
+    (corpus,) = recipe.calls()
+    assert corpus.endswith(f" --voxceleb1_test_only --voxceleb1 {recipe.root}/v1")
+
+
+def test_a_corpus_is_added_by_one_file(recipe: Recipe) -> None:
+    (recipe.corpora / "letters.py").write_text('add_argument("--letters")\nCORPUS = Letters()\n')
+    done = recipe.run("--corpus", "letters", "--letters", "a b", "c", "--stop_stage", "2")
+    assert done.returncode == 0, done.stderr
+    corpus, manifests, train = recipe.calls()
+    assert corpus.startswith("local/prepare_corpus.py letters --out data/letters --jobs ")
+    assert corpus.endswith(" --letters a b c")
+    lists = "--trials data/letters/trials/test.txt --trials_root data/letters/test"
+    assert manifests.startswith("local/prepare_manifests.py") and lists in manifests
+    assert "--output_folder exp/letters/teacher/seed_1" in train
 
 
 def test_lists_of_stage_0_are_found_whatever_they_are_called(recipe: Recipe) -> None:
@@ -450,7 +483,8 @@ def test_the_name_of_the_corpus(recipe: Recipe) -> None:
     done = recipe.run("--data", "speech", "--name", "mine", "--stop_stage", "0")
     assert done.returncode == 0, done.stderr
     (call,) = recipe.calls()
-    assert call.endswith(f"--src {recipe.root}/speech --dst data/mine/dev --jobs {os.cpu_count()}")
+    jobs = f"--jobs {os.cpu_count()}"
+    assert call.endswith(f"own --out data/mine {jobs} --data {recipe.root}/speech")
 
 
 def test_a_list_of_speech(recipe: Recipe) -> None:
@@ -458,7 +492,8 @@ def test_a_list_of_speech(recipe: Recipe) -> None:
     (recipe.root / "lists/mine.csv").touch()
     done = recipe.run("--data", "lists/mine.csv", "--stop_stage", "0")
     assert done.returncode == 0, done.stderr
-    assert f"--src {recipe.root}/lists/mine.csv --dst data/mine/dev " in recipe.calls()[0]
+    (call,) = recipe.calls()
+    assert "own --out data/mine " in call and f" --data {recipe.root}/lists/mine.csv" in call
 
 
 def test_quotes_in_arguments_of_a_training(recipe: Recipe) -> None:

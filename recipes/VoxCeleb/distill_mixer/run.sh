@@ -4,9 +4,11 @@
 #
 #   ./run.sh                                                     the embedded corpus of synthetic speech
 #   ./run.sh --corpus voxceleb --voxceleb1 DIR --voxceleb2 DIR   VoxCeleb
+#   ./run.sh --corpus libri_mini --librispeech DIR               a small corpus of real speech, of LibriSpeech
 #   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/[<session>/]<utterance>.{wav,flac,mp3,...}, or a list
 #   ./run.sh --student hparams/ssl/sv_mixer_wavlm_large.yaml     a student of WavLM, which is taken as it is
 #
+# What a corpus is made from are options of its own, which `python local/prepare_corpus.py NAME --help` explains.
 # A stage that is done can be run again, and training goes on from its last checkpoint. Corpora are put into data/,
 # experiments into exp/<corpus>/<system>/seed_<seed>/, both beside this script unless --data_root and --exp_root name
 # other places, and logs into exp/<corpus>/log/.
@@ -14,7 +16,7 @@ set -euo pipefail
 
 stage=0  # the first stage to run
 stop_stage=6  # the last stage to run
-corpus=mini  # mini, voxceleb, or the name to give the speech of --data
+corpus=mini  # a corpus that a file of speechbrain_ext/corpora makes, such as voxceleb; or the name to give the speech of --data
 data=""  # one's own training speech: a folder, <speaker>/<session>/<utterance> or <speaker>/<utterance>; Kaldi's data folder; a CSV or JSON lines
 name=""  # another way to name the corpus of --data, which else takes the folder's name
 data_root=data  # folder that corpora are put into
@@ -25,9 +27,6 @@ enrol=""  # file with the utterances of the models that the trial lists name, "m
 exclude_speakers=""  # file of speakers to leave out of training, one a line
 allow_overlap=false  # go on although speakers of a trial list are training speakers
 manifest_args=""  # overrides of keys of hparams/manifests.yaml, as in "--valid_speakers 5"
-voxceleb1=""  # folder of VoxCeleb1
-voxceleb2=""  # folder of VoxCeleb2
-voxceleb1_test_only=false  # test on all of VoxCeleb1 and train without it, for VoxCeleb1-E and -H
 teacher=hparams/teacher.yaml  # the teacher's YAML
 student=hparams/v2.yaml  # the student's YAML
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
@@ -40,11 +39,6 @@ seed=1  # of both trainings
 ngpu=0  # processes of training and extraction, one for each GPU; 0 is one process on whatever there is
 precision=fp32  # of training: fp32, fp16 or bf16
 jobs=0  # processes that prepare data; 0 is one for each CPU
-train_speakers=140  # of the embedded corpus
-test_speakers=40  # of the embedded corpus
-sessions=4  # of each speaker of the embedded corpus
-utterances=4  # of each session of the embedded corpus
-corpus_seed=0  # of the embedded corpus: another one gives other speakers
 mini_args="--number_of_epochs 5 --crop_seconds 1.5 --lr 0.001 --lr_decay 0.7"  # overrides for both trainings on the embedded corpus: minutes on 2 CPU cores
 mini_teacher_args="--batch_size 16 --grad_accumulation_factor 1"  # and for its teacher
 mini_student_args="--batch_size 32"  # and for its student
@@ -60,7 +54,7 @@ cd "$here"
 die() { echo "error: $*" >&2; exit 1; }
 
 # Paths of the command line are the caller's; the defaults are this folder's.
-for option in data data_root exp_root trials_root enrol exclude_speakers voxceleb1 voxceleb2 teacher student teacher_exp student_exp; do
+for option in data data_root exp_root trials_root enrol exclude_speakers teacher student teacher_exp student_exp; do
     path=${!option}
     case $given in *" $option "*) ;; *) continue ;; esac
     case $path in "" | /*) continue ;; esac
@@ -88,7 +82,7 @@ done
 # NAME: whether a folder may have it, and nothing is written outside of the one that it is put into.
 is_name() { case $1 in "" | .* | -* | */* | *[[:cntrl:]]*) return 1 ;; esac; }
 
-# The corpus: `kind` says where its speech comes from, `name` where it is put.
+# The corpus: `kind` says what makes it, `name` where it is put.
 [ -z "$data" ] || [ -e "$data" ] || die "--data $data: there is no such folder or list."
 case $given,$name in *" name "*,) die "--name is empty: leave it out, or give the corpus a name." ;; esac
 kind=$corpus
@@ -103,17 +97,33 @@ if [ -n "$data" ]; then
         [ ! -f "$data" ] || name=${name%.*}
         case $name in train | dev | wav) name=$(basename "$(dirname "$data")") ;; esac # the part's, not the corpus's
     fi
-    case $name in mini | voxceleb) die "the corpus of --data is not to be called $name: name it with --name." ;; esac
+    [ "$name" != mini ] || die "the corpus of --data is not to be called mini: name it with --name."
 else
     [ -n "$name" ] || name=$corpus
-    case $name in mini | voxceleb) kind=$name ;; *) kind=own ;; esac
+    kind=$name
 fi
 is_name "$name" ||
     die "the corpus cannot be called '$name': give a name with --name, without a slash, that begins with neither . nor -."
-[ "$kind" != own ] || [ "$stage" -gt 0 ] || [ -n "$data" ] ||
-    die "there is no corpus '$name' to make: choose mini or voxceleb, or name the folder of its speech with --data."
+# What makes a corpus is a file with a line "CORPUS = ..."; the options of the corpus stand in it as "--name".
+corpora=../../../speechbrain_ext/corpora
+maker=$(grep -ls "^CORPUS = " "$corpora/$kind.py" "$corpora/$kind/__init__.py" || true)
+takes() { [ -n "$maker" ] && grep -qF "\"--$1\"" "$maker"; } # NAME: whether the corpus has this option
+if [ -z "$maker" ] && [ "$stage" -eq 0 ]; then
+    makers=$(grep -ls "^CORPUS = " "$corpora"/*.py "$corpora"/*/__init__.py | sed -E "s|^$corpora/||; s|(/__init__)?\.py$||" |
+        sort | grep -v "^own$" | paste -sd , -)
+    die "there is no corpus '$name' to make: choose ${makers//,/ or }, or name the folder of its speech with --data."
+fi
+corpus_args=()
+for word in ${others[@]+"${others[@]}"}; do
+    case $word in
+        --*) takes "${word#--}" || _refuse "there is no option $word here, nor has the corpus $kind one" ;;
+        /*) ;;
+        *[!0-9.]*) [ ! -e "$caller/$word" ] || word=$caller/$word ;; # a path is the caller's, too
+    esac
+    corpus_args+=("$word")
+done
 corpus_dir=$data_root/$name
-if [ "$kind" = own ] && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
+if { [ -n "$data" ] || [ -z "$maker" ]; } && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
     [ ${#lists[@]} -eq 0 ] || [ -n "$trials_root" ] || [ -e "$corpus_dir/test" ] ||
         die "--trials needs --trials_root, the folder that the names in the lists are below."
     [ ${#lists[@]} -gt 0 ] || [ -z "$trials_root" ] ||
@@ -242,33 +252,18 @@ if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
 needs() { [ -e "$1" ] || die "stage $2 has not been run: $1 is missing."; }
 
 stage_0() {
-    case $kind in
-        mini)
-            "$python" local/make_mini_corpus.py --out "$corpus_dir" --seed "$corpus_seed" --jobs "$jobs" \
-                --train_speakers "$train_speakers" --test_speakers "$test_speakers" \
-                --sessions "$sessions" --utterances "$utterances"
-            ;;
-        voxceleb)
-            local options=(--out "$corpus_dir" --jobs "$jobs")
-            [ -z "$voxceleb1" ] || options+=(--voxceleb1 "$voxceleb1")
-            [ -z "$voxceleb2" ] || options+=(--voxceleb2 "$voxceleb2")
-            ! $voxceleb1_test_only || options+=(--voxceleb1_test_only)
-            [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}")
-            "$python" local/prepare_voxceleb.py "${options[@]}"
-            ;;
-        own)
-            "$python" local/convert_audio.py --src "$data" --dst "$corpus_dir/dev" --jobs "$jobs"
-            [ -z "$trials_root" ] ||
-                "$python" local/convert_audio.py --src "$trials_root" --dst "$corpus_dir/test" --jobs "$jobs"
-            ;;
-    esac
+    local options=("$kind" --out "$corpus_dir" --jobs "$jobs")
+    [ -z "$data" ] || options+=(--data "$data")
+    if [ -n "$trials_root" ] && takes trials_root; then options+=(--trials_root "$trials_root"); fi
+    if [ ${#lists[@]} -gt 0 ] && takes trials; then options+=(--trials "${lists[@]}"); fi
+    "$python" local/prepare_corpus.py "${options[@]}" ${corpus_args[@]+"${corpus_args[@]}"}
 }
 
 stage_1() {
     local options=(--corpus_dir "$corpus_dir" --train "$corpus_dir/dev" --jobs "$jobs")
     needs "$corpus_dir/dev" 0
-    [ "$kind" = own ] || [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*)
-    [ ${#lists[@]} -eq 0 ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
+    [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*) # those of stage 0, if there are any
+    [ ! -e "${lists[0]}" ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
     [ -z "$enrol" ] || options+=(--enrol "$enrol")
     [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
     ! $allow_overlap || options+=(--allow_overlap)

@@ -175,14 +175,8 @@ def tell(outcome: Outcome, mirror: Path) -> None:
         print(f"{len(outcome.failed):,} files cannot be converted: see {failure_table(mirror)}")
 
 
-def add_job_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how to convert."""
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="speakers at a time (default: one for each CPU)",
-    )
+def add_max_failed(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says how many conversions may fail."""
     parser.add_argument(
         "--max_failed",
         type=float,

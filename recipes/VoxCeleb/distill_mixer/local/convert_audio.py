@@ -19,10 +19,11 @@ the rest is kept. A run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_ext.corpora.mirror.make import add_job_options, mirror_source, tell
+from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, tell
 from speechbrain_ext.errors import friendly_exit
 
 
@@ -31,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--src", type=Path, required=True, help="the speech; it stays as it is")
     parser.add_argument("--dst", type=Path, required=True, help="the mirror")
-    add_job_options(parser)
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="speakers at a time (default: one for each CPU)",
+    )
+    add_max_failed(parser)
     given = parser.parse_args(arguments)
     with friendly_exit():
         outcome = mirror_source(given.src, given.dst, given.jobs, given.max_failed)

@@ -13,21 +13,17 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from speechbrain_ext.corpora.maker import SentenceParser
 from speechbrain_ext.corpora.manifest_folder import ManifestSources, make_manifests
 from speechbrain_ext.corpora.manifest_settings import KEYS, ManifestSettings, load_manifest_settings
 from speechbrain_ext.corpora.scan import CAUSES
-from speechbrain_ext.errors import UserError, friendly_exit
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help.")
+from speechbrain_ext.errors import friendly_exit
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = SentenceParser(
         prog="prepare_manifests.py",
         description=(__doc__ or "").partition("\n")[0],
         allow_abbrev=False,

@@ -2,6 +2,7 @@
 # Source this, before any cd, with "$@" after the block of defaults: every `name=value  # explanation` above the line
 # "# End of options." is an option --name (or --na-me, or --name=value). A switch, whose default is true or
 # false, may stand without a value. --help prints the head of the script and the explanations.
+# Options that are none of these, and their values, are put into the array $others, for the script to pass on or refuse.
 # Afterwards $given holds the names that the command line set, with a space around each.
 
 _script=${BASH_SOURCE[1]}
@@ -27,7 +28,7 @@ _parse_options() {
     # Names of their own: an option may be called name or value.
     local _names _name _argument _value _switch
     _names=" $(_option_lines | sed 's/=.*//' | tr '\n' ' ')"
-    given=" "
+    given=" " others=()
     while [ $# -gt 0 ]; do
         _argument=$1
         shift
@@ -41,7 +42,15 @@ _parse_options() {
         _name=${_name//-/_}
         case $_names in
             *" $_name "*) ;;
-            *) _refuse "there is no option --${_argument#--}" ;;
+            *) # not this script's
+                others+=("--$_name")
+                if [[ $_argument == *=* ]]; then
+                    others+=("${_argument#*=}")
+                else
+                    while [[ $# -gt 0 && $1 != --* ]]; do others+=("$1") && shift; done
+                fi
+                continue
+                ;;
         esac
         _switch=false
         case ${!_name} in true | false) _switch=true ;; esac
