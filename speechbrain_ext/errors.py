@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 class UserError(Exception):
@@ -82,6 +82,17 @@ def system_sentence(error: OSError) -> str | None:
     if error.errno in _FULL:
         return f"a file could not be written ({error.strerror}): make room and run again"
     return None
+
+
+def first_few(names: Sequence[str], separator: str = ", ") -> str:
+    """Write up to five names.
+
+    Example
+    -------
+    >>> first_few("abcdefg")
+    'a, b, c, d, e, …'
+    """
+    return separator.join(names[:5]) + (f"{separator}…" if len(names) > 5 else "")
 
 
 @contextlib.contextmanager

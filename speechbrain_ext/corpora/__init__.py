@@ -1,1 +1,1 @@
-"""Stage 1: from folders of audio to manifests and trial lists."""
+"""Corpora: stage 0 makes them, stage 1 lists what is in them, and later stages read the lists."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from speechbrain_ext.corpora.manifest import read_manifest
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.verification.enrolment import read_enrolment
 from speechbrain_ext.verification.trials import TrialList, read_trials
 
@@ -50,7 +50,7 @@ class Corpus:
 
     @property
     def sets(self) -> list[str]:
-        """The sets that its trial lists are about: what is there to be embedded."""
+        """The sets whose utterances the trial lists name: those that need embeddings."""
         return list(dict.fromkeys(entry["set"] for entry in self.lists.values()))
 
     def trials(self, entry: Mapping[str, Any]) -> tuple[TrialList, np.ndarray]:
@@ -84,7 +84,7 @@ class Corpus:
         if unknown:
             raise UserError(
                 f"{path}: {len(unknown)} utterances are not in {entry['set']}.csv: "
-                f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; "
+                f"{first_few(unknown)}; "
                 "run stages 1 and 4 again."
             )
         owners = (manifest.speakers[number] for number in manifest.speaker_index[places])

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, open_audio, read_header
-from speechbrain_ext.corpora.voxceleb_lists import recognise
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.corpora.voxceleb_lists import published_title
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
@@ -58,7 +58,7 @@ class EvaluationList:
     def title(self) -> str:
         """Published name of the list where it is known, or the file's."""
         first = {name.split("/", 1)[0] for name in self.trials.utterances}
-        return recognise(len(self.trials), first) or self.name
+        return published_title(len(self.trials), first) or self.name
 
 
 def read_evaluation_lists(
@@ -105,9 +105,9 @@ def read_evaluation_lists(
 
 
 def speakers_of_trials(trials: TrialList) -> np.ndarray | None:
-    """A number for the speaker of each name, where the first part of utterances' names tells.
+    """Number the speakers of a list, where the first part of a name is its speaker.
 
-    It tells when every target pair shares it and no non-target pair does.
+    That is so when every target pair shares the first part, and no non-target pair does.
 
     Arguments
     ---------
@@ -134,17 +134,6 @@ def speakers_of_trials(trials: TrialList) -> np.ndarray | None:
     _, numbers = np.unique(first, return_inverse=True)
     same = numbers[trials.enrol_index] == numbers[trials.test_index]
     return numbers if np.array_equal(same, trials.labels) else None
-
-
-def some(names: Sequence[str], separator: str = ", ") -> str:
-    """Write up to five names.
-
-    Example
-    -------
-    >>> some("abcdefg")
-    'a, b, c, d, e, …'
-    """
-    return separator.join(names[:5]) + (f"{separator}…" if len(names) > 5 else "")
 
 
 def _check_names(paths: Sequence[Path]) -> None:
@@ -214,7 +203,7 @@ def _find(
     if missing:
         raise UserError(
             f"{source}: {len(missing)} of its {len(names)} audio files are not below {root} "
-            f"({some(missing)}): give the folder that the names are below, as in "
+            f"({first_few(missing)}): give the folder that the names are below, as in "
             f"{option} ROOT LIST."
         )
     return found
@@ -251,27 +240,29 @@ class Audio(NamedTuple):
 def check_audio(
     utterances: Sequence[tuple[str, ...]], least_samples: int, threads: int
 ) -> list[Audio]:
-    """Find a file of every utterance that can be embedded, by its header, first sound and end.
+    """Find a file of every utterance that can be embedded.
+
+    The header of a file, its first sound and its end decide.
 
     Arguments
     ---------
     utterances : sequence of tuple of str
         The files of each, in the order to try them.
     least_samples : int
-        What the model needs.
+        How many the model needs, at 16 kHz.
     threads : int
-        Files looked at at a time.
+        Number of files that are looked at at once.
 
     Returns
     -------
     list of Audio
-        The first file of each that can be embedded. It is said where that is not the very first.
+        The first file of each that can be embedded. Where it is not the very first, a line says so.
 
     Raises
     ------
     UserError
-        Naming the files of utterances that have none, the kind with the most of them, and what
-        helps.
+        When an utterance has none. The sentence names the most frequent fault, files that have
+        it, and what helps.
     """
     faults: dict[str, list[tuple[str, str]]] = {}
     good = []
@@ -305,12 +296,12 @@ def check_audio(
             what = f"are shorter than the {least_samples} samples that the model needs: take"
         else:
             what = f"cannot be used (the first: {files[0][1]}): mend them or take"
+        named = first_few([path for path, _ in files])
         raise UserError(
-            f"{len(files)} of {len(utterances)} audio files ({some([path for path, _ in files])}) "
-            f"{what} them out of the lists."
+            f"{len(files)} of {len(utterances)} audio files ({named}) {what} them out of the lists."
         )
     if replaced:
-        print(f"of files that cannot be used another format is: {some(replaced)}")
+        print(f"of files that cannot be used another format is: {first_few(replaced)}")
     return good
 
 

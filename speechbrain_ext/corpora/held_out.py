@@ -88,7 +88,7 @@ def _draw_speakers(by_speaker: dict[str, list[Utterance]], settings: ManifestSet
 
 
 def _spread(own: list[Utterance], settings: ManifestSettings) -> list[Utterance]:
-    """Take utterances of one speaker, one of each session in turn, in an order by chance."""
+    """Draw utterances of one speaker, one of each session in turn."""
     generator = random.Random(f"{settings.valid_seed} {own[0].speaker}")
     sessions: dict[str, list[Utterance]] = {}
     for utterance in own:
@@ -119,7 +119,7 @@ def read_excluded(
     path : str or path
         UTF-8 text, a speaker a line, the columns divided by white space, commas or semicolons.
     speakers : set of str
-        Who there is.
+        All speakers.
 
     Returns
     -------

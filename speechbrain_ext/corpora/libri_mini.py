@@ -17,7 +17,7 @@ import torch
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
 from speechbrain_ext.corpora.folder import claim_corpus
 from speechbrain_ext.corpora.maker import CorpusMaker
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.progress import progress_bar
 
@@ -167,7 +167,7 @@ class LibriMini(CorpusMaker):
         if missing:
             raise UserError(
                 f"{len(missing)} of {len(wanted)} chapters are not below {source} "
-                f"({', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}): give all of "
+                f"({first_few(missing)}): give all of "
                 f"{SUBSET}, which is had from {HOME}."
             )
         description = {

@@ -91,7 +91,7 @@ class Texts:
 
     @functools.cached_property
     def _by_hash(self) -> tuple[np.ndarray, np.ndarray]:
-        """The hashes, rising, and where each is from; a dictionary would be ten times as large."""
+        """The hashes, sorted, and where each is from; a dictionary would be ten times as large."""
         hashes = np.fromiter(map(hash, self), np.int64, len(self))
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         return hashes[order], order

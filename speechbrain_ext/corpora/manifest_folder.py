@@ -18,16 +18,16 @@ from speechbrain_ext.corpora.tree import SpeakerTree, list_speaker_tree, name_of
 from speechbrain_ext.corpora.trial_lists import (
     check_names,
     check_overlap,
+    complete_names,
     find_utterances,
-    full_names,
     read_corpus_lists,
 )
 from speechbrain_ext.corpora.utterances import (
     SkippedFile,
     count_causes,
     scan_trees,
-    summary,
-    tell_skipped,
+    skipped_sentence,
+    totals,
     write_manifest,
     write_skipped,
 )
@@ -146,7 +146,7 @@ def _write(
     """
     lists = read_corpus_lists(sources.trials, sources.trials_root, sources.enrol)
     if sources.trials_root:
-        lists = full_names(lists, trees[os.path.abspath(sources.trials_root)])
+        lists = complete_names(lists, trees[os.path.abspath(sources.trials_root)])
     train_trees = [trees[os.path.abspath(root)] for root in sources.train]
     # Before the long part: nobody wants to wait an hour for this error.
     listed = {name_of(path).split("/", 1)[0] for tree in train_trees for path in tree.paths}
@@ -161,7 +161,7 @@ def _write(
         tree = trees[os.path.abspath(sources.trials_root)]
         test = find_utterances(lists, tree, settings, jobs)
     usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
-    with _skipped_are_told(refused, skipped):
+    with _explaining_skipped(refused, skipped):
         if not usable and not skipped:
             raise UserError("--exclude_speakers names all speakers below --train: leave some.")
         train, valid, valid_trials = hold_out(usable, settings)
@@ -178,7 +178,7 @@ def _write(
 
     used = {utterance.speaker for utterance in usable}
     return {
-        **{name: summary(utterances) for name, utterances in sets.items()},
+        **{name: totals(utterances) for name, utterances in sets.items()},
         "trials": written,
         "skipped": count_causes(skipped),
         "overlap": check_overlap(lists, used, allowed=True),
@@ -189,8 +189,8 @@ def _write(
 
 
 @contextlib.contextmanager
-def _skipped_are_told(table: Path, skipped: Sequence[SkippedFile]) -> Iterator[None]:
-    """Say of too little usable speech why the rest is not, and keep the table that says it."""
+def _explaining_skipped(table: Path, skipped: Sequence[SkippedFile]) -> Iterator[None]:
+    """Where too little speech can be used, say why the rest cannot, and keep the table of it."""
     table.unlink(missing_ok=True)
     try:
         yield
@@ -198,7 +198,7 @@ def _skipped_are_told(table: Path, skipped: Sequence[SkippedFile]) -> Iterator[N
         if not skipped:
             raise
         write_skipped(table, skipped)
-        raise UserError(f"{error} {tell_skipped(skipped, table)}") from None
+        raise UserError(f"{error} {skipped_sentence(skipped, table)}") from None
 
 
 def _write_list(

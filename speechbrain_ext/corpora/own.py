@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.corpora.maker import CorpusMaker
-from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, tell
+from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, print_outcome
 
 
 class OwnSpeech(CorpusMaker):
@@ -33,7 +33,7 @@ class OwnSpeech(CorpusMaker):
         for source, part in ((options.data, "dev"), (options.trials_root, "test")):
             if source is not None:
                 outcome = mirror_source(source, out / part, options.jobs, options.max_failed)
-                tell(outcome, out / part)
+                print_outcome(outcome, out / part)
         name = os.path.basename(os.path.abspath(out))
         return {"name": name, "title": name, "synthetic": False}
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
-from threading import Thread
 from typing import NamedTuple
 
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
+from speechbrain_ext.corpora.worker_pool import worker_pool
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
@@ -79,31 +76,14 @@ def _run(
     if jobs <= 1:
         yield from (_check_chunk(root, chunk, settings) for chunk in chunks)
         return
-    # spawn: a fork of a process with threads (progress bar) may hang.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
-        yield from executor.map(_check_chunk, repeat(root), chunks, repeat(settings))
+        with worker_pool(jobs) as pool:
+            yield from pool.map(_check_chunk, repeat(root), chunks, repeat(settings))
     except BrokenProcessPool:
         raise UserError(
             f"{root}: a process that was checking files was killed, for instance for want of "
             "memory; run again with a smaller --jobs."
         ) from None
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the process that started this one, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _check_chunk(
@@ -161,7 +141,7 @@ def check_file(path: str, settings: ManifestSettings) -> int | Skipped:
 
 
 def _bad_name(root: str, path: str) -> str:
-    """Tell what a trial list or SpeechBrain's CSV reader could not digest in a path."""
+    """What in a path a trial list or SpeechBrain's CSV reader cannot take; empty for nothing."""
     full = os.path.join(root, path)
     try:
         full.encode("utf-8")

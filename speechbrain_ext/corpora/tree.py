@@ -132,9 +132,9 @@ class SpeakerTree:
     elsewhere: int
 
     def by_name(self, without: frozenset[str] = frozenset()) -> dict[str, list[str]]:
-        """Give each utterance's files, those first that are taken first where all can be used.
+        """Give the files of each utterance in the order to try them.
 
-        That is the order of the list of formats: of 1.wav, 1.flac and 1.m4a the first.
+        It is that of the list of formats: 1.wav, then 1.flac, then 1.m4a.
 
         Arguments
         ---------

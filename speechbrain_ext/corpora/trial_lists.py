@@ -14,9 +14,9 @@ from speechbrain_ext.corpora.utterances import Utterance, scan_utterances
 from speechbrain_ext.corpora.voxceleb_lists import (
     drawn_from_training_part,
     is_voxceleb1_speaker,
-    recognise,
+    published_title,
 )
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.verification.enrolment import read_enrolment, require_use
 from speechbrain_ext.verification.lists import root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
@@ -114,7 +114,7 @@ def read_corpus_lists(
     for source in sources:
         trials = read_trials(source, roots, enrolment)
         speakers = {_speaker_of(name) for name in trials.utterances}
-        title = recognise(len(trials), speakers) or Path(source).stem
+        title = published_title(len(trials), speakers) or Path(source).stem
         lists.append(CorpusList(source, title, trials))
     if enrolment is not None:
         require_use(enrolment, [item.trials.models for item in lists])
@@ -127,8 +127,8 @@ def _mirrored(root: str) -> list[str]:
     return [note.read_text(encoding="utf-8").strip()] if note.is_file() else []
 
 
-def full_names(lists: Sequence[CorpusList], tree: SpeakerTree) -> list[CorpusList]:
-    """Put before a name what lacks to a path, as Kaldi's lists name utterances alone.
+def complete_names(lists: Sequence[CorpusList], tree: SpeakerTree) -> list[CorpusList]:
+    """Make whole paths of names that are the end of one, as Kaldi's lists have them.
 
     Arguments
     ---------
@@ -146,7 +146,7 @@ def full_names(lists: Sequence[CorpusList], tree: SpeakerTree) -> list[CorpusLis
     -------
     >>> tree = SpeakerTree("/x", ["anna/anna-1.wav", "bert/s/1.wav", "carl/s/1.wav"], "", 0)
     >>> trials = TrialList.from_names(["anna-1"], ["s/1"], [False])
-    >>> full_names([CorpusList("", "", trials)], tree)[0].trials.names.tolist()
+    >>> complete_names([CorpusList("", "", trials)], tree)[0].trials.names.tolist()
     ['anna/anna-1', 's/1']
     """
     whole = tree.by_name()
@@ -187,8 +187,8 @@ def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool
     Raises
     ------
     UserError
-        Naming up to five of the speakers, or a model of several. VoxCeleb1-E and -H are refused
-        with any speaker of VoxCeleb1 in training, even when ``allowed``.
+        Naming up to five of the speakers, or a model whose utterances are of several. VoxCeleb1-E
+        and -H are refused with any speaker of VoxCeleb1 in training, even when ``allowed``.
     """
     voxceleb1 = sorted(name for name in training if is_voxceleb1_speaker(name))
     for item in lists:
@@ -196,7 +196,7 @@ def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool
             raise UserError(
                 f"{item.source} is {item.title}, whose trials are drawn from VoxCeleb1's training "
                 f"part, and {len(voxceleb1)} speakers of VoxCeleb1 are training speakers "
-                f"({_some(voxceleb1)}): train on VoxCeleb2 alone, or drop this list."
+                f"({first_few(voxceleb1)}): train on VoxCeleb2 alone, or drop this list."
             )
     everyone: set[str] = set()
     for item in lists:
@@ -205,7 +205,7 @@ def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool
         if shared and not allowed:
             raise UserError(
                 f"{item.source}: {len(shared)} of its {len(item.speakers)} speakers are training "
-                f"speakers too ({_some(shared)}), so its error rates would mean nothing; leave "
+                f"speakers too ({first_few(shared)}), so its error rates would mean nothing; leave "
                 "their speech out, or name them in --exclude_speakers (--allow_overlap insists)."
             )
     return len(everyone)
@@ -245,7 +245,7 @@ def find_utterances(
         if missing:
             raise UserError(
                 f"{item.source}: {len(missing)} of its {len(names)} utterances have no file "
-                f"below {tree.root} ({_some(missing)}); give the --trials_root that the names "
+                f"below {tree.root} ({first_few(missing)}); give the --trials_root that the names "
                 f"are relative to, laid out as {LAYOUT}."
             )
         named.update(names)
@@ -260,11 +260,6 @@ def find_utterances(
     if unusable:
         raise UserError(
             f"{len(wanted) - len(usable)} of {len(wanted)} utterances of the trial lists cannot be "
-            f"used ({_some(unusable, '; ')}); mend the files or take them out of the lists."
+            f"used ({first_few(unusable, '; ')}); mend the files or take them out of the lists."
         )
     return utterances
-
-
-def _some(names: Sequence[str], separator: str = ", ") -> str:
-    """Write up to five names."""
-    return separator.join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -153,7 +153,7 @@ def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
     return {cause: counts[cause] for cause in CAUSES}
 
 
-def tell_skipped(skipped: Sequence[SkippedFile], table: Path) -> str:
+def skipped_sentence(skipped: Sequence[SkippedFile], table: Path) -> str:
     """Tell how many files are not used and why, the most frequent cause with what helps."""
     counts = Counter(file.cause for file in skipped).most_common()
     cause = counts[0][0]
@@ -193,7 +193,7 @@ def write_skipped(path: Path, skipped: Iterable[SkippedFile]) -> None:
             stream.write(f"{name}\t{file.cause}\t{file.detail}\n")
 
 
-def summary(utterances: Sequence[Utterance]) -> dict[str, float]:
+def totals(utterances: Sequence[Utterance]) -> dict[str, float]:
     """Count utterances, speakers and hours."""
     samples = sum(utterance.frames for utterance in utterances)
     return {

@@ -17,7 +17,7 @@ from speechbrain_ext.corpora.maker import CorpusMaker
 from speechbrain_ext.corpora.mirror.make import (
     add_max_failed,
     mirror_speakers,
-    tell,
+    print_outcome,
 )
 from speechbrain_ext.corpora.mirror.recordings import speaker_of_folder
 from speechbrain_ext.corpora.trial_lists import check_names, read_corpus_lists
@@ -44,7 +44,7 @@ class FoundSpeakers:
 
 
 def _holds_audio(speaker: Path) -> bool:
-    """Look at one file: VoxCeleb has folders of the same names for face tracks and videos."""
+    """Look at one file, since face tracks and videos lie in folders of the same names."""
     for _, folders, files in os.walk(speaker, followlinks=True):
         folders.sort()
         visible = [name for name in files if not name.startswith(".")]
@@ -229,13 +229,13 @@ class VoxCeleb(CorpusMaker):
         with replaced_folder(out / "trials") as folder:
             for path in lists:
                 shutil.copyfile(path, folder / path.name)
-        _tell_speakers(found)
+        _print_counts(found)
         for mirror, outcome in outcomes.items():
-            tell(outcome, mirror)
+            print_outcome(outcome, mirror)
         return description
 
 
-def _tell_speakers(found: FoundSpeakers) -> None:
+def _print_counts(found: FoundSpeakers) -> None:
     for name, count in found.counts.items():
         complete = _COMPLETE[name]
         note = "" if count in (0, complete) else f" of {complete}: the download is not complete"

@@ -34,7 +34,7 @@ def is_voxceleb1_speaker(name: str) -> bool:
     return _VOXCELEB1_SPEAKER.match(name) is not None and name != "id10000"
 
 
-def recognise(trials: int, speakers: Iterable[str]) -> str:
+def published_title(trials: int, speakers: Iterable[str]) -> str:
     """Give the title of a published list.
 
     Arguments
@@ -51,9 +51,9 @@ def recognise(trials: int, speakers: Iterable[str]) -> str:
 
     Example
     -------
-    >>> recognise(37_611, [f"id{number}" for number in range(10270, 10310)])
+    >>> published_title(37_611, [f"id{number}" for number in range(10270, 10310)])
     'VoxCeleb1-O (cleaned)'
-    >>> recognise(37_611, ["anna", "bert"])
+    >>> published_title(37_611, ["anna", "bert"])
     ''
     """
     names = set(speakers)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from pathlib import Path
@@ -15,21 +12,10 @@ from typing import Any
 from speechbrain_ext.corpora.folder import PARTIAL_FOLDER, claim_corpus, finish_corpus
 from speechbrain_ext.corpora.maker import CorpusMaker
 from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, speaker_tasks
+from speechbrain_ext.corpora.worker_pool import worker_pool
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.progress import progress_bar
-
-
-def _die_with_parent() -> None:
-    """Watch the parent process from a worker: a killed run leaves nobody behind."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _render_speaker(options: MiniOptions, task: SpeakerTask, out: Path) -> None:
@@ -45,21 +31,12 @@ def _render_all(options: MiniOptions, tasks: list[SpeakerTask], out: Path, jobs:
                 _render_speaker(options, task, out)
                 bar.update()
             return
-        # Processes, because the synthesiser has global state; spawned, because that is the same on
-        # every system.
-        with ProcessPoolExecutor(
-            min(jobs, len(tasks)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_die_with_parent,
-        ) as pool:
+        # Processes and no threads, because the synthesiser has global state.
+        with worker_pool(min(jobs, len(tasks))) as pool:
             futures = [pool.submit(_render_speaker, options, task, out) for task in tasks]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
 
 
 def make_mini_corpus(options: MiniOptions, out: Path, jobs: int = 2) -> bool:

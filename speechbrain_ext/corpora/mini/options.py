@@ -14,7 +14,7 @@ _FIRST_NUMBER = {"dev": 10001, "test": 20001}
 
 @dataclass(frozen=True)
 class MiniOptions:
-    """Size and seed of the corpus; the defaults are those of ``make_mini_corpus.py``."""
+    """Size and seed of the corpus."""
 
     seed: int = 0
     train_speakers: int = 140

@@ -108,11 +108,11 @@ def make_babble(options: MiniOptions, name: str, seconds: float, *numbers: int) 
     options : MiniOptions
         For the seed.
     name : str
-        Branch of the seed.
+        One of ``BRANCHES``.
     seconds : float
         How long.
     *numbers : int
-        Twigs of the branch.
+        Further numbers that the seed is made of.
 
     Returns
     -------

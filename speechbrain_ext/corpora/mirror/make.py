@@ -1,4 +1,4 @@
-"""A mirror made to follow its sources: who goes, who comes, what could not be converted."""
+"""A mirror of speech: it is made to follow its source, and says what could not be converted."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ def _claim(mirror: Path, source: Path) -> None:
 
 
 def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX_FAILED) -> Outcome:
-    """Mirror a whole tree or list; see :func:`mirror_speakers` for the rest.
+    """Mirror a whole tree or list.
+
+    The other arguments and errors are those of :func:`mirror_speakers`.
 
     Arguments
     ---------
@@ -161,7 +163,7 @@ def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX
     return outcome
 
 
-def tell(outcome: Outcome, mirror: Path) -> None:
+def print_outcome(outcome: Outcome, mirror: Path) -> None:
     """Print what became of the recordings."""
     print(
         f"{mirror}: {outcome.linked:,} recordings used as they are, {outcome.converted:,} converted"

@@ -67,7 +67,7 @@ class Outcome:
 
 
 class _Plan(NamedTuple):
-    """Paths below the speaker's folder: the file to link to, or those to convert the first of."""
+    """By path below the speaker's folder: the file to link to, or those that may be converted."""
 
     links: dict[str, str]
     conversions: dict[str, list[Recording]]
@@ -78,8 +78,8 @@ def mirror_speaker(
 ) -> Outcome:
     """Make a folder, or a link, that holds the speaker's recordings as mono files of 16 kHz.
 
-    WAV and FLAC files that are so already are linked to, with one link where that goes for all of
-    the speaker; of the others, FLAC files are made. What ``place`` holds besides is removed: links
+    WAV and FLAC files that are so already are linked to, and a speaker who has no others with one
+    link; of other files, FLAC files are made. What ``place`` holds besides is removed: links
     and conversions whose source is gone or is another file now. WAV and FLAC files that cannot be
     read are linked to, so that stage 1 tells why.
 

@@ -9,8 +9,8 @@ SpeechBrain's (ID, wav, start, stop, spk_id), or JSON lines (key, wav, spk, or a
 label). Nothing below `src` is written to.
 
 WAV and FLAC files that are mono and of 16 kHz are linked to, those of a speaker who has no others
-with one link; of all else, FLAC files are made, with ffmpeg where libsndfile cannot read it. A file
-beside another of the same name that is used as it is was that one's original, and is passed over.
+with one link; of all else, FLAC files are made, with ffmpeg where libsndfile cannot read it. Where
+a WAV or FLAC file is used as it is, files of the same name in other formats are passed over.
 
 Run again, it follows what has changed: what is gone is removed, what is another file is made again,
 the rest is kept. A run that was killed goes on where it stopped.
@@ -23,7 +23,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, tell
+from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, print_outcome
 from speechbrain_ext.errors import friendly_exit
 
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with friendly_exit():
         outcome = mirror_source(given.src, given.dst, given.jobs, given.max_failed)
-        tell(outcome, given.dst)
+        print_outcome(outcome, given.dst)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from speechbrain_ext.corpora.maker import SentenceParser
 from speechbrain_ext.corpora.manifest_folder import ManifestSources, make_manifests
 from speechbrain_ext.corpora.manifest_settings import KEYS, ManifestSettings, load_manifest_settings
 from speechbrain_ext.corpora.scan import CAUSES
-from speechbrain_ext.errors import friendly_exit
+from speechbrain_ext.errors import first_few, friendly_exit
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -85,7 +85,7 @@ def _report(manifest: dict[str, Any], folder: Path, settings: ManifestSettings) 
     if unknown:
         print(
             f"warning: {len(unknown)} entries of --exclude_speakers name nobody below --train: "
-            f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}"
+            f"{first_few(unknown)}"
         )
     if manifest["overlap"]:
         print(
