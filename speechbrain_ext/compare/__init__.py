@@ -1,4 +1,4 @@
-"""Many systems, several seeds, one table: what ablate.py is made of."""
+"""Many systems, several seeds, one table: what compare.py is made of."""
 
 from speechbrain_ext.errors import require
 

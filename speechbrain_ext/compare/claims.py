@@ -1,12 +1,13 @@
-"""Claims, and what decides them."""
+"""Claims, and what decides them: the evidence that was collected, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from speechbrain_ext.compare.plan import Ablation
+from speechbrain_ext.compare.collect import Evidence, ListEvidence
+from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.comparison import FUSED, Comparison, Difference
 
@@ -14,25 +15,8 @@ CONFIRMED, CONTRADICTED, NOT_DECIDED = "confirmed", "contradicted", "not decided
 _ENTRY = {"id", "claim", "source", "documents", "test", "untested"}
 
 
-class Speed(NamedTuple):
-    """Utterances per second: the median, and the slowest and fastest round."""
-
-    rate: float
-    slowest: float
-    fastest: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What claims are held against: EERs on a trial list, shares of each seed, speeds."""
-
-    comparison: Comparison | None = None
-    shares: dict[str, list[float]] = field(default_factory=dict)
-    speeds: dict[str, Speed] = field(default_factory=dict)
-
-
 class Finding(NamedTuple):
-    """A verdict with its figures; ``what`` says of what they are, ``form`` how they are written."""
+    """What was found, with its figures: of what they are, and how they are written."""
 
     verdict: str
     what: str
@@ -52,18 +36,18 @@ class Test(Protocol):
     def systems(self) -> list[str]:
         """The systems it looks at."""
 
-    def find(self, evidence: Evidence) -> Finding:
-        """Hold the claim against the evidence."""
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
+        """Hold the claim against the evidence, where it is ``on_trials`` the error rates."""
 
 
-def verdict(low: float | None, high: float | None, threshold: float) -> str:
+def decide(low: float | None, high: float | None, threshold: float) -> str:
     """Whether "less than the threshold" holds, when the truth lies between the two bounds.
 
     Example
     -------
-    >>> verdict(-2.0, -1.0, 0.0), verdict(1.0, 2.0, 0.0), verdict(-1.0, 1.0, 0.0)
+    >>> decide(-2.0, -1.0, 0.0), decide(1.0, 2.0, 0.0), decide(-1.0, 1.0, 0.0)
     ('confirmed', 'contradicted', 'not decided')
-    >>> verdict(None, None, 0.0)
+    >>> decide(None, None, 0.0)
     'not decided'
     """
     if low is None or high is None:
@@ -86,10 +70,10 @@ class Better:
         """The two."""
         return [self.better, self.worse]
 
-    def find(self, evidence: Evidence) -> Finding:
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
         """By the interval of the difference against 0."""
-        difference = _difference(evidence, self.better, self.worse)
-        return _finding(verdict(difference.low, difference.high, 0.0), self.systems, difference)
+        difference = _difference(comparison, self.better, self.worse)
+        return _finding(decide(difference.low, difference.high, 0.0), self.systems, difference)
 
 
 @dataclass(frozen=True)
@@ -106,10 +90,10 @@ class Within:
         """The two."""
         return [self.eer, self.of]
 
-    def find(self, evidence: Evidence) -> Finding:
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
         """By the interval of the difference against the margin."""
-        difference = _difference(evidence, self.eer, self.of)
-        word = verdict(difference.low, difference.high, self.within)
+        difference = _difference(comparison, self.eer, self.of)
+        word = decide(difference.low, difference.high, self.within)
         return _finding(word, self.systems, difference)
 
 
@@ -126,13 +110,13 @@ class Equal:
         """The two."""
         return self.equal
 
-    def find(self, evidence: Evidence) -> Finding:
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
         """By the interval of the difference against the margin on both sides."""
-        difference = _difference(evidence, *self.equal)
+        difference = _difference(comparison, *self.equal)
         low, high = difference.low, difference.high
-        words = {verdict(low, high, self.within)}
+        words = {decide(low, high, self.within)}
         if low is not None and high is not None:
-            words.add(verdict(-high, -low, self.within))
+            words.add(decide(-high, -low, self.within))
         word = CONTRADICTED if CONTRADICTED in words else NOT_DECIDED
         return _finding(CONFIRMED if words == {CONFIRMED} else word, self.systems, difference)
 
@@ -155,15 +139,15 @@ class Share:
         """The one."""
         return [self.share]
 
-    def find(self, evidence: Evidence) -> Finding:
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
         """By the least and the greatest share of its seeds."""
         shares = evidence.shares[self.share]
         low, high = min(shares), max(shares)
         if self.above is None:
             assert self.below is not None
-            word = verdict(low, high, self.below)
+            word = decide(low, high, self.below)
         else:
-            word = verdict(-high, -low, -self.above)
+            word = decide(-high, -low, -self.above)
         mean = 100 * sum(shares) / len(shares)
         what = f"% of {self.share}'s loss"
         return Finding(word, what, ".3g", mean, 100 * low, 100 * high, len(shares))
@@ -183,13 +167,13 @@ class Faster:
         """The two."""
         return [self.speed, self.of]
 
-    def find(self, evidence: Evidence) -> Finding:
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
         """By the slowest and the fastest rounds of the two."""
-        own, other = evidence.speeds[self.speed], evidence.speeds[self.of]
+        own, other = evidence.rates[self.speed], evidence.rates[self.of]
         low, high = own.slowest / other.fastest, own.fastest / other.slowest
-        word = verdict(-high, -low, -self.at_least)
+        word = decide(-high, -low, -self.at_least)
         what = f"utterances/s, {self.speed} / {self.of}"
-        return Finding(word, what, ".2f", own.rate / other.rate, low, high)
+        return Finding(word, what, ".2f", own.median / other.median, low, high)
 
 
 KINDS: dict[str, Any] = {
@@ -224,30 +208,62 @@ class Claim:
     test: Test | None = None
     untested: str = ""
 
-    def find(self, evidence: Evidence) -> Finding:
+    @property
+    def on_trials(self) -> bool:
+        """Whether it is about error rates, which every test list may decide otherwise."""
+        return self.test is not None and self.test.on_trials
+
+    @property
+    def systems(self) -> list[str]:
+        """The systems that its test looks at."""
+        return [] if self.test is None else self.test.systems
+
+    def find(self, evidence: Evidence, comparison: Comparison | None) -> Finding:
         """Hold it against the evidence; not decided where a system has not been run."""
         if self.test is None:
             return Finding(NOT_DECIDED, f"not tested: {self.untested}")
         try:
-            return self.test.find(evidence)
+            return self.test.find(evidence, comparison)
         except KeyError:
-            names = ", ".join(self.test.systems)
-            return Finding(NOT_DECIDED, f"not all there: {names}")
+            return Finding(NOT_DECIDED, f"not all there: {', '.join(self.systems)}")
 
 
-def read_claims(ablation: Ablation) -> list[Claim]:
-    """The claims of an ablation's YAML file.
+class Verdict(NamedTuple):
+    """What became of a claim on a trial list; on none, for one that is not about error rates."""
+
+    claim: Claim
+    on: ListEvidence | None
+    finding: Finding
+
+
+def judge(claims: Sequence[Claim], evidence: Evidence) -> list[Verdict]:
+    """Hold the claims about error rates against every test list, the others against the rest."""
+    found = []
+    for on in evidence.tests:
+        for claim in claims:
+            if claim.on_trials:
+                found.append(Verdict(claim, on, claim.find(evidence, on.comparison)))
+    for claim in claims:
+        if not claim.on_trials:
+            found.append(Verdict(claim, None, claim.find(evidence, None)))
+        elif not evidence.tests:
+            found.append(Verdict(claim, None, Finding(NOT_DECIDED, "there is no test list")))
+    return found
+
+
+def read_claims(plan: Plan) -> list[Claim]:
+    """The claims of a comparison's YAML file.
 
     Raises
     ------
     UserError
         When an entry lacks a key, has an unknown one, or names a system that is not in the file.
     """
-    return [_claim(entry, ablation) for entry in ablation.claims]
+    return [_claim(entry, plan) for entry in plan.claims]
 
 
-def _claim(entry: Mapping[str, Any], ablation: Ablation) -> Claim:
-    where = f"{ablation.name}: claim {entry.get('id', entry)}"
+def _claim(entry: Mapping[str, Any], plan: Plan) -> Claim:
+    where = f"{plan.name}: claim {entry.get('id', entry)}"
     unknown, missing = set(entry) - _ENTRY, {"id", "claim", "source"} - set(entry)
     if unknown or missing or ("test" in entry) == ("untested" in entry):
         raise UserError(
@@ -259,7 +275,7 @@ def _claim(entry: Mapping[str, Any], ablation: Ablation) -> Claim:
     if test is not None:
         for name in test.systems:
             for part in name.split(FUSED):
-                if part not in ablation.systems and part not in ablation.left_out:
+                if part not in plan.systems and part not in plan.left_out:
                     raise UserError(f"{where}: there is no system {part}")
     return Claim(**texts, test=test)
 
@@ -274,9 +290,8 @@ def _test(entry: Mapping[str, Any], where: str) -> Test:
         raise UserError(f"{where}: {dict(entry)} is no such test ({error})") from None
 
 
-def _difference(evidence: Evidence, first: str, second: str) -> Difference:
-    assert evidence.comparison is not None
-    difference = evidence.comparison.difference(first, second)
+def _difference(comparison: Comparison | None, first: str, second: str) -> Difference:
+    difference = None if comparison is None else comparison.difference(first, second)
     if difference is None:
         raise KeyError(first)
     return difference

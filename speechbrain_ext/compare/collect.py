@@ -1,24 +1,34 @@
-"""What finished runs left in their folders."""
+"""What the runs of a comparison left, collected once: all that is written of it reads this."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console
 from safetensors import SafetensorError, safe_open
 
-from speechbrain_ext.compare.commands import Place
-from speechbrain_ext.compare.plan import Run
-from speechbrain_ext.compare.records import FINISHED, WAITING, Record
+from speechbrain_ext.compare.commands import FINISHED, WAITING, Place, Record
+from speechbrain_ext.compare.plan import Plan, Run
+from speechbrain_ext.compare.runner import describe_machine
 from speechbrain_ext.corpora.corpus import Corpus
-from speechbrain_ext.systems.experiment import WEIGHTS
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import atomic_path
+from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
+from speechbrain_ext.systems.experiment import WEIGHTS, encoder_yaml, load_encoder
+from speechbrain_ext.systems.train_log import read_train_log
+from speechbrain_ext.verification.comparison import FUSED, Comparison
 from speechbrain_ext.verification.embeddings import load_embeddings
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList
+
+PRIORS = ("0.01", "0.05")
 
 
 @dataclass(frozen=True)
@@ -55,66 +65,180 @@ class Trained:
     results: dict[str, dict[str, Any]]
 
 
+class Missing(NamedTuple):
+    """A run that is not finished: its status, why if that is known, and its log if there is one."""
+
+    run: Run
+    status: str
+    why: str
+    log: str  # below the comparison's folder
+
+
+class Rate(NamedTuple):
+    """Utterances per second: the median, and the slowest and fastest round."""
+
+    median: float
+    slowest: float
+    fastest: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system on a trial list; ``values`` of one without a finished run are status and seeds."""
+
+    system: str
+    yaml: str
+    teacher: str
+    list: str
+    values: dict[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
-class Trials:
-    """A trial list of the corpus, with a number for the speaker on each side, (N,) each."""
+class ListEvidence:
+    """What is known on one trial list.
+
+    Arguments
+    ---------
+    name, title, set : str
+        The list, and the set that it is about.
+    targets, nontargets, speakers : int
+        How many it has.
+    comparison : Comparison, optional
+        The error rates of all runs on it; None when nothing is finished.
+    rows : list of Row
+        One a system, in the order of the table.
+    """
 
     name: str
     title: str
     set: str
-    list: TrialList
-    enrol_speakers: np.ndarray
-    test_speakers: np.ndarray
+    targets: int
+    nontargets: int
+    speakers: int
+    comparison: Comparison | None
+    rows: list[Row]
 
 
-def collect(place: Place, runs: Sequence[Run], corpus: Corpus) -> tuple[list[Trained], list[Run]]:
-    """The runs that are finished, and those that are not, in the order of the table."""
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that is known of a comparison.
+
+    Arguments
+    ---------
+    plan : Plan
+        What was asked for.
+    corpus : Corpus
+        What it was trained and tested on.
+    trained, missing : list
+        The runs that are finished, and the others, in the order of the table.
+    lists : list of ListEvidence
+        The trial lists of the corpus.
+    cost : dict
+        What :func:`speechbrain_ext.measure.speed.benchmark_encoders` measured, on which machine,
+        and in ``by_length`` what :func:`speechbrain_ext.measure.speed.benchmark_lengths` did, where
+        the plan names lengths; empty while nothing is measured.
+    rates : dict
+        The speed of each system, the front end included.
+    shares : dict
+        Distillation's share of the loss of each system, one a seed.
+    """
+
+    plan: Plan
+    corpus: Corpus
+    trained: list[Trained]
+    missing: list[Missing]
+    lists: list[ListEvidence]
+    cost: dict[str, Any]
+    rates: dict[str, Rate]
+    shares: dict[str, list[float]]
+
+    @property
+    def tests(self) -> list[ListEvidence]:
+        """The test lists: what systems are judged by."""
+        return [on for on in self.lists if on.set == "test"]
+
+
+def collect_evidence(
+    place: Place, runs: Sequence[Run], fusions: Sequence[str], may_measure: bool
+) -> Evidence:
+    """Collect all that is known of a comparison.
+
+    Arguments
+    ---------
+    place : Place
+        Where it lies.
+    runs : sequence of Run
+        All that belong to it, finished or not.
+    fusions : sequence of str
+        Systems whose scores are to be averaged, as ``v2+teacher``.
+    may_measure : bool
+        Whether speeds may be measured now; False while trainings would disturb.
+    """
+    corpus = Corpus.read(place.manifests)
+    trained, missing = finished_runs(place, runs, list(corpus.lists))
+    cost = _cost(place, trained, may_measure)
+    wanted = {run.system.name for run in runs}
+    names = [name for name in place.plan.systems if name in wanted]
+    lists = []
+    for name, entry in corpus.lists.items():
+        trials, numbers = corpus.trials(entry)
+        sides = numbers[trials.enrol_index], numbers[trials.test_index]
+        comparison = None
+        if trained:
+            scores = _scores(trained, trials, entry["set"])
+            fused = [f for f in dict.fromkeys(fusions) if all(p in scores for p in f.split(FUSED))]
+            comparison = Comparison(scores, trials.labels, *sides, fused=fused)
+        lists.append(
+            ListEvidence(
+                name,
+                entry["title"],
+                entry["set"],
+                trials.targets,
+                trials.nontargets,
+                len(set(sides[0]) | set(sides[1])),
+                comparison,
+                _rows(names, trained, missing, cost, name, comparison, place.plan.reference),
+            )
+        )
+    shares: dict[str, list[float]] = {}
+    for each in trained:
+        if each.share is not None:
+            shares.setdefault(each.run.system.name, []).append(each.share)
+    rates = {}
+    for system in cost.get("systems", []):
+        whole = system["from_waveform"]
+        rates[system["name"]] = Rate(whole["utterances_per_second"], *whole["spread"])
+    return Evidence(place.plan, corpus, trained, missing, lists, cost, rates, shares)
+
+
+def finished_runs(
+    place: Place, runs: Sequence[Run], lists: Sequence[str]
+) -> tuple[list[Trained], list[Missing]]:
+    """The runs that are finished, scored on these trial lists, and those that are not.
+
+    Both are in the order of the table.
+    """
+    order = {name: number for number, name in enumerate(place.plan.systems)}
     trained: list[Trained] = []
-    missing: list[Run] = []
-    for run in runs:
+    missing: list[Missing] = []
+    for run in sorted(runs, key=lambda run: (order[run.system.name], run.seed)):
         record = Record.read(place.record(run))
-        folder = place.experiment(run.system.name, run.seed)
-        try:
-            if record.status != FINISHED:
-                raise FileNotFoundError
-            trained.append(_trained(run, folder, record, list(corpus.lists)))
-        except (FileNotFoundError, SafetensorError, ValueError, LookupError, TypeError):
-            missing.append(run)  # its files are not there, or not whole
-    order = {name: place for place, name in enumerate(place.ablation.systems)}
-    trained.sort(key=lambda each: (order[each.run.system.name], each.run.seed))
-    missing.sort(key=lambda each: (order[each.system.name], each.seed))
+        status, why = record.status, record.error
+        if status == FINISHED:
+            try:
+                trained.append(_trained(place, run, record, lists))
+                continue
+            except (UserError, OSError, SafetensorError, ValueError, LookupError, TypeError):
+                status, why = WAITING, "files are gone or damaged: remove its folder, run again"
+        log = place.log(run)
+        seen = log.relative_to(place.folder).as_posix() if log.is_file() else ""
+        missing.append(Missing(run, status, why, seen))
     return trained, missing
 
 
-def why_missing(place: Place, run: Run) -> tuple[str, str]:
-    """The status of a run that is not finished, and the reason where one is known."""
-    record = Record.read(place.record(run))
-    if record.status == FINISHED:
-        return WAITING, "files are gone or damaged: remove its folder, run again"
-    return record.status, record.error
-
-
-def read_list(corpus: Corpus, name: str) -> Trials:
-    """Read a trial list and who speaks in it."""
-    entry = corpus.lists[name]
-    trials, numbers = corpus.trials(entry)
-    sides = numbers[trials.enrol_index], numbers[trials.test_index]
-    return Trials(name, entry["title"], entry["set"], trials, *sides)
-
-
-def scores_of(trained: Sequence[Trained], trials: Trials) -> dict[str, dict[int, np.ndarray]]:
-    """The scores (N,) of every run on a list, by system and seed."""
-    scores: dict[str, dict[int, np.ndarray]] = {}
-    for each in trained:
-        embeddings = load_embeddings(each.folder / "embeddings" / f"{trials.set}.npz")
-        own = scores.setdefault(each.run.system.name, {})
-        own[each.run.seed] = cosine_scores(trials.list, embeddings)
-    return scores
-
-
-def _trained(run: Run, folder: Path, record: Record, lists: Sequence[str]) -> Trained:
-    log = (folder / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
-    epochs = [json.loads(line) for line in log]
+def _trained(place: Place, run: Run, record: Record, lists: Sequence[str]) -> Trained:
+    folder = place.experiment(run.system.name, run.seed)
+    epochs = read_train_log(folder / "train_log.jsonl", "the training")
     weights = folder / WEIGHTS / "embedding_model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(weights)
@@ -135,3 +259,136 @@ def _trained(run: Run, folder: Path, record: Record, lists: Sequence[str]) -> Tr
             for name in lists
         },
     )
+
+
+def _scores(
+    trained: Sequence[Trained], trials: TrialList, set_name: str
+) -> dict[str, dict[int, np.ndarray]]:
+    """The scores (N,) of every run on a list, by system and seed."""
+    scores: dict[str, dict[int, np.ndarray]] = {}
+    for each in trained:
+        embeddings = load_embeddings(each.folder / "embeddings" / f"{set_name}.npz")
+        own = scores.setdefault(each.run.system.name, {})
+        own[each.run.seed] = cosine_scores(trials, embeddings)
+    return scores
+
+
+def _rows(
+    names: Sequence[str],
+    trained: Sequence[Trained],
+    missing: Sequence[Missing],
+    cost: Mapping[str, Any],
+    list_name: str,
+    comparison: Comparison | None,
+    reference: str,
+) -> list[Row]:
+    status = {each.run.system.name: each.status for each in reversed(missing)}  # of its first seed
+    sizes = {system["name"]: system for system in cost.get("systems", [])}
+    rows = []
+    for name in names:
+        own = [each for each in trained if each.run.system.name == name]
+        if not own:
+            rows.append(Row(name, "", "", list_name, {"status": status[name], "seeds": 0}))
+            continue
+        assert comparison is not None
+        shares = [each.share for each in own if each.share is not None]
+        values: dict[str, Any] = {
+            "status": status.get(name, FINISHED),
+            "seeds": len(own),
+            **_size(sizes.get(name)),
+            **_spread("eer", comparison.eers[name].values()),
+            **dict(zip(("eer_low", "eer_high"), comparison.interval(name) or (), strict=False)),
+            "share": statistics.fmean(shares) if shares else None,
+            "epochs": "; ".join(each.epochs for each in own),
+            "valid_eer": statistics.fmean(each.valid_eer for each in own),
+            "training_seconds": statistics.fmean(each.seconds for each in own),
+        }
+        for prior in PRIORS:
+            costs = [each.results[list_name]["min_dcf"][prior]["value"] for each in own]
+            values |= _spread(f"min_dcf_{prior}", costs)
+        difference = comparison.difference(name, reference) if name != reference else None
+        if difference is not None:
+            keys = ("difference", "difference_low", "difference_high", "difference_seeds")
+            values |= dict(zip(keys, difference, strict=True))
+        system = own[0].run.system
+        rows.append(Row(name, system.yaml, system.teacher or "", list_name, values))
+    return rows
+
+
+def _size(system: Mapping[str, Any] | None) -> dict[str, Any]:
+    if system is None:
+        return {}
+    whole = system["from_waveform"]
+    return {
+        "parameters": system["parameters"],
+        "macs": system["macs_per_utterance"],
+        "utterances_per_second": whole["utterances_per_second"],
+        "relative_speed": whole["relative"],
+    }
+
+
+def _spread(key: str, values: Iterable[float]) -> dict[str, Any]:
+    values = list(values)
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return {key: statistics.fmean(values), f"{key}_sd": spread}
+
+
+def _cost(place: Place, trained: Sequence[Trained], may_measure: bool) -> dict[str, Any]:
+    """The cost of the first seed of every system, on the CPU; by length in the table's order.
+
+    It is kept in ``speed.json`` and measured again when systems, weights or lengths are others.
+    """
+    path = place.folder / "speed.json"
+    first: dict[str, Trained] = {}
+    for each in sorted(trained, key=lambda each: each.run.seed):
+        first.setdefault(each.run.system.name, each)
+    baseline = place.plan.baseline
+    names = sorted(first, key=lambda name: name != baseline)  # compared with the first
+    weights = {name: first[name].record.weights for name in names}
+    cost = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    lengths = place.plan.lengths
+    same_lengths = not lengths or cost.get("by_length", {}).get("lengths") == lengths
+    if first and may_measure and (cost.get("weights") != weights or not same_lengths):
+        measured = _measured({name: first[name].folder for name in names}, lengths)
+        cost = {"weights": weights, **measured}
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
+    if cost.get("by_length"):
+        order = list(place.plan.systems)
+        systems = [each for each in cost["by_length"]["systems"] if each["name"] in order]
+        systems.sort(key=lambda each: order.index(each["name"]))
+        cost = {**cost, "by_length": {**cost["by_length"], "systems": systems}}
+    return cost
+
+
+def _measured(folders: Mapping[str, Path], lengths: Sequence[float]) -> dict[str, Any]:
+    """Measure the networks of experiment folders, given by their systems, side by side.
+
+    Systems whose encoders are the same part of a YAML differ in their training alone: one of them
+    is measured for all.
+    """
+    encoders, failed = {}, {}
+    same: dict[str, list[str]] = {}
+    for name, folder in folders.items():
+        try:
+            # Anchors are numbered by what else the file holds.
+            own = re.sub(r"([&*]id)\d+", r"\1", encoder_yaml(folder))
+            if own not in same:
+                encoders[name] = load_encoder(folder)
+            same.setdefault(own, []).append(name)
+        except (UserError, ValueError, TypeError, AttributeError, ImportError) as error:
+            failed[name] = str(error).split("\n")[0]
+    Console(stderr=True).print(f"Measuring the speed of {len(encoders)} networks side by side")
+    figures = benchmark_encoders(encoders) if encoders else {"systems": []}
+    sharing = {group[0]: group for group in same.values()}
+    figures["systems"] = _for_all(figures["systems"], sharing)
+    if lengths and encoders:
+        by_length = benchmark_lengths(encoders, lengths)
+        figures["by_length"] = {**by_length, "systems": _for_all(by_length["systems"], sharing)}
+    machine = describe_machine({"OMP_NUM_THREADS": str(figures.get("threads"))}, "cpu")
+    return {"failed": failed, "machine": machine, **figures}
+
+
+def _for_all(systems: list[dict[str, Any]], sharing: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """The figures of a system for all that share its measurement."""
+    return [{**system, "name": name} for system in systems for name in sharing[system["name"]]]

@@ -1,49 +1,56 @@
-"""The commands of a run, and whether it has been done."""
+"""The commands of a run, and the record of which have been done."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ruamel.yaml
 
-from speechbrain_ext.compare.plan import Ablation, Run
-from speechbrain_ext.compare.records import Record
+from speechbrain_ext.compare.plan import Plan, Run
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.files import file_digest
+from speechbrain_ext.files import atomic_path, file_digest
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import WEIGHTS, kept_sha256
 from speechbrain_ext.systems.yaml import resolve_hparams
 from speechbrain_ext.training.identity import DATA_KEYS, check_folder, data_digests
 
-RECIPE = Path(__file__).parents[2]
+WAITING, RUNNING, FINISHED, FAILED, BLOCKED = (
+    "not run",
+    "not finished",
+    "finished",
+    "failed",
+    "not run because of another",
+)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an ablation on a corpus lies, and the scripts that do its work.
+    """Where a comparison on a corpus lies, and the recipe that does its work.
 
     Arguments
     ---------
-    ablation : Ablation
+    plan : Plan
         What is asked for.
     corpus_dir : Path
         Holds ``manifests``.
-    scripts : Path
-        Folder of ``train_teacher.py``, ``train_distill.py``, ``extract.py`` and ``score.py``.
+    recipe : Path
+        Folder of ``train_teacher.py``, ``train_distill.py``, ``extract.py``, ``score.py`` and of
+        ``hparams``.
     exp_root : Path
         Experiments go below it.
     """
 
-    ablation: Ablation
+    plan: Plan
     corpus_dir: Path
-    scripts: Path = RECIPE
+    recipe: Path
     exp_root: Path = Path("exp")
 
     @property
@@ -55,7 +62,7 @@ class Place:
     def folder(self) -> Path:
         """Everything that is written lies below."""
         corpus = os.path.basename(os.path.abspath(self.corpus_dir))
-        return self.exp_root / corpus / self.ablation.name
+        return self.exp_root / corpus / self.plan.name
 
     def experiment(self, name: str, seed: int) -> Path:
         """The experiment folder of a run."""
@@ -70,10 +77,61 @@ class Place:
         return self.log(run).with_suffix(".json")
 
 
+@dataclass
+class Record:
+    """State of a run; a file beside its log.
+
+    Arguments
+    ---------
+    status : str
+        One of the five above.
+    error : str
+        Why, where it is not finished.
+    epochs : int
+        Epochs it is trained for.
+    averaged : int
+        Of how many checkpoints its weights are the mean.
+    weights : str, optional
+        SHA-256 of the weights that its training ended with.
+    scored : str, optional
+        SHA-256 of the manifest that it was scored with.
+    inputs : dict
+        SHA-256 of the weights it was trained from, by system.
+    begun, ended : str
+        Times, ISO 8601.
+    machine : dict
+        Where it was trained.
+    """
+
+    status: str = WAITING
+    error: str = ""
+    epochs: int = 0
+    averaged: int = 1
+    weights: str | None = None
+    scored: str | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    begun: str = ""
+    ended: str = ""
+    machine: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read a record; one that is missing or damaged is that of a run not begun."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls()
+
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+
 def training_arguments(place: Place, run: Run) -> list[str]:
     """The arguments of a run's training script."""
-    yaml = Path(os.path.relpath(RECIPE / "hparams")) / run.system.yaml
-    settings = {**place.ablation.common, **run.system.overrides}
+    yaml = Path(os.path.relpath(place.recipe / "hparams")) / run.system.yaml
+    settings = {**place.plan.common, **run.system.overrides}
     for key, name in run.system.experiments.items():
         settings[key] = str(place.experiment(name, run.seed))
     settings |= {
@@ -102,6 +160,7 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     """
     arguments = training_arguments(place, run)
     text, tree = resolved_settings(arguments)
+    check_teacher(run, tree)
     epochs = int(tree["number_of_epochs"])
     folder = place.experiment(run.system.name, run.seed)
     manifests = _manifests_digest(place.manifests)
@@ -119,13 +178,13 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     if trained and record.scored == manifests:
         return []
     script = "train_distill.py" if "teacher" in tree else "train_teacher.py"
-    train = [("training", _python(place.scripts / script, *arguments))]
-    device = tree.get("device") or place.ablation.common.get("device")
+    train = [("training", _python(place.recipe / script, *arguments))]
+    device = tree.get("device") or place.plan.common.get("device")
     common = ["--manifests", str(place.manifests)]
     extract = ["--device", str(device)] if device else []
     score = [
-        ("embedding", _python(place.scripts / "extract.py", str(folder), *common, *extract)),
-        ("scoring", _python(place.scripts / "score.py", str(folder), *common)),
+        ("embedding", _python(place.recipe / "extract.py", str(folder), *common, *extract)),
+        ("scoring", _python(place.recipe / "score.py", str(folder), *common)),
     ]
     record.inputs = inputs
     if not trained:
@@ -149,6 +208,21 @@ def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
     line = read_command_line(arguments)
     text = resolve_hparams(line.path, line.overrides, line.given)
     return text, ruamel.yaml.YAML().load(io.StringIO(text))
+
+
+def check_teacher(run: Run, tree: Any) -> None:
+    """Refuse a system that its teacher's folder does not reach: it would be trained without."""
+    if run.system.teacher is None:
+        return
+    yaml = ruamel.yaml.YAML()
+    yaml.width = 10**6  # no path is broken over lines
+    text = io.StringIO()
+    yaml.dump({key: value for key, value in tree.items() if key != "teacher_folder"}, text)
+    if str(tree["teacher_folder"]) not in text.getvalue():
+        raise UserError(
+            f"{run.system.yaml} has no teacher that comes from teacher_folder, so "
+            f"{run.system.teacher} cannot be it: choose a system with one, as v2.yaml"
+        )
 
 
 def _manifests_digest(manifests: Path) -> str:

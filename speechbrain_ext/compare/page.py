@@ -1,116 +1,104 @@
-"""The text of RESULTS.md."""
+"""RESULTS.md and results.csv: the evidence of a comparison, and the verdicts, as text."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from speechbrain_ext.compare.claims import Claim, Evidence
-from speechbrain_ext.compare.collect import Trained, Trials, why_missing
-from speechbrain_ext.compare.commands import Place
-from speechbrain_ext.compare.plan import Run
-from speechbrain_ext.compare.tables import (
-    NONE,
-    Row,
-    accuracy_table,
-    claims_table,
-    difference_table,
-    markdown,
-)
-from speechbrain_ext.corpora.corpus import Corpus
+from speechbrain_ext.compare.claims import CONFIRMED, CONTRADICTED, Verdict, decide
+from speechbrain_ext.compare.collect import PRIORS, Evidence, ListEvidence, Missing, Row, Trained
+from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.measure.by_length import length_tables
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 
 LENGTHS = "cost_by_length"  # names the plot and the CSV
+NONE = "–"
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What belongs to one trial list."""
-
-    trials: Trials
-    rows: list[Row]
-    evidence: Evidence
-    plots: list[Path]
-
-
-def page(
-    place: Place,
-    corpus: Corpus,
-    trained: Sequence[Trained],
-    missing: Sequence[Run],
-    parts: Sequence[Part],
-    claims: Sequence[Claim],
-    figures: dict[str, Any],
+def results_page(
+    evidence: Evidence,
+    verdicts: Sequence[Verdict],
+    plots: Mapping[str, Collection[str]],
     command: str,
 ) -> str:
-    """All of RESULTS.md; the arguments are those of ``write_results``."""
-    ablation = place.ablation
-    tests = [part for part in parts if part.trials.set == "test"]
+    """All of RESULTS.md.
+
+    Arguments
+    ---------
+    evidence : Evidence
+        What is known.
+    verdicts : sequence of Verdict
+        What became of the claims.
+    plots : mapping
+        For each test list, the names of the plots of it, without their endings.
+    command : str
+        The command line that it was written by.
+    """
+    plan = evidence.plan
     sections = [
-        f"# {ablation.title}",
+        f"# {plan.title}",
         f"Written by `{command}`; what is changed here by hand is lost at its next run.",
-        "\n".join(f"- {remark}" for remark in ablation.remarks),
-        _corpus(corpus, parts),
+        "\n".join(f"- {remark}" for remark in plan.remarks),
+        _corpus(evidence),
         "## What was run",
-        _machines(trained),
-        _speed_note(figures),
+        _machines(evidence.trained),
+        _speed_note(evidence.cost),
         "The same for every system: "
-        + ", ".join(f"`{key} {_plain(value)}`" for key, value in ablation.common.items())
+        + ", ".join(f"`{key} {_plain(value)}`" for key, value in plan.common.items())
         + ".",
-        _missing(place, missing),
-        "\n".join(f"- Left out: {name}, {why}." for name, why in ablation.left_out.items()),
+        _missing(evidence.missing),
+        "\n".join(f"- Left out: {name}, {why}." for name, why in plan.left_out.items()),
     ]
-    for part in tests:
+    for on in evidence.tests:
         sections += [
-            f"## Systems: {part.trials.title}",
-            accuracy_table(part.rows, ablation.baseline),
-            *(_picture(stem) for stem in part.plots),
-            f"### Against {ablation.reference}",
-            difference_table(part.rows, ablation.reference),
+            f"## Systems: {on.title}",
+            _accuracy_table(on.rows, plan.baseline),
+            *(_picture(stem) for stem in plots[on.name]),
+            f"### Against {plan.reference}",
+            _difference_table(on.rows, plan.reference),
         ]
-    sections += _by_length(figures.get("by_length"))
-    if claims:
-        sections.append("## Claims")
-    for part in tests:
-        own = [claim for claim in claims if claim.test is not None and claim.test.on_trials]
-        if own:
-            sections += [f"On {part.trials.title}:", claims_table(own, part.evidence)]
-    untested = [claim for claim in claims if claim.test is not None and claim.test.on_trials]
-    if untested and not tests:
-        sections.append(
-            f"The corpus has no test list, so the claims about error rates, {len(untested)} of "
-            f"{len(claims)}, are not tested."
-        )
-    rest = [claim for claim in claims if claim.test is None or not claim.test.on_trials]
-    if rest and parts:
-        sections += ["Of loss and speed, and what was not tested:"]
-        sections.append(claims_table(rest, parts[0].evidence))
-    sections += ["## How it was measured", _method(parts)]
-    for part in parts:
-        if part.trials.set != "test":
+    sections += _by_length(evidence.cost.get("by_length"))
+    sections += _claims(evidence, verdicts)
+    sections += ["## How it was measured", _method(evidence.tests)]
+    for on in evidence.lists:
+        if on not in evidence.tests:
+            finished = [row for row in on.rows if row.values["seeds"]]
             sections += [
-                f"## Held-out training speakers: {part.trials.title}",
+                f"## Held-out training speakers: {on.title}",
                 "Epochs were chosen on these trials: their EERs are too low, and decide nothing.",
-                accuracy_table(
-                    [row for row in part.rows if row.values["seeds"]], ablation.baseline
-                ),
+                _accuracy_table(finished, plan.baseline),
             ]
-    if parts:
-        sections += ["## Trainings", _trainings(place, parts[0].rows)]
+    if evidence.lists:
+        sections += ["## Trainings", _trainings(plan, evidence.lists[0].rows)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _corpus(corpus: Corpus, parts: Sequence[Part]) -> str:
+def results_csv(evidence: Evidence) -> str:
+    """The rows of all lists as CSV, EERs and differences in %, one column a value."""
+    rows = [row for on in evidence.lists for row in on.rows]
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns |= dict.fromkeys(row.values)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["system", "yaml", "teacher", "trials", *columns])
+    for row in rows:
+        values = [row.values.get(column) for column in columns]
+        cells = [f"{value:.6g}" if isinstance(value, float) else value for value in values]
+        writer.writerow([row.system, row.yaml, row.teacher, row.list, *cells])
+    return text.getvalue()
+
+
+def _corpus(evidence: Evidence) -> str:
+    corpus = evidence.corpus
     kind = "synthetic speech" if corpus.synthetic else "recorded speech"
     lists = [
-        f"{part.trials.title} ({part.trials.list.targets:,} targets, "
-        f"{part.trials.list.nontargets:,} non-targets, "
-        f"{len(set(part.trials.enrol_speakers) | set(part.trials.test_speakers))} speakers)"
-        for part in parts
+        f"{on.title} ({on.targets:,} targets, {on.nontargets:,} non-targets, "
+        f"{on.speakers} speakers)"
+        for on in evidence.lists
     ]
     return f"Corpus: {corpus.title}, {kind}. Trials: {'; '.join(lists)}."
 
@@ -154,27 +142,45 @@ def _by_length(figures: dict[str, Any] | None) -> list[str]:
         " one with a fixed part by less; in the plot it is a level line."
     )
     tables = [markdown(table.headings, table.lines) for table in length_tables(figures)]
-    return ["## Cost by length", note, *tables, _picture(Path(LENGTHS))]
+    return ["## Cost by length", note, *tables, _picture(LENGTHS)]
 
 
-def _missing(place: Place, missing: Sequence[Run]) -> str:
+def _missing(missing: Sequence[Missing]) -> str:
     if not missing:
         return "Every run is finished."
-    lines = []
-    for run in missing:
-        status, reason = why_missing(place, run)
-        log = place.log(run)
-        seen = log.relative_to(place.folder).as_posix() if log.is_file() else NONE
-        lines.append([f"{run.system.name}", str(run.seed), status, reason or NONE, seen])
+    lines = [
+        [each.run.system.name, str(each.run.seed), each.status, each.why or NONE, each.log or NONE]
+        for each in missing
+    ]
     table = markdown(["System", "Seed", "Status", "Why", "Log"], lines)
     return f"Not finished, {len(missing)} runs:\n\n{table}"
 
 
-def _picture(stem: Path) -> str:
-    return f"![{stem.name}]({stem.name}.png)"
+def _picture(stem: str) -> str:
+    return f"![{stem}]({stem}.png)"
 
 
-def _method(parts: Sequence[Part]) -> str:
+def _claims(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    sections = ["## Claims"]
+    for on in evidence.tests:
+        own = [each for each in verdicts if each.on is on]
+        if own:
+            sections += [f"On {on.title}:", claims_table(own)]
+    untested = [each for each in verdicts if each.on is None and each.claim.on_trials]
+    if untested:
+        sections.append(
+            f"The corpus has no test list, so the claims about error rates, {len(untested)} of "
+            f"{len(verdicts)}, are not tested."
+        )
+    rest = [each for each in verdicts if not each.claim.on_trials]
+    if rest:
+        sections += ["Of loss and speed, and what was not tested:", claims_table(rest)]
+    return sections
+
+
+def _method(tests: Sequence[ListEvidence]) -> str:
     lines = [
         "- Every system was trained on the same speakers with the settings above, but for what the"
         " last table lists as changed; a student's teacher has the student's seed. Epochs were"
@@ -191,21 +197,21 @@ def _method(parts: Sequence[Part]) -> str:
         " of caution. Nothing is corrected for the number of comparisons: of 40 without any"
         " difference, two would be called better or worse.",
     ]
-    for part in parts:
-        comparison = part.evidence.comparison
-        if comparison is None or part.trials.set != "test":
+    for on in tests:
+        comparison = on.comparison
+        if comparison is None:
             continue
         noise = comparison.noise
         if not comparison.decides:
-            lines.append(f"- {part.trials.title}: {NO_INTERVAL} So no claim is decided.")
+            lines.append(f"- {on.title}: {NO_INTERVAL} So no claim is decided.")
         elif noise is None:
             lines.append(
-                f"- {part.trials.title}: no system has two seeds, so intervals are for other"
+                f"- {on.title}: no system has two seeds, so intervals are for other"
                 " speakers only, and a training repeated could decide otherwise."
             )
         else:
             lines.append(
-                f"- {part.trials.title}: σ = {noise.deviation:.2f} points, from {noise.systems} "
+                f"- {on.title}: σ = {noise.deviation:.2f} points, from {noise.systems} "
                 f"systems with {noise.degrees} degrees of freedom."
             )
     lines += [
@@ -218,17 +224,93 @@ def _method(parts: Sequence[Part]) -> str:
     return "\n".join(lines)
 
 
-def _trainings(place: Place, rows: Sequence[Row]) -> str:
+def _trainings(plan: Plan, rows: Sequence[Row]) -> str:
     headings = ["System", "YAML", "Teacher", "Changed", "Epochs chosen", "Valid EER %", "Seconds"]
     lines = []
     for row in rows:
-        system = place.ablation.systems[row.system]
+        system = plan.systems[row.system]
         changed = ", ".join(f"`{k} {_plain(v)}`" for k, v in system.overrides.items())
         line = [system.name, system.yaml, system.teacher or NONE, changed or NONE]
-        line += [str(row.values.get("epochs", NONE)), row.number("valid_eer", ".2f")]
-        lines.append([*line, row.number("training_seconds", ".0f")])
+        line += [str(row.values.get("epochs", NONE)), _number(row, "valid_eer", ".2f")]
+        lines.append([*line, _number(row, "training_seconds", ".0f")])
     return markdown(headings, lines)
 
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _accuracy_table(rows: Sequence[Row], relative_to: str) -> str:
+    """The main table of a list."""
+    headings = ["System", "Seeds", "Parameters", "GMACs", "Utt/s", f"× {relative_to}", "EER %"]
+    headings += ["95 % (speakers)", *(f"minDCF {prior}" for prior in PRIORS), "Share of KD"]
+    lines = []
+    for row in rows:
+        line = [row.system, _number(row, "seeds", "d"), _number(row, "parameters", ",")]
+        line += [_number(row, "macs", ".3f", 1e-9), _number(row, "utterances_per_second", ".1f")]
+        eer = _mean_and_spread(row, "eer", ".2f") if row.values["seeds"] else row.values["status"]
+        line += [_number(row, "relative_speed", ".2f"), eer]
+        line += [_between(row, "eer_low", "eer_high", ".2f")]
+        line += [_mean_and_spread(row, f"min_dcf_{prior}", ".3f") for prior in PRIORS]
+        lines.append([*line, _number(row, "share", ".1%")])
+    return markdown(headings, lines)
+
+
+def _difference_table(rows: Sequence[Row], reference: str) -> str:
+    """Every system's paired difference to the reference."""
+    words = {CONFIRMED: "better", CONTRADICTED: "worse"}
+    lines = []
+    for row in rows:
+        if "difference" not in row.values:
+            continue
+        word = decide(row.values["difference_low"], row.values["difference_high"], 0.0)
+        line = [
+            row.system,
+            _number(row, "difference_seeds", "d"),
+            _number(row, "difference", "+.2f"),
+        ]
+        between = _between(row, "difference_low", "difference_high", "+.2f")
+        lines.append([*line, between, words.get(word, word)])
+    return markdown(["System", "Seeds", f"EER − {reference}'s", "95 %", "Verdict"], lines)
+
+
+def claims_table(verdicts: Sequence[Verdict]) -> str:
+    """What became of the claims."""
+    headings = ["Claim", "The documents", "Measured", "Here", "95 % or range", "Verdict"]
+    lines = []
+    for claim, _, found in verdicts:
+        value = between = NONE
+        if found.value is not None:
+            value = f"{found.value:{found.form}}"
+        if found.low is not None and found.high is not None:
+            between = f"{found.low:{found.form}} to {found.high:{found.form}}"
+        what = found.what + (f" ({found.seeds} seeds)" if found.seeds and found.seeds > 1 else "")
+        sentence = f"{claim.claim} *({claim.source})*"
+        lines.append([sentence, claim.documents, what, value, between, f"*{found.verdict}*"])
+    return markdown(headings, lines)
+
+
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    rule = ["---"] + ["---:"] * (len(headings) - 1)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        for line in (headings, rule, *lines)
+    )
+
+
+def _number(row: Row, key: str, form: str, scale: float = 1) -> str:
+    """A value as text; a dash where it is missing."""
+    value = row.values.get(key)
+    return NONE if value is None else format(scale * value, form)
+
+
+def _mean_and_spread(row: Row, key: str, form: str) -> str:
+    mean, spread = _number(row, key, form), _number(row, f"{key}_sd", form)
+    return mean if spread == NONE else f"{mean} ± {spread}"
+
+
+def _between(row: Row, low: str, high: str, form: str) -> str:
+    if row.values.get(low) is None:
+        return NONE
+    return f"{_number(row, low, form)} to {_number(row, high, form)}"

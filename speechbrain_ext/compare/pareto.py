@@ -9,8 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from speechbrain_ext.compare.labels import place_labels
+from speechbrain_ext.compare.collect import Evidence, ListEvidence
 
+# What a system costs: the column, the name, its unit, whether more is better, the axis.
+COSTS = (
+    ("utterances_per_second", "throughput", 1.0, True, "Utterances of 2 s a second, on the CPU"),
+    ("parameters", "parameters", 1e6, False, "Million parameters"),
+)
 _FRONT, _OTHER, _GREY = "#d55e00", "#0072b2", "#666666"
 
 
@@ -23,6 +28,27 @@ class Point:
     eer: float
     low: float | None = None
     high: float | None = None
+
+
+def pareto_figures(evidence: Evidence, on: ListEvidence) -> dict[str, Figure]:
+    """The plots of a trial list, one a cost that is known, by the name of their file."""
+    corpus = evidence.corpus
+    where = f"{on.title} of {corpus.title}{' (synthetic)' if corpus.synthetic else ''}"
+    figures = {}
+    for key, name, unit, more_is_better, label in COSTS:
+        points = []
+        for row in on.rows:
+            if row.values.get(key) is not None:
+                bounds = row.values.get("eer_low"), row.values.get("eer_high")
+                points.append(Point(row.system, row.values[key] / unit, row.values["eer"], *bounds))
+        if not points:
+            continue
+        if key == "utterances_per_second":
+            label += f", {evidence.cost['threads']} threads"
+        title = f"EER against {name}"
+        figure = pareto_figure(points, more_is_better, label, title, where)
+        figures[f"eer_{name}_{on.name}"] = figure
+    return figures
 
 
 def frontier(points: Sequence[Point], more_is_better: bool) -> list[Point]:
@@ -124,3 +150,74 @@ def _plain_ticks(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(low / 1.25, high * 1.25)
+
+
+def place_labels(
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    colours: Sequence[str],
+    size: float = 8.0,
+) -> list[float]:
+    """Write the names of points to the right of the axes, in the order of their height.
+
+    Names beside the points themselves would cover one another where systems are much alike.
+
+    Arguments
+    ---------
+    axes : Axes
+        Its limits and scales are final; the vertical scale is linear.
+    points : sequence of (float, float)
+        Where the points are, in the axes' units.
+    names, colours : sequence of str
+        What is written, and in which colour.
+    size : float
+        Of the letters, in points.
+
+    Returns
+    -------
+    list of float
+        The height of every name, as a share of the axes'.
+    """
+    low, high = axes.get_ylim()
+    wanted = [(y - low) / (high - low) for _, y in points]
+    heights = spread(wanted, least=1 / max(len(points), 44))
+    for point, height, name, colour in zip(points, heights, names, colours, strict=True):
+        axes.annotate(
+            name,
+            point,
+            (1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=size,
+            color=colour,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "alpha": 0.35,
+                "linewidth": 0.6,
+                "relpos": (0.0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 2,
+            },
+        )
+    return heights
+
+
+def spread(wanted: Sequence[float], least: float) -> list[float]:
+    """Heights in [0, 1] in the order of those wanted, near them, at least so far apart.
+
+    Example
+    -------
+    >>> [round(height, 2) for height in spread([0.5, 0.5, 0.1, 1.0], least=0.2)]
+    [0.5, 0.7, 0.1, 1.0]
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    heights = list(wanted)
+    for before, index in zip(order, order[1:], strict=False):
+        heights[index] = max(heights[index], heights[before] + least)
+    ceiling = 1.0
+    for index in reversed(order):
+        heights[index] = min(heights[index], ceiling)
+        ceiling = heights[index] - least
+    return heights

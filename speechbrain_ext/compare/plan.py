@@ -1,4 +1,4 @@
-"""What an ablation's YAML file asks for: systems, seeds, and the order they are trained in."""
+"""What a comparison's YAML file asks for: systems, seeds, and the order they are trained in."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ FOLDERS = {"noise_folder": "noise", "rir_folder": "rir"}
 
 
 @dataclass(frozen=True)
-class System:
-    """One line of the table.
+class Variant:
+    """A system of the comparison, one line of its table: a YAML, its teacher and what is changed.
+
+    What differs in plain settings alone needs no file of its own, only another name.
 
     Arguments
     ---------
@@ -58,7 +60,7 @@ class System:
 class Run:
     """A system trained with one seed."""
 
-    system: System
+    system: Variant
     seed: int
 
     def __str__(self) -> str:
@@ -71,15 +73,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Ablation:
-    """The content of an ablation's YAML file; ``name`` is that of the file."""
+class Plan:
+    """The content of a comparison's YAML file; ``name`` is that of the file."""
 
     name: str
     title: str
     reference: str  # the system that those with one seed are compared with
     baseline: str  # the system that speeds are relative to
     common: dict[str, Any]
-    systems: dict[str, System]
+    systems: dict[str, Variant]
     first: list[str] = field(default_factory=list)  # all their seeds come before all else
     claims: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -134,8 +136,8 @@ class Ablation:
         return names
 
 
-def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) -> Ablation:
-    """Read and check an ablation's YAML file.
+def read_plan(path: Path, folders: Mapping[str, Path | None] | None = None) -> Plan:
+    """Read and check a comparison's YAML file.
 
     Arguments
     ---------
@@ -150,7 +152,7 @@ def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) 
     UserError
         When the file is missing, or names a key or a system that does not exist.
     """
-    tree = read_yaml(path, "give a file of hparams/ablations/", typ="safe")
+    tree = read_yaml(path, "give a file of hparams/comparisons/", typ="safe")
     if not isinstance(tree.get("systems"), dict):
         raise UserError(f"{path} has no 'systems': list them by name, each with its 'yaml'")
     _known(tree, KEYS, str(path))
@@ -162,7 +164,7 @@ def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) 
         if name not in left_out
     }
     names = list(systems)
-    ablation = Ablation(
+    plan = Plan(
         path.stem,
         tree.get("title") or path.stem,
         tree.get("reference") or names[0],
@@ -175,16 +177,16 @@ def read_ablation(path: Path, folders: Mapping[str, Path | None] | None = None) 
         _lengths(tree.get("lengths") or [], path),
         left_out,
     )
-    ablation._checked([ablation.reference], f"{path}: reference")
-    ablation._checked([ablation.baseline], f"{path}: baseline")
-    ablation._checked(ablation.first, f"{path}: first")
+    plan._checked([plan.reference], f"{path}: reference")
+    plan._checked([plan.baseline], f"{path}: baseline")
+    plan._checked(plan.first, f"{path}: first")
     for system in systems.values():
-        ablation._checked(system.experiments.values(), f"{path}: {system.name}")
-        _no_circle(ablation, system.name, [], path)
-    return ablation
+        plan._checked(system.experiments.values(), f"{path}: {system.name}")
+        _no_circle(plan, system.name, [], path)
+    return plan
 
 
-def _system(name: str, entry: Any, path: Path) -> System:
+def _system(name: str, entry: Any, path: Path) -> Variant:
     if not isinstance(entry, dict) or "yaml" not in entry:
         raise UserError(f"{path}: {name} has no 'yaml', the file of hparams/ that describes it")
     if not re.fullmatch(r"[\w.-]+", str(name)) or name == "log":
@@ -193,7 +195,7 @@ def _system(name: str, entry: Any, path: Path) -> System:
     seeds = entry.get("seeds", 1)
     if seeds != "all" and not (isinstance(seeds, int) and seeds >= 1):
         raise UserError(f"{path}: {name} has seeds {seeds}: give 'all' or a number from 1")
-    return System(
+    return Variant(
         name,
         entry["yaml"],
         entry.get("teacher"),
@@ -202,7 +204,7 @@ def _system(name: str, entry: Any, path: Path) -> System:
     )
 
 
-def _given(system: System) -> dict[str, str]:
+def _given(system: Variant) -> dict[str, str]:
     """The overrides that name one of the ``FOLDERS``, by their keys."""
     return {
         key: value["given"]
@@ -211,13 +213,13 @@ def _given(system: System) -> dict[str, str]:
     }
 
 
-def _with_folders(system: System, folders: Mapping[str, Path | None]) -> System:
+def _with_folders(system: Variant, folders: Mapping[str, Path | None]) -> Variant:
     found = {key: str(folders[name]) for key, name in _given(system).items()}
     return dataclasses.replace(system, overrides={**system.overrides, **found})
 
 
 def _left_out(
-    systems: Mapping[str, System], folders: Mapping[str, Path | None], path: Path
+    systems: Mapping[str, Variant], folders: Mapping[str, Path | None], path: Path
 ) -> dict[str, str]:
     """The systems that want a folder that is not here, and those that need them; why each."""
     left_out: dict[str, str] = {}
@@ -256,8 +258,8 @@ def _known(entry: Mapping[str, Any], keys: set[str], where: str) -> None:
             raise UserError(f"{where}: nothing reads the key {key}; there are {sorted(keys)}")
 
 
-def _no_circle(ablation: Ablation, name: str, way: list[str], path: Path) -> None:
+def _no_circle(plan: Plan, name: str, way: list[str], path: Path) -> None:
     if name in way:
         raise UserError(f"{path}: {' needs '.join([*way, name])}: a circle, take a teacher out")
-    for needed in ablation.systems[name].experiments.values():
-        _no_circle(ablation, needed, [*way, name], path)
+    for needed in plan.systems[name].experiments.values():
+        _no_circle(plan, needed, [*way, name], path)

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import datetime
+import os
+import platform
+import re
 import shlex
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from speechbrain_ext.compare import children
-from speechbrain_ext.compare.commands import Place, finish_step, steps
-from speechbrain_ext.compare.machine import describe, environment
+import torch
+
+from speechbrain_ext.compare.commands import (
+    BLOCKED,
+    FAILED,
+    FINISHED,
+    RUNNING,
+    Place,
+    Record,
+    finish_step,
+    steps,
+)
 from speechbrain_ext.compare.plan import Run
-from speechbrain_ext.compare.records import BLOCKED, FAILED, FINISHED, RUNNING, Record, last_error
 from speechbrain_ext.errors import UserError
 
 POLL_SECONDS = 0.2
+_ERROR = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt)\b")
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass
@@ -63,7 +82,7 @@ class Runner:
                 if self.active:
                     time.sleep(POLL_SECONDS)
         finally:
-            children.stop(job.process for job in self.active if job.process)
+            _stop(job.process for job in self.active if job.process)
         return sum(status != FINISHED for status in self.status.values())
 
     def _start_what_can(self) -> None:
@@ -94,8 +113,8 @@ class Runner:
         record.status, record.error = RUNNING, ""
         if todo[0][0] == "training":
             record.begun, record.ended = _now(), ""
-            device = self.place.ablation.common.get("device")
-            record.machine = describe(environment(slot, self.jobs), device)
+            device = self.place.plan.common.get("device")
+            record.machine = describe_machine(job_environment(slot, self.jobs), device)
         record.write(self.place.record(run))
         job = Job(run, record, todo, slot)
         self.active.append(job)
@@ -109,19 +128,19 @@ class Runner:
             file.write(f"\n{_now()} $ {shlex.join(job.todo[0][1])}\n".encode())
             file.flush()
             job.output_from = file.tell()
-            env = environment(job.slot, self.jobs)
-            job.process = children.start(job.todo[0][1], file, env)
+            env = job_environment(job.slot, self.jobs)
+            job.process = _start(job.todo[0][1], file, env)
 
     def _look_at(self, job: Job) -> None:
         assert job.process is not None
         status = job.process.poll()
         if status is None:
             return
-        children.stop([job.process], patience=0)  # workers it left
+        _stop([job.process], patience=0)  # workers it left
         name, _ = job.todo.pop(0)
         try:
             if status != 0:
-                raise UserError(last_error(self.place.log(job.run), job.output_from, status))
+                raise UserError(_last_error(self.place.log(job.run), job.output_from, status))
             finish_step(self.place, job.run, job.record, name)
         except UserError as error:
             self.active.remove(job)
@@ -158,5 +177,131 @@ class Runner:
         print(f"{_now()} [{over}] {run}: {what}", flush=True)
 
 
+def _last_error(log: Path, start: int, status: int) -> str:
+    """The line that says why a command failed.
+
+    Arguments
+    ---------
+    log : Path
+        What it wrote.
+    start : int
+        Byte of the log where its output begins.
+    status : int
+        Its exit status; negative for a signal.
+    """
+    with open(log, "rb") as file:
+        file.seek(start)
+        text = file.read().decode("utf-8", errors="replace")
+    if status < 0:
+        return f"killed by signal {-status}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if _ERROR.match(line)]
+    return (telling or lines or [f"ended with exit status {status}"])[-1].removeprefix("error: ")
+
+
 def _now() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+# Processes that never outlive the one that started them.
+
+
+def _start(command: list[str], output: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[Any]:
+    """Start a command in a process group of its own, its output going to a file.
+
+    On Linux the kernel kills it when this process dies, however that happens. Call it from the main
+    thread: the kernel watches the thread, not the process.
+    """
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        if _libc is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=dict(env),
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+def _stop(processes: Iterable[subprocess.Popen[Any]], patience: float = 5.0) -> None:
+    """End processes and the workers in their groups: asked first, killed after ``patience`` s."""
+    processes = list(processes)
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[Any], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+# What a run is computed on.
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """What to set ``CUDA_VISIBLE_DEVICES`` to, for each GPU that this process sees."""
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in visible.split(",")] if visible else map(str, range(count))
+    return list(names)[:count]
+
+
+def job_environment(slot: int, jobs: int) -> dict[str, str]:
+    """The environment of the job in a slot: its own GPU, or its share of the cores."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    env.setdefault("OMP_NUM_THREADS", str(max(1, cores() // jobs)))
+    devices = gpus()
+    if devices:
+        env["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    return env
+
+
+def describe_machine(env: Mapping[str, str], device: str | None = None) -> dict[str, str]:
+    """Name the machine as a job with this environment, put on this device, finds it."""
+    on_cpu = not gpus() or (device or "").startswith("cpu")
+    return {
+        "device": _cpu_name() if on_cpu else _gpu_name(env["CUDA_VISIBLE_DEVICES"]),
+        "threads": env["OMP_NUM_THREADS"],
+        "cores": str(cores()),
+        "torch": torch.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpu_name(device: str) -> str:
+    # Asked of the driver's tool: torch would open a context on the GPU only to learn its name.
+    command = ["nvidia-smi", f"--id={device}", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return "GPU"
+    return found.stdout.strip() if found.returncode == 0 else "GPU"

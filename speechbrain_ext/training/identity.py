@@ -24,7 +24,7 @@ from speechbrain_ext.training.first_weights import read_start
 
 MADE_FROM = "made_from.json"
 DATA_KEYS = ("train_csv", "valid_csv", "valid_trials")
-ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and ablate.py)"
+ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and compare.py)"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
 # checkpoints are kept and averaged, which every run does anew.
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}

@@ -13,7 +13,7 @@ from hyperpyyaml import load_hyperpyyaml
 from safetensors.torch import load_file
 from speechbrain.inference.speaker import EncoderClassifier
 
-from speechbrain_ext.compare.plan import read_ablation
+from speechbrain_ext.compare.plan import read_plan
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.systems.experiment import encoder_part, load_encoder
@@ -152,9 +152,9 @@ def test_training_is_the_published_one(system: str) -> None:
 
 
 def test_the_tables_have_every_student() -> None:
-    ablation = read_ablation(HPARAMS / "ablations" / "sv_mixer_tables.yaml")
-    assert {Path(system.yaml).stem for system in ablation.systems.values()} == set(SYSTEMS)
-    assert all(name == Path(system.yaml).stem for name, system in ablation.systems.items())
+    plan = read_plan(HPARAMS / "comparisons" / "sv_mixer_tables.yaml")
+    assert {Path(system.yaml).stem for system in plan.systems.values()} == set(SYSTEMS)
+    assert all(name == Path(system.yaml).stem for name, system in plan.systems.items())
 
 
 # What another one learns from comes first.

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Compare many systems over several seeds on one corpus.
 
-    python ablate.py hparams/ablations/documents.yaml --seeds 3 --corpus_dir data/libri_mini
+    python compare.py hparams/comparisons/documents.yaml --seeds 3 --corpus_dir data/libri_mini
 
 trains, embeds and scores what is missing, then writes ``RESULTS.md``, ``results.csv`` and plots,
-all in ``exp/<corpus>/<ablation>``, a run in ``<system>/seed_<n>`` there. Stopped at any moment and
-called again, it goes on where it was.
+all in ``exp/<corpus>/<comparison>``, a run in ``<system>/seed_<n>`` there. Stopped at any moment
+and called again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from pathlib import Path
 
 from speechbrain_ext.compare.claims import read_claims
 from speechbrain_ext.compare.commands import Place
-from speechbrain_ext.compare.machine import gpus
-from speechbrain_ext.compare.plan import FOLDERS, read_ablation
+from speechbrain_ext.compare.plan import FOLDERS, read_plan
 from speechbrain_ext.compare.results import write_results
-from speechbrain_ext.compare.runner import Runner
+from speechbrain_ext.compare.runner import Runner, gpus
 from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import claimed
+
+RECIPE = Path(__file__).parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing, write the results; the exit status says whether every run is there."""
     options = parse(arguments)
-    ablation = read_ablation(options.ablation, folders_of(options))
-    claims = read_claims(ablation)
-    place = Place(ablation, options.corpus_dir, exp_root=options.exp_root)
+    plan = read_plan(options.comparison, folders_of(options))
+    claims = read_claims(plan)
+    place = Place(plan, options.corpus_dir, RECIPE, options.exp_root)
     Corpus.read(place.manifests)  # says what is missing before anything is trained
-    runs = ablation.runs(options.seeds, options.only)
-    for run in ablation.runs(options.seeds) if options.only else ():
+    runs = plan.runs(options.seeds, options.only)
+    for run in plan.runs(options.seeds) if options.only else ():
         if run not in runs:
             print(f"{run}: left out (--only)")
-    for name, why in ablation.left_out.items():
+    for name, why in plan.left_out.items():
         print(f"{name}: left out, {why}")
     failed = 0
     with only_one(place.folder, options.report_only) as alone:
         if not options.report_only:
             failed = Runner(place, runs, options.jobs or max(1, len(gpus()))).run()
         given = sys.argv[1:] if arguments is None else arguments
-        command = shlex.join(["python", "ablate.py", *given])
-        path = write_results(place, ablation.runs(options.seeds), claims, command, alone)
+        command = shlex.join(["python", "compare.py", *given])
+        path = write_results(place, plan.runs(options.seeds), claims, command, alone)
         print(f"Results: {path}")
     if failed:
         print(f"{failed} of {len(runs)} runs are missing: see the table", file=sys.stderr)
@@ -68,8 +69,8 @@ def folders_of(options: argparse.Namespace) -> dict[str, Path | None]:
 
 @contextlib.contextmanager
 def only_one(folder: Path, report_only: bool) -> Iterator[bool]:
-    """Refuse to train beside another ablate.py; a report is told whether it is alone."""
-    refusal = f"another ablate.py is at work in {folder}: wait for its end"
+    """Refuse to train beside another compare.py; a report is told whether it is alone."""
+    refusal = f"another compare.py is at work in {folder}: wait for its end"
     with contextlib.ExitStack() as held:
         alone = True
         try:
@@ -84,7 +85,7 @@ def only_one(folder: Path, report_only: bool) -> Iterator[bool]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("ablation", type=Path, help="a file of hparams/ablations/")
+    parser.add_argument("comparison", type=Path, help="a file of hparams/comparisons/")
     parser.add_argument("--seeds", type=_positive, default=1, help="seeds 1 to this number")
     parser.add_argument("--corpus_dir", type=Path, required=True, help="has manifests/")
     parser.add_argument(

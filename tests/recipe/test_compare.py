@@ -1,4 +1,4 @@
-"""The command itself: two tiny systems trained for real, one that cannot be, and the results."""
+"""The command itself: three tiny systems trained for real, one that cannot be, and the results."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tools import update_results
 
 pytestmark = pytest.mark.slow
 
-ABLATION = """
-title: Two tiny systems
+PLAN = """
+title: Tiny systems
 reference: small
 baseline: teacher
 lengths: [0.5, 2]
@@ -30,6 +30,7 @@ systems:
         yaml: teacher.yaml
         overrides: {grad_accumulation_factor: 1, conv_channels: 8, latent_size: 8, lstm_size: 8}
     small: {yaml: v2.yaml, teacher: teacher, overrides: {channels: 16, num_blocks: 1}}
+    again: {yaml: v2.yaml, teacher: small, overrides: {channels: 16, num_blocks: 1}}
     broken: {yaml: v2.yaml, teacher: teacher, overrides: {channels: 15}}
     after: {yaml: v2.yaml, teacher: broken}
     noisy: {yaml: v2.yaml, teacher: teacher, overrides: {noise_folder: {given: noise_folder}}}
@@ -49,8 +50,8 @@ remarks: [Nothing is to be learned from noise.]
 """
 
 
-def ablate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    script = os.path.relpath(RECIPE / "ablate.py", folder)
+def compare(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    script = os.path.relpath(RECIPE / "compare.py", folder)
     command = [sys.executable, script, "tiny.yaml", "--corpus_dir", "corpus", *options]
     return subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1800
@@ -59,7 +60,7 @@ def ablate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ablate")
+    folder = tmp_path_factory.mktemp("compare")
     manifests = make_corpus(folder / "corpus") / "manifests"
     shutil.copy(manifests / "train.csv", manifests / "test.csv")
     shutil.copy(manifests / "trials" / "train.txt", manifests / "trials" / "dev.txt")
@@ -69,15 +70,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     content = {"corpus": "tones", "title": "Tones", "synthetic": True, "trials": lists}
     (manifests / "manifest.json").write_text(json.dumps(content))
-    (folder / "tiny.yaml").write_text(ABLATION)
+    (folder / "tiny.yaml").write_text(PLAN)
     return folder
 
 
 def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that can be is made, what cannot be is named; called again, nothing is made anew."""
-    result = ablate(folder)
+    result = compare(folder)
     assert result.returncode == 1, result.stderr
-    assert "2 of 4 runs are missing" in result.stderr
+    assert "2 of 5 runs are missing" in result.stderr
     out = folder / "exp" / "corpus" / "tiny"
     page = (out / "RESULTS.md").read_text()
     assert "Nothing is to be learned from noise." in page
@@ -100,7 +101,7 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
         assert f"({name}.png)" in page
 
     rows = list(csv.DictReader((out / "results.csv").open()))
-    assert [row["system"] for row in rows] == 2 * ["teacher", "small", "broken", "after"]
+    assert [row["system"] for row in rows] == 2 * ["teacher", "small", "again", "broken", "after"]
     small = next(row for row in rows if (row["system"], row["trials"]) == ("small", "dev"))
     scored = json.loads((out / "small" / "seed_1" / "results" / "dev.json").read_text())
     assert float(small["eer"]) == pytest.approx(scored["eer"], rel=1e-5)
@@ -108,13 +109,16 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert interval == pytest.approx(scored["eer_interval_95"], rel=1e-5)
     log = json.loads((out / "small" / "seed_1" / "train_log.jsonl").read_text())
     assert float(small["share"]) == pytest.approx(log["train"]["share"], rel=1e-5)
+    settings = (out / "again" / "seed_1" / "hyperparams.yaml").read_text()
+    assert "teacher_folder: exp/corpus/tiny/small/seed_1" in settings
     assert float(small["parameters"]) > 0 and float(small["utterances_per_second"]) > 0
 
     header = "0.5 s | 2 s | 2 s ÷ 0.5 s (in proportion: 4) |"
     tables = [block.splitlines() for block in page.split("\n\n") if header in block]
     first = ["| Milliseconds an utterance", "| GMACs an utterance"]
     assert [table[0] for table in tables] == [f"{name} | {header}" for name in first]
-    assert all([row.split(" | ")[0] for row in t[2:]] == ["| teacher", "| small"] for t in tables)
+    systems = ["| teacher", "| small", "| again"]
+    assert all([row.split(" | ")[0] for row in t[2:]] == systems for t in tables)
     assert (out / "cost_by_length.png").is_file() and "(cost_by_length.png)" in page
     costs = list(csv.DictReader((out / "cost_by_length.csv").open()))
     short, long = (row for row in costs if row["system"] == "small")
@@ -130,7 +134,7 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
     speeds = (out / "speed.json").stat().st_mtime_ns
     logs = [path.stat().st_size for path in sorted((out / "log").glob("[ts]*.log"))]
-    again = ablate(folder, "--only", "small")
+    again = compare(folder, "--only", "small")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("has been run before") == 2
     assert "broken seed_1: left out (--only)" in again.stdout
@@ -140,9 +144,9 @@ def test_trains_reports_and_keeps(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_mistakes_are_one_sentence(folder: Path) -> None:
     """A file that is not there, a system that is not in it."""
-    result = ablate(folder, "--only", "nobody")
+    result = compare(folder, "--only", "nobody")
     assert result.returncode == 1
     assert result.stderr.startswith("error: --only: there is no system nobody; there are teacher,")
-    result = ablate(folder, "--noise_folder", "nowhere")
+    result = compare(folder, "--noise_folder", "nowhere")
     assert result.returncode == 1
     assert result.stderr.startswith("error: --noise_folder nowhere: there is no such folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from speechbrain_ext.compare.claims import (
     KINDS,
     NOT_DECIDED,
     Claim,
-    Evidence,
-    Speed,
+    Verdict,
 )
+from speechbrain_ext.compare.collect import Evidence, Rate
+from speechbrain_ext.compare.page import claims_table
 from speechbrain_ext.compare.pareto import Point, frontier, pareto_figure
-from speechbrain_ext.compare.tables import claims_table
+from speechbrain_ext.compare.plan import Plan
+from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.comparison import Comparison, Difference, training_noise
 from speechbrain_ext.verification.metrics import equal_error_rate
@@ -82,13 +85,18 @@ def comparison() -> Comparison:
 )
 def test_every_verdict(comparison: Comparison, test: dict[str, Any], expected: str) -> None:
     """The whole interval on one side, on the other, or on both."""
-    evidence = Evidence(
-        comparison,
-        {"v1": [0.001, 0.002], "v2": [0.5, 0.7]},
-        {"quick": Speed(300, 290, 310), "slow": Speed(100, 95, 105)},
-    )
+    shares = {"v1": [0.001, 0.002], "v2": [0.5, 0.7]}
+    rates = {"quick": Rate(300, 290, 310), "slow": Rate(100, 95, 105)}
     claim = Claim("x", "x", "x", test=KINDS[next(iter(test))](**test))
-    assert claim.find(evidence).verdict == expected
+    assert claim.find(evidence(rates, shares), comparison).verdict == expected
+
+
+def evidence(
+    rates: dict[str, Rate] | None = None, shares: dict[str, list[float]] | None = None
+) -> Evidence:
+    """Of speed and loss alone."""
+    plan, corpus = Plan("x", "x", "x", "x", {}, {}), Corpus(Path("x"), "x", "x", False, {})
+    return Evidence(plan, corpus, [], [], [], {}, rates or {}, shares or {})
 
 
 def bounds(difference: Difference | None) -> tuple[float, float]:
@@ -112,9 +120,10 @@ def test_few_speakers_decide_nothing() -> None:
     tests: list[dict[str, Any]] = [{"better": "good", "worse": "poor"}]
     tests += [{"equal": ["good", "poor"], "within": 1}, {"eer": "good", "of": "poor", "within": 9}]
     claims = [Claim("x", "x", "x", test=KINDS[next(iter(each))](**each)) for each in tests]
-    assert {claim.find(Evidence(found)).verdict for claim in claims} == {NOT_DECIDED}
+    verdicts = [Verdict(claim, None, claim.find(evidence(), found)) for claim in claims]
+    assert {each.finding.verdict for each in verdicts} == {NOT_DECIDED}
     told = f"| {difference.value:+.2f} | – | *not decided* |"
-    assert claims_table(claims, Evidence(found)).count(told) == 3
+    assert claims_table(verdicts).count(told) == 3
     points = [Point("good", 1.0, 9.0), Point("poor", 2.0, 5.0)]
     assert len(pareto_figure(points, False, "Million parameters", "EER", "corpus").axes) == 1
 

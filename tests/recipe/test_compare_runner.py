@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_ext.compare import machine, runner
-from speechbrain_ext.compare.commands import Place, resolved_settings, training_arguments
-from speechbrain_ext.compare.plan import Ablation, Run, read_ablation
-from speechbrain_ext.compare.records import BLOCKED, FAILED, FINISHED, RUNNING, Record
+from speechbrain_ext.compare import runner
+from speechbrain_ext.compare.commands import (
+    BLOCKED,
+    FAILED,
+    FINISHED,
+    RUNNING,
+    Place,
+    Record,
+    resolved_settings,
+    training_arguments,
+)
+from speechbrain_ext.compare.plan import Plan, Run, read_plan
 from speechbrain_ext.compare.runner import Runner
 from speechbrain_ext.training.identity import claim_folder, data_digests
 from tests.recipe.tiny import RECIPE, environment
@@ -67,19 +75,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         (tmp_path / f"{name}.py").write_text(SCRIPT)
     for name in ("extract", "score"):
         (tmp_path / f"{name}.py").write_text(LATER)
+    (tmp_path / "hparams").symlink_to(RECIPE / "hparams")
     manifests = tmp_path / "corpus" / "manifests"
     manifests.mkdir(parents=True)
     (manifests / "manifest.json").write_text("{}")
     (manifests / "trials").mkdir()
     for name in ("train.csv", "valid.csv", "trials/valid.txt"):
         (manifests / name).write_text(MANIFEST.format("ann"))
-    return Place(ablation(), Path("corpus"), scripts=tmp_path)
+    return Place(plan(), Path("corpus"), tmp_path)
 
 
-def ablation(text: str = SYSTEMS) -> Ablation:
+def plan(text: str = SYSTEMS) -> Plan:
     path = Path("some.yaml")
     path.write_text(text)
-    return read_ablation(path)
+    return read_plan(path)
 
 
 def states(place: Place, runs: list[Run]) -> dict[str, str]:
@@ -102,7 +111,7 @@ def calls() -> list[str]:
 
 def test_every_step_once_and_in_order(place: Place) -> None:
     """The teacher before its student; called again, nothing is done again."""
-    runs = place.ablation.runs(1)
+    runs = place.plan.runs(1)
     assert Runner(place, runs, 1).run() == 0
     expected = []
     for system, script in (("teacher", "teacher"), ("v2", "distill"), ("alone", "teacher")):
@@ -120,8 +129,8 @@ def test_every_step_once_and_in_order(place: Place) -> None:
 def test_a_student_of_a_model_that_is_no_experiment(place: Place) -> None:
     """Its YAML, in a subfolder, names its teacher: nothing is trained for it."""
     text = "systems:\n    sv: {yaml: ssl/sv_mixer_wavlm_large.yaml, overrides: {num_blocks: 2}}\n"
-    other = Place(ablation(text), place.corpus_dir, place.scripts)
-    (run,) = other.ablation.runs(1)
+    other = Place(plan(text), place.corpus_dir, place.recipe)
+    (run,) = other.plan.runs(1)
     arguments = training_arguments(other, run)
     assert arguments[0].endswith("hparams/ssl/sv_mixer_wavlm_large.yaml")
     assert "--teacher_folder" not in arguments and "--teacher_source" not in arguments
@@ -131,15 +140,15 @@ def test_a_student_of_a_model_that_is_no_experiment(place: Place) -> None:
 
 def test_what_is_gone_or_new_is_made(place: Place) -> None:
     """Other trials: scored again. Weights removed: trained again. A further seed: it alone."""
-    Runner(place, place.ablation.runs(1), 1).run()
+    Runner(place, place.plan.runs(1), 1).run()
     calls()
     (place.manifests / "manifest.json").write_text('{"more": 1}')
-    Runner(place, place.ablation.runs(1, ["alone"]), 1).run()
+    Runner(place, place.plan.runs(1, ["alone"]), 1).run()
     assert calls() == ["extract alone seed_1", "score alone seed_1"]
     (place.experiment("alone", 1) / "save" / "embedding_model.safetensors").unlink()
-    Runner(place, place.ablation.runs(1, ["alone"]), 1).run()
+    Runner(place, place.plan.runs(1, ["alone"]), 1).run()
     assert calls()[0] == "train_teacher alone 1"
-    Runner(place, place.ablation.runs(2, ["v2"]), 1).run()
+    Runner(place, place.plan.runs(2, ["v2"]), 1).run()
     assert [line for line in calls() if line.startswith("train")] == [
         "train_teacher teacher 2",
         "train_distill v2 2",
@@ -151,7 +160,7 @@ def test_a_failure_stops_only_what_needs_it(
 ) -> None:
     """Its last error is kept; the rest is made; mended, it goes on."""
     Path("orders").write_text("teacher")
-    runs = place.ablation.runs(1)
+    runs = place.plan.runs(1)
     assert Runner(place, runs, 1).run() == 2
     assert states(place, runs) == {
         "teacher seed_1": FAILED,
@@ -176,8 +185,8 @@ def test_settings_that_cannot_be_fail_alone(place: Place) -> None:
     """A key that the YAML lacks, a file that is not there."""
     text = SYSTEMS.replace("alone: {", "alone: {overrides: {chanels: 3}, ")
     text += "    gone: {yaml: gone.yaml}\n"
-    other = Place(ablation(text), place.corpus_dir, place.scripts)
-    runs = other.ablation.runs(1)
+    other = Place(plan(text), place.corpus_dir, place.recipe)
+    runs = other.plan.runs(1)
     assert Runner(other, runs, 2).run() == 2
     errors = {run.system.name: Record.read(other.record(run)).error for run in runs}
     assert "no key 'chanels'" in errors["alone"] and "gone.yaml does not exist" in errors["gone"]
@@ -186,17 +195,17 @@ def test_settings_that_cannot_be_fail_alone(place: Place) -> None:
 
 def test_other_settings_or_another_teacher_are_refused(place: Place) -> None:
     """A finished run is kept only if it is what would be trained now."""
-    runs = place.ablation.runs(1)
+    runs = place.plan.runs(1)
     Runner(place, runs, 1).run()
     claim(place, runs)
     assert Runner(place, runs, 1).run() == 0
     changed = SYSTEMS.replace("alone: {", "alone: {overrides: {lr: 0.5}, ")
-    other = Place(ablation(changed), place.corpus_dir, place.scripts)
-    assert Runner(other, other.ablation.runs(1), 1).run() == 1
+    other = Place(plan(changed), place.corpus_dir, place.recipe)
+    assert Runner(other, other.plan.runs(1), 1).run() == 1
     assert "made with other settings (lr: " in Record.read(other.record(runs[2])).error
     shorter = SYSTEMS.replace("number_of_epochs: 2", "number_of_epochs: 1")
-    other = Place(ablation(shorter), place.corpus_dir, place.scripts)
-    assert Runner(other, other.ablation.runs(1, ["alone"]), 1).run() == 1
+    other = Place(plan(shorter), place.corpus_dir, place.recipe)
+    assert Runner(other, other.plan.runs(1, ["alone"]), 1).run() == 1
     assert "trained for 2 epochs, 1 are wanted" in Record.read(other.record(runs[2])).error
     assert states(place, runs[2:]) == {"alone seed_1": FAILED}
     # A teacher trained anew to the same weights changes nothing; to others, it does.
@@ -212,13 +221,13 @@ def test_other_settings_or_another_teacher_are_refused(place: Place) -> None:
 
 def test_another_average_of_checkpoints_is_another_result(place: Place) -> None:
     """The script that trains makes it of what is trained; what was said before stays true."""
-    runs = place.ablation.runs(1, ["alone"])
+    runs = place.plan.runs(1, ["alone"])
     Runner(place, runs, 1).run()
     claim(place, runs)
     calls()
     text = SYSTEMS.replace("2}", "2, average_checkpoints: 2}", 1)
-    other = Place(ablation(text), place.corpus_dir, place.scripts)
-    (run,) = other.ablation.runs(1, ["alone"])
+    other = Place(plan(text), place.corpus_dir, place.recipe)
+    (run,) = other.plan.runs(1, ["alone"])
     assert Runner(other, [run], 1).run() == 0
     assert calls() == ["train_teacher alone 1", "extract alone seed_1", "score alone seed_1"]
     kept = (other.experiment("alone", 1) / "hyperparams.yaml").read_text()
@@ -228,7 +237,7 @@ def test_another_average_of_checkpoints_is_another_result(place: Place) -> None:
 
 def test_other_training_speakers_are_refused(place: Place) -> None:
     """Embedding and scoring anew would tell of weights that were trained on somebody else."""
-    runs = place.ablation.runs(1, ["alone"])
+    runs = place.plan.runs(1, ["alone"])
     Runner(place, runs, 1).run()
     claim(place, runs)
     calls()
@@ -242,20 +251,20 @@ def test_other_training_speakers_are_refused(place: Place) -> None:
 def test_each_job_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU of its own where there are some, else a part of the cores; what a user set stays."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(machine, "cores", lambda: 8)
-    monkeypatch.setattr(machine, "gpus", lambda: [])
-    assert machine.environment(1, 3)["OMP_NUM_THREADS"] == "2"
-    monkeypatch.setattr(machine, "gpus", lambda: ["4", "6"])
-    devices = [machine.environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    monkeypatch.setattr(runner, "cores", lambda: 8)
+    monkeypatch.setattr(runner, "gpus", lambda: [])
+    assert runner.job_environment(1, 3)["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setattr(runner, "gpus", lambda: ["4", "6"])
+    devices = [runner.job_environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert devices == ["4", "6", "4"]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert machine.environment(0, 3)["OMP_NUM_THREADS"] == "5"
+    assert runner.job_environment(0, 3)["OMP_NUM_THREADS"] == "5"
 
 
 def test_jobs_run_side_by_side(place: Place) -> None:
     """Two at a time: what needs nothing does not wait."""
     Path("orders").write_text("teacher slow")
-    runs = place.ablation.runs(1)
+    runs = place.plan.runs(1)
     work = Runner(place, runs, 2)
 
     def stop_when_alone_is_done(_: float) -> None:
@@ -285,13 +294,12 @@ def test_killed_outright_it_leaves_nothing_running(place: Place) -> None:
     Path("orders").write_text("teacher slow")
     code = (
         "from pathlib import Path; from speechbrain_ext.compare.commands import Place;"
-        "from speechbrain_ext.compare.plan import read_ablation;"
+        "from speechbrain_ext.compare.plan import read_plan;"
         "from speechbrain_ext.compare.runner import Runner;"
-        "place = Place(read_ablation(Path('some.yaml')), Path('corpus'), scripts=Path('.'));"
-        "Runner(place, place.ablation.runs(1), 1).run()"
+        "place = Place(read_plan(Path('some.yaml')), Path('corpus'), Path('.'));"
+        "Runner(place, place.plan.runs(1), 1).run()"
     )
     env = environment()
-    env["PYTHONPATH"] += f":{RECIPE}"
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
     _wait_for(lambda: Path("pid").exists() and Path("pid").read_text() != "")
     child = int(Path("pid").read_text())
@@ -299,7 +307,7 @@ def test_killed_outright_it_leaves_nothing_running(place: Place) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     _wait_for(lambda: not _alive(child))
-    assert states(place, place.ablation.runs(1)[:1]) == {"teacher seed_1": RUNNING}
+    assert states(place, place.plan.runs(1)[:1]) == {"teacher seed_1": RUNNING}
 
 
 def _alive(pid: int) -> bool:

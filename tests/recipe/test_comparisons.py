@@ -1,0 +1,153 @@
+"""The comparisons that are committed, and compare.py without its work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import compare
+import pytest
+
+from speechbrain_ext.compare.claims import read_claims
+from speechbrain_ext.compare.commands import (
+    Place,
+    Record,
+    check_teacher,
+    resolved_settings,
+    steps,
+    training_arguments,
+)
+from speechbrain_ext.compare.plan import Plan, read_plan
+from speechbrain_ext.corpora.corpus import Corpus
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.yaml import check_overrides
+from speechbrain_ext.training.distill import DistillBrain
+from speechbrain_ext.training.teacher import TeacherBrain
+from tests.recipe.tiny import RECIPE, environment
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """compare.py without its work: what it would have done."""
+    done: list[str] = []
+    (tmp_path / "some.yaml").write_text("systems: {teacher: {yaml: teacher.yaml}}")
+
+    class Runs:
+        def __init__(self, *given: Any) -> None:
+            done.append("trained")
+
+        def run(self) -> int:
+            return 0
+
+    def write(*given: Any) -> Path:
+        done.append(f"written, alone: {given[-1]}")
+        return tmp_path
+
+    monkeypatch.setattr(compare, "Runner", Runs)
+    monkeypatch.setattr(compare, "write_results", write)
+    monkeypatch.setattr(Corpus, "read", lambda manifests: None)
+    file, places = tmp_path / "some.yaml", ["--corpus_dir", "x", "--exp_root", tmp_path]
+
+    def run(*more: str) -> list[str]:
+        done.clear()
+        compare.main([*map(str, [file, *places, *more])])
+        return done
+
+    return run
+
+
+def test_one_comparison_at_a_time(tmp_path: Path, main: Callable[..., list[str]]) -> None:
+    """Beside it another may report, but not measure speed."""
+    assert main() == ["trained", "written, alone: True"]
+    (log,) = tmp_path.glob("x/*/log")
+    hold = "from speechbrain_ext.files import claimed\n"
+    hold += f"with claimed({str(log)!r}, ''): print(flush=True); input()"
+    pipe, code = subprocess.PIPE, [sys.executable, "-c", hold]
+    with subprocess.Popen(code, stdin=pipe, stdout=pipe, env=environment()) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(
+            UserError, match="another compare.py is at work in .*: wait for its end"
+        ):
+            main()
+        assert main("--report_only") == ["written, alone: False"]
+        other.kill()
+    assert main("--report_only") == ["written, alone: True"]
+
+
+def test_a_file_system_without_locks(
+    main: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert main() == ["trained", "written, alone: True"]
+
+
+@pytest.mark.parametrize(
+    ("name", "claims"),
+    [("documents", 30), ("sv_mixer_tables", 9), ("ssl_small", 7), ("self_distillation", 1)],
+)
+def test_the_files_are_whole(name: str, claims: int) -> None:
+    """Their claims are about their systems; the settings of every run can be made."""
+    folders = {"noise_folder": Path("/data/musan"), "rir_folder": Path("/data/rirs")}
+    plan = read_plan(RECIPE / "hparams" / "comparisons" / f"{name}.yaml", folders)
+    assert not plan.left_out
+    ids = [claim.id for claim in read_claims(plan)]
+    assert len(ids) == len(set(ids)) > claims
+    place = Place(plan, Path("data/some"), RECIPE)
+    for run in plan.runs(1):
+        arguments = training_arguments(place, run)
+        _, tree = resolved_settings(arguments)
+        assert tree["system"] == run.system.name
+        check_teacher(run, tree)
+        line = read_command_line(arguments)
+        check_overrides(line.path, DistillBrain.reads | TeacherBrain.reads, line.overrides)
+
+
+def rounds_of(plan: Plan) -> list[tuple[str, str]]:
+    """Every run's folder and its teacher's, as its training is told them."""
+    place = Place(plan, Path("data/mini"), RECIPE)
+    folders = []
+    for run in plan.runs(1):
+        _, tree = resolved_settings(training_arguments(place, run))
+        folders.append((tree["output_folder"], tree.get("teacher_folder", "")))
+    return folders
+
+
+def test_each_round_learns_from_the_last(tmp_path: Path) -> None:
+    """Three rounds of self-distillation; a fourth is a line."""
+    file = RECIPE / "hparams" / "comparisons" / "self_distillation.yaml"
+    names = ["teacher", "v2", "v2_round2", "v2_round3"]
+    folders = [f"exp/mini/self_distillation/{name}/seed_1" for name in names]
+    assert rounds_of(read_plan(file)) == list(zip(folders, ["", *folders[:-1]], strict=True))
+    last = "    v2_round3: {yaml: v2.yaml, teacher: v2_round2, seeds: all}\n"
+    another = last.replace("round3", "round4").replace("round2", "round3")
+    more = tmp_path / file.name
+    more.write_text(file.read_text().replace(last, last + another))
+    *_, (folder, teacher) = rounds_of(read_plan(more))
+    assert (folder, teacher) == (folders[-1].replace("round3", "round4"), folders[-1])
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words"),
+    [
+        ("v2_no_kd", "v2_no_kd.yaml has no teacher that comes from teacher_folder, so v2 cannot"),
+        ("teacher", "teacher.yaml has no key 'teacher_folder' to override"),
+    ],
+)
+def test_a_system_without_a_teacher_cannot_take_one(tmp_path: Path, yaml: str, words: str) -> None:
+    """It is refused before it is trained."""
+    (tmp_path / "some.yaml").write_text(
+        f"systems: {{v2: {{yaml: v2_no_kd.yaml}}, v2_round2: {{yaml: {yaml}.yaml, teacher: v2}}}}"
+    )
+    plan = read_plan(tmp_path / "some.yaml")
+    place, run = Place(plan, Path("data/some"), RECIPE), plan.runs(1)[1]
+    with pytest.raises(UserError, match=words):
+        steps(place, run, Record())
