@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.systems.yaml_file import read_yaml
+from speechbrain_ext.systems.yaml import read_yaml
 
 KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
 KEYS |= {"claims", "remarks"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.systems.teachers import teacher_name
+from speechbrain_ext.systems.experiment import teacher_name
 
 
 @dataclass(frozen=True)

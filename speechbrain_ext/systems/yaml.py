@@ -20,16 +20,59 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from speechbrain_ext.errors import UserError, sentence_of
-from speechbrain_ext.systems.experiment import read_hyperparams
 from speechbrain_ext.systems.load_errors import explain, null_reference
 from speechbrain_ext.systems.settings import check_settings, holds_text
-from speechbrain_ext.systems.yaml_file import read_yaml
 
 INCLUDE = "!include:"
 NOTHING: Mapping[str, Any] = {}
 REFERENCE = re.compile(r"<(\w+)")
 # Options of SpeechBrain's that change what is learnt: a resolved text has those that are given.
 LEARNING = {"auto_mix_prec", "bfloat16_mix_prec", "eval_precision", "remove_vector_weight_decay"}
+
+
+def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any:
+    """The mapping that a YAML file holds.
+
+    Arguments
+    ---------
+    path : str or path
+        The file.
+    remedy : str
+        What to do where it is missing.
+    typ : str
+        Of ``ruamel.yaml``: ``rt`` keeps tags, ``safe`` refuses them.
+
+    Returns
+    -------
+    mapping
+        Its keys and values; nothing is made of tags such as ``!new:``.
+
+    Raises
+    ------
+    UserError
+        When it is missing, is no UTF-8 text or no YAML, or holds no keys or others than words.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "v2.yaml"
+    >>> _ = path.write_text("lr: 0.001")
+    >>> dict(read_yaml(path, "give another"))
+    {'lr': 0.001}
+    """
+    try:
+        tree = ruamel.yaml.YAML(typ=typ).load(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path} does not exist: {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as such") from None
+    except (ruamel.yaml.YAMLError, ValueError) as error:  # a date of no calendar
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not hasattr(tree, "keys"):
+        raise UserError(f"{path} holds no keys: write one 'key: value' a line")
+    for key in tree:
+        if not isinstance(key, str):
+            raise UserError(f"{path} has the key {key!r}, which is no word: put it in quotes")
+    return tree
 
 
 def load_hparams(
@@ -247,11 +290,6 @@ def _without_references(text: str, changes: Mapping[str, Any] | None = None) -> 
     for overrides in (changes, None):
         text = resolve_references(io.StringIO(text), overrides).getvalue()
     return text
-
-
-def read_setting(folder: str | os.PathLike[str], key: str) -> Any:
-    """One plain value of an experiment's ``hyperparams.yaml``; none of its classes are made."""
-    return read_hyperparams(folder).get(key)
 
 
 def _read(path: Path) -> Any:

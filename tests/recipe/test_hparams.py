@@ -14,12 +14,11 @@ import torch
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.command_line import read_command_line
-from speechbrain_ext.systems.experiment import encoder_yaml, save_weights
+from speechbrain_ext.systems.experiment import encoder_yaml, read_setting, save_weights
 from speechbrain_ext.systems.settings import RULES
 from speechbrain_ext.systems.yaml import (
     check_overrides,
     load_hparams,
-    read_setting,
     resolve_hparams,
 )
 from speechbrain_ext.training.distill import DistillBrain

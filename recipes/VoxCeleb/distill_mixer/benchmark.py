@@ -29,9 +29,7 @@ from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.measure.by_length import length_figure, length_tables
 from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.systems.devices import check_device
-from speechbrain_ext.systems.experiment import load_encoder
-from speechbrain_ext.systems.teachers import load_teacher
-from speechbrain_ext.systems.yaml import read_setting
+from speechbrain_ext.systems.experiment import load_encoder, load_teacher, read_setting
 from speechbrain_ext.verification.plots import save_figure
 
 
