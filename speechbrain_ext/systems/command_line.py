@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from speechbrain import RunOptions
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.settings import Keys
+from speechbrain_ext.systems.yaml import merge, read_layers, references
+
+OPTIONS = frozenset(RunOptions().as_dict())  # of SpeechBrain, which a YAML may have as keys
 
 
 class CommandLine(NamedTuple):
@@ -67,6 +72,50 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
                 f"{word.encode('utf-8', 'replace').decode()} is not UTF-8 text: rename it"
             ) from None
     return CommandLine(*_RunOptions.from_command_line_args(list(arguments)))
+
+
+def check_keys(line: CommandLine, keys: Keys) -> None:
+    """Refuse a file without a key that is needed, and a key or an override that nothing reads.
+
+    Such a key is a misspelt one. An override would change nothing also where a file replaces all
+    that read a key of another, on which it builds.
+
+    Arguments
+    ---------
+    line : CommandLine
+        The file and its overrides.
+    keys : Keys
+        What the training reads itself.
+
+    Raises
+    ------
+    UserError
+        Naming the key.
+    """
+    path, _, overrides = line
+    layers = read_layers(path, overrides)
+    ever_read = keys.known | OPTIONS | {key for key, _ in references(layers)}
+    tree = merge(layers)
+    read = keys.known | OPTIONS | {key for key, _ in references(tree)}
+    if "objective" in tree and "objective" not in keys.known:
+        raise UserError(f"{path} is a student's: train it with train_distill.py")
+    if "objective" in keys.needed and "objective" not in tree:
+        raise UserError(f"{path} has no objective, so no student: train it with train_teacher.py")
+    for key in sorted(keys.needed - tree.keys()):
+        raise UserError(
+            f"{path} has no key '{key}': build on a file of hparams/shared/, which has it"
+        )
+    for key, value in tree.items():
+        if key not in ever_read and not key.startswith("__"):
+            close = difflib.get_close_matches(key, ever_read, n=1)
+            hint = f": did you mean {close[0]}?" if close else ": remove it"
+            raise UserError(f"{path} has the key '{key}' ({value}), which nothing reads{hint}")
+    for key, value in overrides.items():
+        if key in tree and key not in read:
+            raise UserError(
+                f"--{key} {value} would change nothing: what reads '{key}' is not in {path}, only "
+                "in a file that it builds on: leave it out"
+            )
 
 
 class _RunOptions(RunOptions):

@@ -1,7 +1,12 @@
-"""What the plain settings of a system's YAML may be."""
+"""What the keys of a system's YAML may be, and which of them a training reads.
+
+A setting has its rule here, whether it is a plain value or what a class made: a number is checked
+before anything is made, an object after.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +20,21 @@ class Rule(NamedTuple):
 
     holds: Callable[[Any], bool]
     words: str
+
+
+class Keys(NamedTuple):
+    """The keys that a training reads itself, besides those that other keys refer to.
+
+    Arguments
+    ---------
+    needed : frozenset of str
+        Those that a YAML must have.
+    known : frozenset of str
+        Those that it may have.
+    """
+
+    needed: frozenset[str]
+    known: frozenset[str]
 
 
 def _whole(least: int) -> Rule:
@@ -40,26 +60,108 @@ def _is_name(x: Any) -> bool:
     return isinstance(x, str) and bool(re.fullmatch(r"[^/.\-\s][^/\x00-\x1f]*", x))
 
 
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        ("corpus", "system"),
-        Rule(_is_name, "a name for a folder: no slash in it, and neither . nor - first"),
+def _is(x: Any, kind: str) -> bool:
+    """Whether something is of a class of this name, which a library or a room further up has."""
+    return any(each.__name__ == kind for each in type(x).__mro__)
+
+
+def _made(kind: str) -> Rule:
+    return Rule(lambda x: _is(x, kind), f"a {kind}, made by !new:")
+
+
+def _is_network(x: Any) -> bool:
+    return _is(x, "Module") and hasattr(x, "state_dict")
+
+
+def _are_networks(x: Any) -> bool:
+    return isinstance(x, Mapping) and all(map(_is_network, x.values())) and x.keys() >= {*NETWORKS}
+
+
+def _called_with(count: int) -> Rule:
+    def binds(x: Any) -> bool:
+        try:
+            inspect.signature(x).bind(*range(count))
+        except (TypeError, ValueError):  # not callable, or with other arguments
+            return False
+        return True
+
+    return Rule(binds, f"callable with {count} argument{'s' * (count > 1)}, as by !name:")
+
+
+NETWORKS = ("compute_features", "mean_var_norm", "embedding_model", "classifier")
+ANYTHING = Rule(lambda x: True, "anything")  # what reads it says more
+NAME = Rule(_is_name, "a name for a folder: no slash in it, and neither . nor - first")
+PATH = Rule(lambda x: isinstance(x, str) and x != "", "a path")
+SWITCH = Rule(lambda x: isinstance(x, bool), "True or False")
+CLASS = Rule(callable, "a class, by !name:")
+COUNT = _whole(1)
+POSITIVE = _number(lambda x: x > 0, "a number above 0")
+NOT_NEGATIVE = _number(lambda x: x >= 0, "a number, 0 or more")
+SHARE = _number(lambda x: 0 <= x < 1, "a number from 0 to below 1")
+
+#: What every training reads.
+TRAINING: dict[str, Rule] = {
+    "seed": _whole(0),
+    "system": NAME,
+    "output_folder": PATH,
+    "save_folder": PATH,
+    "train_csv": PATH,
+    "valid_csv": PATH,
+    "valid_trials": PATH,
+    "speeds": ANYTHING,
+    "crop_reader": _made("CropReader"),
+    "crops_per_utterance": COUNT,
+    "batch_size": COUNT,
+    "drop_last": SWITCH,
+    "num_workers": _whole(0),
+    "max_batch_seconds": POSITIVE,
+    "max_unreadable": NOT_NEGATIVE,
+    "augmentation": _made("Augmentation"),
+    "start_from": ANYTHING,
+    "num_speakers": ANYTHING,
+    **dict.fromkeys(NETWORKS, Rule(_is_network, "a network, made by !new:")),
+    "modules": Rule(_are_networks, f"a mapping of networks, {', '.join(NETWORKS)} among them"),
+    "compute_cost": _called_with(2),  # logits and labels
+    "opt_class": _called_with(1),  # the parameters
+    "lr_annealing": Rule(callable, "callable"),
+    "epoch_counter": _made("EpochCounter"),
+    "checkpointer": _made("Checkpointer"),
+    "keep_checkpoints": COUNT,
+    "average_checkpoints": COUNT,
+    "train_logger": _made("TrainLogger"),
+}
+#: What a training with a teacher reads besides.
+DISTILLATION: dict[str, Rule] = {
+    "teacher": Rule(lambda x: x is None or _is_network(x), "null or a teacher, made by !new:"),
+    "teacher_hears": ANYTHING,
+    "objective": _made("Module"),
+    "classifier_start": Rule(
+        lambda x: x is None or hasattr(x, "weights"), "null or first weights, made by !new:"
     ),
-    **dict.fromkeys(("num_workers", "seed"), _whole(0)),
+    "freeze_classifier": SWITCH,
+    "min_distillation_share": NOT_NEGATIVE,
+}
+#: What trainings read where a file has it.
+OPTIONAL: dict[str, Rule] = {
+    "anneal": _called_with(4),  # the scheduler, the optimizer, the epoch, its EER
+    "reconstruction_weight": NOT_NEGATIVE,
+    "teacher_folder": ANYTHING,  # run.sh gives it to every student of the mel path
+    "front_end_start": ANYTHING,
+}
+#: What classes are made of.
+ARGUMENTS: dict[str, Rule] = {
+    "corpus": NAME,
+    "corpus_dir": PATH,
     **dict.fromkeys(
         (
-            "average_checkpoints",
-            "batch_size",
             "bottleneck_size",
             "conv_channels",
-            "crops_per_utterance",
             "expansion",
             "feed_forward_size",
             "front_lstm_size",
             "grad_accumulation_factor",
             "groups",
             "hidden_size",
-            "keep_checkpoints",
             "latent_size",
             "lin_neurons",
             "lstm_size",
@@ -72,57 +174,39 @@ RULES: dict[str, Rule] = {
             "sinc_stride",
             "stop_after",
         ),
-        _whole(1),
+        COUNT,
     ),
     **dict.fromkeys(
-        (
-            "crop_seconds",
-            "lr",
-            "lr_decay",
-            "max_batch_seconds",
-            "max_grad_norm",
-            "scale",
-            "temperature",
-        ),
-        _number(lambda x: x > 0, "a number above 0"),
+        ("crop_seconds", "lr", "lr_decay", "max_grad_norm", "scale", "temperature"), POSITIVE
     ),
-    **dict.fromkeys(
-        (
-            "ckpt_interval_minutes",
-            "margin",
-            "max_unreadable",
-            "min_distillation_share",
-            "mixup",
-            "reconstruction_weight",
-            "weight_decay",
-        ),
-        _number(lambda x: x >= 0, "a number, 0 or more"),
-    ),
-    **dict.fromkeys(
-        ("conv_dropout", "dropout", "lstm_dropout"),
-        _number(lambda x: 0 <= x < 1, "a number from 0 to below 1"),
-    ),
+    **dict.fromkeys(("ckpt_interval_minutes", "margin", "mixup", "weight_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("conv_dropout", "dropout", "lstm_dropout"), SHARE),
     **dict.fromkeys(
         (
             "conv_bias",
             "conv_layer_norm",
-            "drop_last",
-            "freeze_classifier",
             "normalize_wav",
             "offline",
             "skip_nonfinite_grads",
             "spec_augment",
             "train_front_end",
         ),
-        Rule(lambda x: isinstance(x, bool), "True or False"),
+        SWITCH,
     ),
+    **dict.fromkeys(("back_end", "block"), CLASS),
     "precision": _one_of("fp32", "fp16", "bf16"),
-    **dict.fromkeys(
-        ("corpus_dir", "output_folder", "save_folder", "train_csv", "valid_csv", "valid_trials"),
-        Rule(lambda x: isinstance(x, str) and x != "", "a path"),
+    "teacher_precision": _one_of("fp32", "bf16"),
+    "teacher_layers": Rule(
+        lambda x: x is None or isinstance(x, list), "null or a list of layers, such as [24]"
     ),
 }
+RULES = {**TRAINING, **DISTILLATION, **OPTIONAL, **ARGUMENTS}
 
+TEACHER = Keys(frozenset(TRAINING), frozenset({*TRAINING, "anneal", "reconstruction_weight"}))
+STUDENT = Keys(
+    frozenset({*TRAINING, *DISTILLATION}),
+    frozenset({*TRAINING, *DISTILLATION, "anneal", "teacher_folder", "front_end_start"}),
+)
 
 # Keys that hold text whatever a file has there: a path or a name, null or a reference to one.
 TEXT = re.compile(r"corpus|start_from|system|\w+_(cache|csv|dir|file|folder|root|source|trials)")
@@ -154,9 +238,7 @@ def holds_text(key: str, defaults: Sequence[Any]) -> bool:
     return bool(TEXT.fullmatch(key)) or all(isinstance(value, str) for value in defaults)
 
 
-def check_settings(
-    path: object, settings: Mapping[str, Any], rules: Mapping[str, Rule] = RULES
-) -> None:
+def check_settings(path: object, settings: Mapping[str, Any]) -> None:
     """Refuse a value with which training would fail, or mislead, later.
 
     Arguments
@@ -164,9 +246,8 @@ def check_settings(
     path : path
         The YAML file, for the message.
     settings : mapping
-        Its values, with those of the command line.
-    rules : mapping
-        Whether a key's value will do; others may have any, but text where they hold text.
+        Its values, with those of the command line: a YAML tree, of which nothing has been made and
+        what is to be made is let pass, or what was made of it.
 
     Raises
     ------
@@ -180,10 +261,20 @@ def check_settings(
     Traceback (most recent call last):
     speechbrain_ext.errors.UserError: v2.yaml: lr is 'fast', and must be a number above 0
     """
-    texts = {key: _TEXT for key in settings if TEXT.fullmatch(key)}
-    for key, rule in (texts | dict(rules)).items():
-        if key in settings and not rule.holds(value := settings[key]):
-            shown = repr(value)
-            if not isinstance(value, str) and (len(shown) > 60 or "\n" in shown):
-                shown = f"a {type(value).__name__}"
-            raise UserError(f"{path}: {key} is {shown}, and must be {rule.words}")
+    for key, value in settings.items():
+        if _to_be_made(value):
+            continue
+        for rule in (_TEXT if TEXT.fullmatch(key) else ANYTHING, RULES.get(key, ANYTHING)):
+            if not rule.holds(value):
+                shown = repr(value)
+                if not isinstance(value, str) and (len(shown) > 60 or "\n" in shown):
+                    shown = "a dict" if isinstance(value, dict) else f"a {type(value).__name__}"
+                raise UserError(f"{path}: {key} is {shown}, and must be {rule.words}")
+
+
+def _to_be_made(node: Any) -> bool:
+    """Whether a YAML tree has a tag somewhere, such as ``!new:``."""
+    if getattr(getattr(node, "tag", None), "value", None):
+        return True
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return any(map(_to_be_made, children))

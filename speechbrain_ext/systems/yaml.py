@@ -1,7 +1,10 @@
 """HyperPyYAML files that build on one another.
 
 A file whose root carries ``!include:other.yaml`` is that file with some keys changed or added: what
-HyperPyYAML's ``!include:`` with overrides means for a value, said of a whole file.
+HyperPyYAML's ``!include:`` with overrides means for a value, said of a whole file. Its key
+``includes: [a.yaml, b.yaml]`` names further files that it builds on: of several that have a key the
+last counts, and the file itself after all. The command line is like a file that builds on the one
+it names, so ``--includes`` goes on top of that, and other overrides on top of all.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import io
 import os
 import pydoc
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,12 @@ import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from speechbrain_ext.errors import UserError, sentence_of
-from speechbrain_ext.systems.load_errors import explain, null_reference
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.settings import check_settings, holds_text
 
 INCLUDE = "!include:"
+INCLUDES = "includes"
 NOTHING: Mapping[str, Any] = {}
-REFERENCE = re.compile(r"<(\w+)")
 # Options of SpeechBrain's that change what is learnt: a resolved text has those that are given.
 LEARNING = {"auto_mix_prec", "bfloat16_mix_prec", "eval_precision", "remove_vector_weight_decay"}
 
@@ -107,93 +109,17 @@ def load_hparams(
     """
     hidden = _resolved(Path(path), overrides, run_options)
     resolved = _shown(hidden)
-    tree, values = _read(Path(path)), ruamel.yaml.YAML().load(resolved)
-    check_settings(path, values)
+    check_settings(path, ruamel.yaml.YAML().load(resolved))
     try:
-        return load_hyperpyyaml(hidden, loader=_Loader), resolved
+        hparams = load_hyperpyyaml(hidden, loader=_Loader)
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
         raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
-    except UserError as error:  # says which file of its own
-        told = UserError(sentence_of(error)).with_traceback(error.__traceback__)
-        raise UserError(explain(told, tree, values)) from None
-    except AttributeError as error:
-        if sentence := null_reference(error, tree, values):
-            raise UserError(f"{path}: {sentence}") from None
-        raise
-    # A RuntimeError is PyTorch's, of a size that it cannot make or has no memory for.
-    except (ValueError, TypeError, ImportError, RuntimeError, ruamel.yaml.YAMLError) as error:
-        raise UserError(f"{path}: {explain(error, tree, values)}") from None
-
-
-def check_keys(path: str | os.PathLike[str], reads: set[str], needs: set[str]) -> None:
-    """Refuse a file without a key that is needed, or with one that nothing reads: a misspelt one.
-
-    Arguments
-    ---------
-    path : str or path
-        The YAML file.
-    reads : set of str
-        Keys that the program reads; those that the file, or one it includes, refers to are read
-        as well.
-    needs : set of str
-        Keys that it must have.
-
-    Raises
-    ------
-    UserError
-        Naming the key.
-    """
-    tree, known, file = _read(Path(path)), set(reads), Path(path)
-    if "objective" in tree and "objective" not in reads:
-        raise UserError(f"{path} is a student's: train it with train_distill.py")
-    if "objective" in needs and "objective" not in tree:
-        raise UserError(f"{path} has no objective, so no student: train it with train_teacher.py")
-    for key in sorted(needs - tree.keys()):
-        raise UserError(
-            f"{path} has no key '{key}': build on a file of hparams/shared/, which has it"
-        )
-    while True:
-        text = file.read_text(encoding="utf-8")
-        known |= set(REFERENCE.findall(text))
-        if not (included := re.search(f"^{INCLUDE}(\\S+)", text, re.MULTILINE)):
-            break
-        file = file.parent / included[1]
-    for key, value in tree.items():
-        if key not in known and not key.startswith("__"):
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f": did you mean {close[0]}?" if close else ": remove it"
-            raise UserError(f"{path} has the key '{key}' ({value}), which nothing reads{hint}")
-
-
-def check_overrides(
-    path: str | os.PathLike[str], reads: set[str], overrides: Mapping[str, str]
-) -> None:
-    """Refuse the override of a key that nothing reads any more: it would change nothing.
-
-    A file that builds on another may replace all that read a key of that one.
-
-    Arguments
-    ---------
-    path : str or path
-        The YAML file.
-    reads : set of str
-        Keys that the program reads, as for :func:`check_keys`.
-    overrides : mapping of str to str
-        As :func:`load_hparams` takes them.
-
-    Raises
-    ------
-    UserError
-        Naming the key.
-    """
-    tree = _read(Path(path))
-    live = reads | set(REFERENCE.findall(_text(tree)))
-    for key, value in overrides.items():
-        if key in tree and key not in live:
-            raise UserError(
-                f"--{key} {value} would change nothing: what reads '{key}' is not in {path}, only "
-                "in a file that it builds on: leave it out"
-            )
+    except _Refused as error:
+        raise UserError(f"{path}: {error}") from None
+    except ruamel.yaml.YAMLError as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    check_settings(path, hparams)
+    return hparams, resolved
 
 
 def resolve_hparams(
@@ -207,11 +133,13 @@ def resolve_hparams(
 
 def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str, Any]) -> str:
     """The text without references, in which :func:`_hide` has hidden what is given as text."""
-    files = _files(path)
-    defaults = {key: [file[key] for file in files if key in file] for key in overrides}
-    tree = _merged(files)
+    layers = read_layers(path, overrides)
+    defaults = {key: [layer[key] for layer in layers if key in layer] for key in overrides}
+    tree = merge(layers)
     changes: dict[str, Any] = {}
     for key, text in overrides.items():
+        if key == INCLUDES:
+            continue
         if key not in tree:
             close = difflib.get_close_matches(key, tree, n=1)
             hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
@@ -219,6 +147,7 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
         changes[key] = _value(key, text, defaults[key])
     tree.update({key: value for key, value in run_options.items() if key in LEARNING})
     changes |= {key: value for key, value in run_options.items() if key in tree}
+    _check_references(path, tree, changes)
     try:
         return _without_references(_text(tree), changes)
     except (ValueError, ruamel.yaml.YAMLError) as error:
@@ -232,12 +161,29 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
         raise UserError(f"{path}: a reference cannot be computed: {error}") from None
 
 
+def _check_references(path: Path, tree: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Refuse a reference to an attribute of a null."""
+    # A mapping changes a part of what the file has, anything else takes its place.
+    replaced = {key: value for key, value in changes.items() if not isinstance(value, Mapping)}
+    values = {**tree, **replaced}
+    for key, attribute in references([values, changes]):
+        if attribute and key in values and values[key] is None:
+            raise UserError(
+                f"{path}: {key} is null, and <{key}.{attribute}> is read: override what reads it "
+                "too"
+            )
+
+
 def _value(key: str, text: str, defaults: list[Any]) -> Any:
     """What the command line means by the text after a key."""
     if holds_text(key, defaults) and not text.startswith("!ref "):
         if not text:
             raise UserError(f"--{key} is empty: give it a value, or leave it out")
         return None if text == "null" else _hide(text)
+    return _parse(key, text)
+
+
+def _parse(key: str, text: str) -> Any:
     try:
         return ruamel.yaml.YAML().load(text)
     except ruamel.yaml.YAMLError as error:
@@ -277,8 +223,35 @@ def _shown(hidden: str) -> str:
     return out.getvalue()
 
 
+class _Refused(Exception):
+    """What a class, or what is to make it, refuses: the key and the reason."""
+
+
 class _Loader(ruamel.yaml.Loader):
-    """Shows what :func:`_hide` has hidden."""
+    """Shows what :func:`_hide` has hidden, and knows of which key a value is being made."""
+
+    def construct_document(self, node: Any) -> Any:
+        self.keys = {id(value): str(key.value) for key, value in node.value}
+        self.making: list[str] = []
+        try:
+            return super().construct_document(node)
+        except UserError:  # names a file of its own
+            raise
+        # A RuntimeError is PyTorch's, of a size that it cannot make or has no memory for.
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            parts = [part for part in map(str, error.args) if part.strip()]  # HyperPyYAML adds some
+            reason = " ".join(parts[-1].split()) if parts else type(error).__name__
+            # A class often calls what it refuses as the key is called.
+            told = not self.making or reason.startswith(self.making[-1])
+            raise _Refused(reason if told else f"{self.making[-1]}: {reason}") from error
+
+    def construct_object(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        if id(node) not in self.keys:
+            return super().construct_object(node, *args, **kwargs)
+        self.making.append(self.keys[id(node)])
+        made = super().construct_object(node, *args, **kwargs)
+        self.making.pop()
+        return made
 
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
@@ -292,25 +265,89 @@ def _without_references(text: str, changes: Mapping[str, Any] | None = None) -> 
     return text
 
 
-def _read(path: Path) -> Any:
-    """The tree of a file on top of that of the file it includes."""
-    return _merged(_files(path))
+def read_layers(path: str | os.PathLike[str], overrides: Mapping[str, str] = NOTHING) -> list[Any]:
+    """The YAML trees of a file and of all that it builds on.
+
+    Arguments
+    ---------
+    path : str or path
+        The file.
+    overrides : mapping of str to str
+        As :func:`load_hparams` takes them; of them ``includes`` names further files, beside this
+        one.
+
+    Returns
+    -------
+    list of mappings
+        Each comes after those that it builds on; a file on which several build comes once.
+
+    Raises
+    ------
+    UserError
+        For a file that is missing or no YAML, or that builds on itself.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "base.yaml").write_text("lr: 0.001")
+    >>> _ = (folder / "large.yaml").write_text("channels: 256")
+    >>> _ = (folder / "mine.yaml").write_text("{includes: [base.yaml, large.yaml], lr: 0.1}")
+    >>> dict(merge(read_layers(folder / "mine.yaml")))
+    {'lr': 0.1, 'channels': 256}
+    """
+    layers: dict[str, Any] = {}
+
+    def add(file: Path, way: tuple[str, ...]) -> None:
+        place = os.path.realpath(file)
+        if place in way:
+            raise UserError(f"{file} builds on itself: take it out of what it includes")
+        if place in layers:
+            return
+        tree = read_yaml(file, "give a YAML file of hparams/")
+        tag = tree.tag.value or ""
+        names = [tag.removeprefix(INCLUDE)] if tag.startswith(INCLUDE) else []
+        for name in [*names, *_file_names(file, tree.pop(INCLUDES, []))]:
+            add(file.parent / name, (*way, place))
+        layers[place] = tree
+
+    path = Path(path)
+    add(path, ())
+    if INCLUDES in overrides:
+        for name in _file_names(f"--{INCLUDES}", _parse(INCLUDES, overrides[INCLUDES])):
+            add(path.parent / name, ())
+    return list(layers.values())
 
 
-def _merged(files: list[Any]) -> Any:
-    tree = files[-1]
-    for child in reversed(files[:-1]):
-        tree.update(child)
+def _file_names(where: object, names: Any) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{where}: {INCLUDES} is {names!r}, and must be a list such as [a.yaml]")
+    return names
+
+
+def merge(layers: list[Any]) -> Any:
+    """One tree of several, of which the first is changed. Of those with a key the last counts."""
+    tree = layers[0]
+    for layer in layers[1:]:
+        tree.update(layer)
     return tree
 
 
-def _files(path: Path) -> list[Any]:
-    """The trees of a file, of the file it includes, and so on."""
-    tree = read_yaml(path, "give a YAML file of hparams/")
-    tag = tree.tag.value or ""
-    if not tag.startswith(INCLUDE):
-        return [tree]
-    return [tree, *_files(path.parent / tag.removeprefix(INCLUDE))]
+def references(node: Any) -> Iterator[tuple[str, str]]:
+    """What a YAML tree refers to: keys of its root, each with the attribute that is read, or "".
+
+    Example
+    -------
+    >>> tree = ruamel.yaml.YAML().load("a: !ref <lr> / <teacher.layers>")
+    >>> list(references(tree))
+    [('lr', ''), ('teacher', 'layers')]
+    """
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from references(child)
+    elif getattr(getattr(node, "tag", None), "value", None) in ("!ref", "!copy"):
+        yield from re.findall(r"<(\w+)(?:\[[^>.]*)?\.?(\w*)", str(node.value))
 
 
 def _text(tree: Any) -> str:

@@ -27,7 +27,6 @@ import torch
 from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
-from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor
 
 from speechbrain_ext.corpora.manifest import read_manifest
@@ -38,6 +37,7 @@ from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.systems.settings import TEACHER
 from speechbrain_ext.training.augmentation import Mixing
 from speechbrain_ext.training.checkpoints import (
     TRAINED,
@@ -89,22 +89,10 @@ class SpeakerBrain(sb.Brain):
     ``check`` and ``epoch_figures``.
     """
 
-    #: Keys that a YAML must have.
-    needs = set(
-        """
-        seed system output_folder save_folder start_from
-        modules compute_features mean_var_norm embedding_model classifier num_speakers
-        train_csv valid_csv valid_trials
-        speeds crop_reader crops_per_utterance augmentation
-        batch_size drop_last num_workers max_batch_seconds max_unreadable
-        compute_cost opt_class lr_annealing epoch_counter
-        checkpointer keep_checkpoints average_checkpoints train_logger
-        """.split()
-    )
-    #: Keys of a YAML that this class reads, besides those that other keys refer to.
-    reads = set(RunOptions().as_dict()) | needs | {"anneal"}
     #: Whether the embedding model's hidden outputs are wanted in training.
     wants_hidden = False
+    #: Keys of a YAML that this class reads.
+    keys = TEACHER
     checkpointer: sb.utils.checkpoints.Checkpointer
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:

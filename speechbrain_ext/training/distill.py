@@ -10,6 +10,7 @@ from torch import Tensor
 
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.distill.outputs import TeacherOutput
+from speechbrain_ext.systems.settings import STUDENT
 from speechbrain_ext.training.brain import Forward, SpeakerBrain
 from speechbrain_ext.training.crops import CropBatch, utterance_of
 from speechbrain_ext.training.first_weights import start_classifier, start_front_end
@@ -23,16 +24,7 @@ class DistillBrain(SpeakerBrain):
     Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone.
     """
 
-    needs = SpeakerBrain.needs | {
-        "teacher",
-        "teacher_hears",
-        "objective",
-        "classifier_start",
-        "freeze_classifier",
-        "min_distillation_share",
-    }
-    # run.sh gives teacher_folder to every student of the mel path.
-    reads = SpeakerBrain.reads | needs | {"teacher_folder", "front_end_start"}
+    keys = STUDENT
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
         super().__init__(hparams, run_opts)

@@ -8,13 +8,11 @@ import speechbrain as sb
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import claimed
-from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.systems.devices import check_device
-from speechbrain_ext.systems.settings import check_settings
-from speechbrain_ext.systems.yaml import check_keys, check_overrides, load_hparams
+from speechbrain_ext.systems.yaml import load_hparams
 from speechbrain_ext.training.brain import SpeakerBrain
 from speechbrain_ext.training.identity import claim_folder, made_from
-from speechbrain_ext.training.parts import PARTS
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 
 
@@ -24,7 +22,7 @@ def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     Arguments
     ---------
     brain_class : class
-        Of the Brain; its ``reads`` and ``needs`` say which keys it knows.
+        Of the Brain; its ``keys`` say what it reads.
     argv : list of str
         ``hparams/x.yaml --key value …`` and SpeechBrain's own options.
     """
@@ -37,10 +35,8 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
     path, run_opts, overrides = line
     join_processes(run_opts["device"], run_opts["distributed_backend"])
     check_device(run_opts["device"])
-    check_keys(path, brain_class.reads, brain_class.needs)
-    check_overrides(path, brain_class.reads, overrides)
+    check_keys(line, brain_class.keys)
     hparams, resolved = load_hparams(path, overrides, line.given)
-    check_settings(path, hparams, PARTS)
     with contextlib.ExitStack() as held:
 
         def claim() -> None:

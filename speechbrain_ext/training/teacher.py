@@ -13,8 +13,6 @@ from speechbrain_ext.training.crops import CropBatch
 class TeacherBrain(SpeakerBrain):
     """Classification, and reconstruction of the features where its weight is positive."""
 
-    reads = SpeakerBrain.reads | {"reconstruction_weight"}
-
     @property
     def wants_hidden(self) -> bool:  # type: ignore[override]
         """Whether the reconstruction, made from the first hidden output, is wanted."""

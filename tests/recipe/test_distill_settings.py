@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.systems.yaml import check_keys
+from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
 from speechbrain_ext.training.teacher import TeacherBrain
@@ -223,10 +223,13 @@ def test_what_the_brain_cannot_use_is_told(text: str, words: str, distil: Any) -
 
 
 def test_a_script_says_which_systems_it_trains() -> None:
+    teacher, student = (
+        read_command_line([f"{RECIPE}/hparams/{name}.yaml"]) for name in ("teacher", "v2")
+    )
     with pytest.raises(UserError, match="teacher.yaml has no objective, so no student"):
-        check_keys(RECIPE / "hparams" / "teacher.yaml", DistillBrain.reads, DistillBrain.needs)
+        check_keys(teacher, DistillBrain.keys)
     with pytest.raises(UserError, match="v2.yaml is a student's: train it with train_distill.py"):
-        check_keys(RECIPE / "hparams" / "v2.yaml", TeacherBrain.reads, TeacherBrain.needs)
+        check_keys(student, TeacherBrain.keys)
 
 
 def test_stopped_and_run_again_with_every_switch_on(distil: Any, tmp_path: Path) -> None:
