@@ -62,9 +62,14 @@ def imported(path: Path) -> Iterator[Path]:
                 yield from (
                     p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p in FILES
                 )
+    if path == ROOT / "speechbrain_ext/corpora/maker.py":  # which imports them by their names
+        yield from MAKERS
 
 
 FILES = set(SOURCES)
+MAKERS = [
+    path for path in SOURCES if re.search("^CORPUS = ", path.read_text("utf-8"), re.MULTILINE)
+]
 
 
 @functools.cache
@@ -103,8 +108,9 @@ def options(command: Path) -> frozenset[str]:
 
 
 def run_sh_options() -> set[str]:
+    """Those that it explains, and those of corpora, which it passes on."""
     head = RUN_SH.partition("# End of options.")[0]
-    return set(re.findall(r"^([a-z_0-9]+)=", head, re.MULTILINE))
+    return set(re.findall(r"^([a-z_0-9]+)=", head, re.MULTILINE)).union(*map(options, MAKERS))
 
 
 def messages() -> list[tuple[Path, int, str]]:
@@ -128,7 +134,7 @@ def test_options_of_messages_exist(path: Path, line: int, message: str) -> None:
     commands = [command for command in COMMANDS if path in reached(command)]
     known = run_sh_options().union(*(options(command) for command in commands))
     assert named <= known, f"{path}:{line}: {named - known} of {message}"
-    others = [c for c in commands if c.relative_to(RECIPE).as_posix() not in STAGES]
+    others = [c for c in commands if c not in {RECIPE / stage for stage in STAGES}]
     remedy = set(OPTION.findall(re.split("[:;]", message)[-1])) & named
     told = run_sh_options() | keys_of_yaml().union(*(options(command) for command in others))
     assert not remedy or remedy & told, f"{path}:{line}: run.sh cannot be given {remedy}: {message}"
