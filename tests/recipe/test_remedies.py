@@ -108,9 +108,11 @@ def options(command: Path) -> frozenset[str]:
 
 
 def run_sh_options() -> set[str]:
-    """Those that it explains, and those of corpora, which it passes on."""
+    """Those that it explains, and those of corpora, which it finds in their files."""
     head = RUN_SH.partition("# End of options.")[0]
-    return set(re.findall(r"^([a-z_0-9]+)=", head, re.MULTILINE)).union(*map(options, MAKERS))
+    texts = [path.read_text("utf-8") for path in MAKERS]
+    of_corpora = (re.findall(r'"--(\w+)"', text) for text in texts)
+    return set(re.findall(r"^([a-z_0-9]+)=", head, re.MULTILINE)).union(*of_corpora)
 
 
 def messages() -> list[tuple[Path, int, str]]:
