@@ -1,8 +1,10 @@
-"""Every test begins from the same random state, which ``--seed`` chooses."""
+"""Every test begins from one random state, which ``--seed`` chooses; some want ffmpeg."""
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -20,3 +22,16 @@ def _seeded(request: pytest.FixtureRequest) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@pytest.fixture
+def ffmpeg(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have ffmpeg on PATH: the system's, or the one of the package imageio-ffmpeg."""
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    package = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "ffmpeg").symlink_to(package.get_ffmpeg_exe())
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return str(folder / "ffmpeg")

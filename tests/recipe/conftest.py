@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -18,19 +17,6 @@ from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, TEACHER, make_corpus
 
 Train = Callable[..., None]
-
-
-@pytest.fixture
-def ffmpeg(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have ffmpeg on PATH: the system's, or the one of the package imageio-ffmpeg."""
-    found = shutil.which("ffmpeg")
-    if found:
-        return found
-    package = pytest.importorskip("imageio_ffmpeg", reason="there is no ffmpeg")
-    folder = tmp_path_factory.mktemp("bin")
-    (folder / "ffmpeg").symlink_to(package.get_ffmpeg_exe())
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return str(folder / "ffmpeg")
 
 
 @pytest.fixture(scope="module")

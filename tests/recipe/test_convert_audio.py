@@ -16,7 +16,7 @@ from local import convert_audio
 from speechbrain_ext.corpora.mirror import make
 from speechbrain_ext.corpora.mirror import speaker as speaker_module
 from speechbrain_ext.errors import UserError
-from tests.recipe.audio_files import TONE, m4a, names, tree, wav
+from tests.audio_files import TONE, m4a, names, tree, wav
 
 
 def mirrored(source: Path, mirror: Path, jobs: int = 2, **options: Any) -> list[str]:

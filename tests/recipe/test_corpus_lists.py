@@ -15,7 +15,7 @@ import soundfile
 from local.prepare_manifests import main as prepare_manifests
 from speechbrain_ext.corpora.mirror import make
 from speechbrain_ext.errors import UserError
-from tests.recipe.audio_files import names, wav
+from tests.audio_files import names, wav
 from tests.recipe.tiny import RECIPE
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from local.prepare_manifests import main as prepare_manifests
 from speechbrain_ext.corpora import libri_mini
 from speechbrain_ext.corpora.libri_mini import Chapter, chapters
 from speechbrain_ext.corpora.maker import corpus_command
-from tests.recipe.audio_files import names, tree
-from tests.recipe.tiny import RECIPE
+from speechbrain_ext.corpora.manifest_folder import ManifestSources, make_manifests
+from speechbrain_ext.corpora.manifest_settings import ManifestSettings
+from tests.audio_files import names, tree
 
 CHAPTERS = [Chapter("dev", str(speaker), f"{speaker}77") for speaker in (19, 26, 103, 8)]
 CHAPTERS += [Chapter("test", str(speaker), f"{speaker}5") for speaker in (40, 6019)]
@@ -143,15 +143,9 @@ def test_what_is_missing_is_said(
 def test_stage_1_reads_it(librispeech: Path, tmp_path: Path) -> None:
     out = tmp_path / "libri_mini"
     make(librispeech, out)
-    prepare_manifests(
-        [
-            *(str(RECIPE / "hparams/manifests.yaml"), "--corpus_dir", str(out)),
-            *("--train", str(out / "dev"), "--trials", str(out / "trials/dev.txt")),
-            *("--trials_root", str(out / "test"), "--valid_speakers", "2", "--jobs", "1"),
-        ]
-    )
+    sources = ManifestSources([str(out / "dev")], [str(out / "trials/dev.txt")], str(out / "test"))
+    manifest, _ = make_manifests(out, sources, ManifestSettings(2, 1234, 10, 0.3), jobs=1)
     with open(out / "manifests/test.csv") as file:
         assert len(list(csv.DictReader(file))) == 8
-    manifest = json.loads((out / "manifests/manifest.json").read_text())
     assert manifest["corpus"] == "libri_mini"
     assert [entry["name"] for entry in manifest["trials"]] == ["valid", "dev"]

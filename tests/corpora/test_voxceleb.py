@@ -12,7 +12,7 @@ import soundfile
 
 from speechbrain_ext.corpora import voxceleb
 from speechbrain_ext.corpora.maker import corpus_command
-from tests.recipe.audio_files import m4a, names, tree, wav
+from tests.audio_files import m4a, names, tree, wav
 
 LIST = (
     "1 id10270/xYz_1-a/00001.wav id10270/xYz_1-a/00001.wav\n"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from speechbrain_ext import corpora
 from speechbrain_ext.corpora.maker import corpus_command, corpus_names
-from tests.recipe.audio_files import names, tree, wav
-from tests.recipe.tiny import RECIPE, environment
+from tests.audio_files import names, tree, wav
 
 ADDED = '''
 """A corpus of one file."""
@@ -82,18 +79,3 @@ def test_a_corpus_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     corpus_command("letters", ["--letters", "ab", "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out/dev").iterdir()) == ["a", "b"]
     assert json.loads((tmp_path / "out/corpus.json").read_text())["title"] == "Letters"
-
-
-def help_of(script: str, *name: str) -> str:
-    command = [sys.executable, f"local/{script}.py", *name, "--help"]
-    done = subprocess.run(command, cwd=RECIPE, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_scripts_of_the_corpora_that_come_along() -> None:
-    assert "{libri_mini | mini | own | voxceleb}" in help_of("prepare_corpus")
-    assert "--train_speakers" in help_of("prepare_corpus", "mini")
-    assert "--min_seconds" in help_of("make_mini_corpus")
-    assert "--voxceleb2" in help_of("prepare_voxceleb")
-    assert "--librispeech" in help_of("prepare_libri_mini")
