@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.corpora.manifest import Manifest, Texts, read_manifest
-from speechbrain_ext.distill.outputs import Layers, TeacherOutput
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.extraction import (
@@ -21,12 +20,13 @@ from speechbrain_ext.inference.extraction import (
     gather_embeddings,
     utterance_loader,
 )
+from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.experiment import weights_sha256
 
 
-class CachedTeacher(nn.Module):
+class CachedTeacher(Teacher):
     """The embedding of each whole training utterance, looked up by its name.
 
     In the place of a :class:`~speechbrain_ext.distill.teacher.FrozenTeacher`: a training step does
@@ -61,7 +61,6 @@ class CachedTeacher(nn.Module):
     torch.Size([2, 512])
     """
 
-    #: Whether the output follows from the crop it is given.
     hears = False
 
     def __init__(
@@ -76,17 +75,13 @@ class CachedTeacher(nn.Module):
         self.path = path
         self.max_batch_seconds = max_batch_seconds
         self.num_workers = num_workers
-        self.layers: dict[str, int] = {}
-        self.embedding_size: int = encoder.embedding_size
+        self.layers = {}
+        self.embedding_size = encoder.embedding_size
+        self.num_parameters = sum(p.numel() for p in encoder.embedding_model.parameters())
         self.names = Texts()
         self.table: Tensor
         self.register_buffer("table", torch.empty(0, self.embedding_size), persistent=False)
         self.eval()
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters of the embedding model."""
-        return sum(p.numel() for p in self.encoder.embedding_model.parameters())
 
     def prepare(self, manifest: str | os.PathLike[str]) -> None:
         """Read the cache of a training manifest, or make it where the encoder is.
@@ -103,28 +98,12 @@ class CachedTeacher(nn.Module):
         self.table = torch.from_numpy(vectors)
         self.encoder.cpu()  # it leaves the accelerator's memory to the student
 
-    def train(self, mode: bool = True) -> CachedTeacher:
-        """Stay in eval mode."""
-        return super().train(False)
-
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
     ) -> TeacherOutput:
-        """Look utterances up.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`.
 
-        Arguments
-        ---------
-        wavs : Tensor
-            Crops (B, samples) of the utterances; they say only which device to answer on.
-        lengths : Tensor, optional
-            Not used.
-        ids : list of str
-            The manifest's names of the B utterances.
-
-        Returns
-        -------
-        TeacherOutput
-            Embeddings (B, D), float32, of the whole utterances.
+        Crops say only which device to answer on; embeddings, in float32, are of whole utterances.
 
         Raises
         ------

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.distill.outputs import Layers, TeacherOutput
+from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
 
 
-class EnsembleTeacher(nn.Module):
+class EnsembleTeacher(Teacher):
     """Teachers whose cosine scores are averaged by weights, as one teacher.
 
     The embeddings, each of unit length times the root of its teacher's weight, are joined: the
@@ -21,7 +22,7 @@ class EnsembleTeacher(nn.Module):
 
     Arguments
     ---------
-    teachers : mapping of str to FrozenTeacher
+    teachers : mapping of str to Teacher
         The teachers by name.
     weights : mapping of str to float
         A weight for each, positive; only their proportions count.
@@ -51,7 +52,7 @@ class EnsembleTeacher(nn.Module):
     torch.Size([2, 24])
     """
 
-    def __init__(self, teachers: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, teachers: Mapping[str, Teacher], weights: Mapping[str, float]) -> None:
         super().__init__()
         if not teachers:
             raise ValueError("teachers must name at least one teacher, got none")
@@ -65,57 +66,34 @@ class EnsembleTeacher(nn.Module):
         total = sum(weights.values())
         self.weights = {name: weights[name] / total for name in teachers}
         self.teachers = nn.ModuleList(teachers.values())
+        self._members = tuple(teachers.values())
         self.layers = {
             f"{name}.{layer}": channels
             for name, teacher in teachers.items()
-            for layer, channels in teacher.layers.items()  # type: ignore[operator, union-attr]
+            for layer, channels in teacher.layers.items()
         }
+        self.embedding_size = sum(teacher.embedding_size for teacher in teachers.values())
+        self.num_parameters = sum(teacher.num_parameters for teacher in teachers.values())
         self.eval()
 
     @property
-    def hears(self) -> bool:
+    def hears(self) -> bool:  # type: ignore[override]
         """Whether the output of every teacher follows from the crop it is given."""
-        return all(teacher.hears for teacher in self.teachers)
+        return all(teacher.hears for teacher in self._members)
 
-    @property
-    def embedding_size(self) -> int:
-        """The teachers' embedding sizes together."""
-        return sum(teacher.embedding_size for teacher in self.teachers)  # type: ignore[misc]
-
-    @property
-    def num_parameters(self) -> int:
-        """The teachers' parameters together."""
-        return sum(teacher.num_parameters for teacher in self.teachers)  # type: ignore[misc]
-
-    def prepare(self, manifest: str) -> None:
+    def prepare(self, manifest: str | os.PathLike[str]) -> None:
         """Have every teacher get ready for the utterances of a training manifest."""
-        for teacher in self.teachers:
-            teacher.prepare(manifest)  # type: ignore[operator]
-
-    def train(self, mode: bool = True) -> EnsembleTeacher:
-        """Stay in eval mode."""
-        return super().train(False)
+        for teacher in self._members:
+            teacher.prepare(manifest)
 
     @torch.no_grad()
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
     ) -> TeacherOutput:
-        """Embed waveforms.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`.
 
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples).
-        lengths : Tensor, optional
-            Relative lengths (B,).
-        ids : list of str, optional
-            The manifest's names of the utterances; for teachers that look them up.
-
-        Returns
-        -------
-        TeacherOutput
-            Embeddings (B, sum of the teachers' D), float32 and of unit length, and hidden outputs
-            by ``teacher.layer``.
+        Embeddings (B, sum of the teachers' D) are float32 and of unit length; hidden outputs are
+        named ``teacher.layer``.
         """
         embeddings = []
         hidden = Layers()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput, Term
 
 
 def channels_of(layers: Mapping[str, int], name: str, owner: str, key: str) -> int:
@@ -31,7 +31,7 @@ def channels_of(layers: Mapping[str, int], name: str, owner: str, key: str) -> i
     return layers[name]
 
 
-class LayerPairs(nn.Module):
+class LayerPairs(Term):
     """A term of the loss: the weighted mean over pairs of a student's and a teacher's layer.
 
     A subclass says in ``compare`` what two layers are compared by. All frames count alike: a batch
@@ -52,7 +52,6 @@ class LayerPairs(nn.Module):
         For a layer that does not exist, no pairs, or weights that do not fit them.
     """
 
-    #: Whether the term listens to the teacher.
     uses_teacher = True
 
     def __init__(
@@ -87,7 +86,7 @@ class LayerPairs(nn.Module):
         raise NotImplementedError
 
     def forward(self, student: StudentOutput, teacher: TeacherOutput) -> Tensor:
-        """Compute the term, a scalar in float32.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Term`.
 
         Raises
         ------
@@ -133,7 +132,7 @@ class HiddenMSE(LayerPairs):
 
     Example
     -------
-    >>> from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+    >>> from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
     >>> hidden = HiddenMSE([["block2", "layer24"]], {"block2": 8}, {"layer24": 8})
     >>> student = StudentOutput(torch.ones(4, 2), {"block2": torch.ones(4, 50, 8)}, torch.ones(1))
     >>> teacher = TeacherOutput(torch.ones(4, 8), {"layer24": 3 * torch.ones(4, 50, 8)})
@@ -192,7 +191,7 @@ class Hints(LayerPairs):
 
     Example
     -------
-    >>> from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+    >>> from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
     >>> hints = Hints([["block2", "lstm1"]], {"block1": 8, "block2": 8}, {"lstm1": 16})
     >>> student = StudentOutput(torch.randn(4, 2), {"block2": torch.randn(4, 50, 8)}, torch.ones(1))
     >>> teacher = TeacherOutput(torch.randn(4, 2), {"lstm1": torch.randn(4, 50, 16)})
@@ -255,7 +254,7 @@ class DistilHuBERT(LayerPairs):
 
     Example
     -------
-    >>> from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+    >>> from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
     >>> pairs = [["block2", "layer4"], ["block2", "layer12"]]
     >>> predict = DistilHuBERT(pairs, {"block2": 8}, {"layer4": 16, "layer12": 16})
     >>> student = StudentOutput(torch.ones(4, 2), {"block2": torch.ones(4, 50, 8)}, torch.ones(1))
@@ -323,7 +322,7 @@ class AttentionTransfer(LayerPairs):
 
     Example
     -------
-    >>> from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+    >>> from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
     >>> attention = AttentionTransfer([["block2", "lstm1"]], {"block2": 8}, {"lstm1": 16})
     >>> student = StudentOutput(torch.randn(4, 2), {"block2": torch.ones(4, 50, 8)}, torch.ones(1))
     >>> teacher = TeacherOutput(torch.randn(4, 2), {"lstm1": torch.ones(4, 50, 16)})

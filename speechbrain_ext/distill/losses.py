@@ -1,6 +1,6 @@
 """Losses between the embeddings of student and teacher.
 
-Each maps ``(student, teacher)``, both (B, D), to a scalar in float32.
+Each is an :class:`~speechbrain_ext.interfaces.EmbeddingLoss`.
 """
 
 from __future__ import annotations

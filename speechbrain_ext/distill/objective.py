@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.distill.alpha import Alpha
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import EmbeddingLoss, StudentOutput, TeacherOutput, Term
 
 
 class Objective(NamedTuple):
@@ -43,14 +43,12 @@ class DistillationObjective(nn.Module):
 
     Arguments
     ---------
-    distillation : Module or None
-        Maps the embeddings (B, D) and (B, D') of student and teacher to a scalar; None leaves the
-        term out.
+    distillation : EmbeddingLoss or None
+        None leaves the term out.
     alpha : Alpha
         Rule for the weight of the distillation; 0 where there is none.
     terms : mapping, optional
-        Further terms by name; each maps a StudentOutput and a TeacherOutput to a scalar, and has
-        ``uses_teacher``.
+        Further terms by name, each a :class:`~speechbrain_ext.interfaces.Term`.
     term_weights : mapping, optional
         Their weights, positive.
     projection : Module, optional
@@ -76,9 +74,9 @@ class DistillationObjective(nn.Module):
 
     def __init__(
         self,
-        distillation: nn.Module | None,
+        distillation: EmbeddingLoss | None,
         alpha: Alpha,
-        terms: Mapping[str, nn.Module] | None = None,
+        terms: Mapping[str, Term] | None = None,
         term_weights: Mapping[str, float] | None = None,
         projection: nn.Module | None = None,
     ) -> None:

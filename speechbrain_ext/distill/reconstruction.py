@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.distill.layer_terms import channels_of
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput, Term
 
 
-class Reconstruction(nn.Module):
+class Reconstruction(Term):
     """Mean squared error of the student's input features as a decoder rebuilds them from a layer.
 
     Features that are normalised to unit variance make it the share of variance that is lost: 1 is
@@ -49,7 +49,6 @@ class Reconstruction(nn.Module):
     True
     """
 
-    #: Whether the term listens to the teacher.
     uses_teacher = False
 
     def __init__(
@@ -66,7 +65,7 @@ class Reconstruction(nn.Module):
         self.decoder = decoder([channels, *inner_channels, num_bands])
 
     def forward(self, student: StudentOutput, teacher: TeacherOutput | None = None) -> Tensor:
-        """Compute the term, a scalar in float32.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Term`; no teacher is needed.
 
         Raises
         ------

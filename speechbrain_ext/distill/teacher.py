@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from speechbrain_ext.distill.outputs import Layers, TeacherOutput
+from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 
-class FrozenTeacher(nn.Module):
+class FrozenTeacher(Teacher):
     """A speaker encoder without gradients, always in eval mode.
 
-    ``Brain.fit`` puts its modules into training mode at every epoch; this one stays in eval mode
-    whatever is asked. Keep it out of the Brain's ``modules`` all the same: it then stays out of the
-    optimiser and of DDP too. Under AMP it runs in the precision of the step around it.
+    Under AMP it runs in the precision of the step around it.
 
     Arguments
     ---------
@@ -23,7 +22,6 @@ class FrozenTeacher(nn.Module):
 
     Example
     -------
-    >>> from speechbrain_ext.lobes.encoders import SpeakerEncoder
     >>> from speechbrain_ext.lobes.features import LogMel
     >>> from speechbrain_ext.lobes.mixer import MLPMixer
     >>> from speechbrain_ext.nnet.normalization import UtteranceNorm
@@ -36,47 +34,18 @@ class FrozenTeacher(nn.Module):
     (torch.Size([2, 512]), torch.Size([2, 101, 16]))
     """
 
-    #: Whether the output follows from the crop it is given.
-    hears = True
-
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: SpeakerEncoder) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
-        self.layers: dict[str, int] = encoder.layers  # type: ignore[assignment]
-        self.embedding_size: int = encoder.embedding_size  # type: ignore[assignment]
+        self.layers = encoder.layers
+        self.embedding_size = encoder.embedding_size
+        self.num_parameters = sum(p.numel() for p in encoder.embedding_model.parameters())
         self.eval()
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters of the embedding model."""
-        return sum(p.numel() for p in self.encoder.embedding_model.parameters())  # type: ignore[union-attr, misc]
-
-    def prepare(self, manifest: str) -> None:
-        """Get ready for the utterances of a training manifest: here, nothing."""
-
-    def train(self, mode: bool = True) -> FrozenTeacher:
-        """Stay in eval mode."""
-        return super().train(False)
 
     @torch.no_grad()
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
     ) -> TeacherOutput:
-        """Embed waveforms.
-
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples).
-        lengths : Tensor, optional
-            Relative lengths (B,).
-        ids : list of str, optional
-            The manifest's names of the utterances; for teachers that look them up.
-
-        Returns
-        -------
-        TeacherOutput
-            Embeddings (B, D) and hidden outputs by layer.
-        """
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`."""
         embedding, hidden = self.encoder(wavs, lengths, intermediates=True)
         return TeacherOutput(embedding.squeeze(1), Layers(zip(self.layers, hidden, strict=True)))

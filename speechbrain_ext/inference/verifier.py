@@ -85,7 +85,7 @@ class SpeakerVerifier(SpeakerRecognition):
                 "the model has no threshold of its own, since its recipe has not scored it: give "
                 "threshold=, found on data of your own"
             )
-        return super().verify_batch(wavs1, wavs2, wav1_lens, wav2_lens, threshold)  # type: ignore[no-any-return]
+        return super().verify_batch(wavs1, wavs2, wav1_lens, wav2_lens, threshold)
 
     @torch.no_grad()
     def verify_files(

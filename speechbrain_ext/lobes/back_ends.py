@@ -35,7 +35,7 @@ class LinearBackEnd(nn.Module):
         self.fc = nn.Linear(input_size, lin_neurons)
 
     def forward(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed features (B, T, F) of relative lengths (B,) to (B, 1, D)."""
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.BackEnd`."""
         if lengths is None:
             return self.fc(feats.mean(dim=1, keepdim=True))
         mask = frame_mask(lengths, feats.shape[1])

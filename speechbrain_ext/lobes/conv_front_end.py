@@ -13,6 +13,7 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import frame_mask, whole_lengths
 from speechbrain_ext.nnet.normalization import UtteranceNorm
@@ -181,7 +182,7 @@ def _affine(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     return torch.addcmul(offset, x, scale)
 
 
-class ConvFrontEnd(nn.Module):
+class ConvFrontEnd(FrontEnd):
     """Convolutions that turn a waveform into a frame every 20 ms, as self-supervised models do.
 
     The feature encoder of wav2vec 2.0 (Baevski et al., NeurIPS 2020), which HuBERT and WavLM have
@@ -276,19 +277,7 @@ class ConvFrontEnd(nn.Module):
         self.requires_grad_(trainable)
 
     def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute features.
-
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples), 16 kHz.
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-
-        Returns
-        -------
-        Tensor
-            Features (B, T, C). Frames after an utterance's ``num_frames`` hold no meaning.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.FrontEnd`.
 
         Raises
         ------

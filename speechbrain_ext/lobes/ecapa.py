@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.pieces import in_pieces, pieces_of
 
@@ -71,7 +72,7 @@ def reflection(frames: Tensor, reach: int) -> Reflection:
     return Reflection(source[:, None], (outside + reach)[:, None], reach)
 
 
-class PaddedECAPA(nn.Module):
+class PaddedECAPA(Lobe):
     """SpeechBrain's ECAPA-TDNN with 5 blocks, whose embeddings do not depend on padding.
 
     Desplanques et al., "ECAPA-TDNN: Emphasized Channel Attention, Propagation and Aggregation in
@@ -139,22 +140,7 @@ class PaddedECAPA(nn.Module):
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
-
-        Arguments
-        ---------
-        feats : Tensor
-            Features (B, T, F).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the outputs of ``layers`` are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every layer.
-        """
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe`."""
         network: Any = self.network
         if lengths is None:
             lengths = feats.new_ones(feats.shape[0], dtype=torch.float32)
@@ -174,13 +160,6 @@ class PaddedECAPA(nn.Module):
         pooled = network.asp_bn(_attentive_statistics(network.asp, x, inside))
         embedding = network.fc.conv(pooled).transpose(1, 2)
         return (embedding, [x.transpose(1, 2) for x in hidden]) if intermediates else embedding
-
-    def forward_intermediates(
-        self, feats: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every layer."""
-        embedding, hidden = self.forward(feats, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]
 
 
 # Below, x is (B, C, T), frames (B,) are the utterances' own and inside (B, 1, T) marks them.
@@ -202,7 +181,7 @@ def _aggregate(block: Any, parts: Sequence[Tensor]) -> Tensor:
 def _layers(block: Any, *parts: Tensor) -> Tensor:
     x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     x = block.norm.norm(block.activation(block.conv.conv(x)))
-    return block.dropout(x)  # type: ignore[no-any-return]
+    return block.dropout(x)
 
 
 def _ends(block: Any, frames: Tensor) -> Reflection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import FrontEnd, Lobe
 from speechbrain_ext.nnet.masking import whole_lengths
 
 
@@ -12,13 +13,12 @@ class SpeakerEncoder(nn.Module):
 
     Arguments
     ---------
-    compute_features : Module
-        Front end: maps ``(wavs, lengths)`` to features (B, T, F); ``num_frames(samples)`` tells how
-        many frames an utterance has.
+    compute_features : FrontEnd
+        From waveforms to features (B, T, F).
     mean_var_norm : Module
         Maps ``(feats, lengths)`` to features.
-    embedding_model : Module
-        Maps ``(feats, lengths)`` to embeddings (B, 1, D).
+    embedding_model : Lobe
+        From features to embeddings (B, 1, D).
 
     Example
     -------
@@ -32,7 +32,7 @@ class SpeakerEncoder(nn.Module):
     """
 
     def __init__(
-        self, compute_features: nn.Module, mean_var_norm: nn.Module, embedding_model: nn.Module
+        self, compute_features: FrontEnd, mean_var_norm: nn.Module, embedding_model: Lobe
     ) -> None:
         super().__init__()
         self.compute_features = compute_features
@@ -42,37 +42,22 @@ class SpeakerEncoder(nn.Module):
     @property
     def layers(self) -> dict[str, int]:
         """Names and channels of the hidden outputs, in their order."""
-        return self.embedding_model.layers  # type: ignore[return-value]
+        return self.embedding_model.layers
 
     @property
     def embedding_size(self) -> int:
         """Numbers in an embedding, D."""
-        return self.embedding_model.embedding_size  # type: ignore[return-value]
+        return self.embedding_model.embedding_size
 
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed waveforms.
-
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples), 16 kHz.
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the embedding model's hidden outputs are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D), with the hidden outputs where they are wanted.
-        """
+        """Keep the contract of a lobe of waveforms, :class:`~speechbrain_ext.interfaces.Lobe`."""
         feats = self.compute_features(wavs, lengths)
         if lengths is not None:
             samples = whole_lengths(lengths, wavs.shape[1])
             # In frames: a share of the samples is not exactly the same share of the frames.
-            frames = self.compute_features.num_frames(samples)  # type: ignore[operator]
+            frames = self.compute_features.num_frames(samples)
             lengths = frames / feats.shape[1]
         feats = self.mean_var_norm(feats, lengths)
         if intermediates:

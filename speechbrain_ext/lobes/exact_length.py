@@ -10,6 +10,7 @@ import torch
 from speechbrain.nnet.pooling import StatisticsPooling
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.nnet.masking import whole_lengths
 
 
@@ -58,7 +59,7 @@ class NoiselessStatisticsPooling(StatisticsPooling):
         return torch.zeros(shape_of_tensor, device=device)
 
 
-class ExactLength(nn.Module):
+class ExactLength(Lobe):
     """A network that does not know of padding, made exact: each utterance is cut to its length.
 
     SpeechBrain's ECAPA-TDNN, ResNet and x-vector let padding into an embedding. Here utterances of
@@ -138,22 +139,9 @@ class ExactLength(nn.Module):
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe`.
 
-        Arguments
-        ---------
-        feats : Tensor
-            Features (B, T, F).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the outputs of ``layers`` are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every layer,
-            zero after an utterance's end.
+        Hidden outputs are zero after an utterance's end.
 
         Raises
         ------
@@ -175,13 +163,6 @@ class ExactLength(nn.Module):
 
         embedding, *hidden = each_length(frames, embed)
         return (embedding, hidden) if intermediates else embedding
-
-    def forward_intermediates(
-        self, feats: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every layer."""
-        embedding, hidden = self.forward(feats, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]
 
     def _embed(self, feats: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Embeddings (B, 1, D) of whole utterances (B, T, F), and the layers' outputs (B, T, C)."""

@@ -1,8 +1,4 @@
-"""Front ends: from waveforms to what an embedding model reads.
-
-A front end maps ``(wavs, lengths)`` to features (B, T, F), and ``num_frames`` tells how many of
-them belong to an utterance of a given number of samples.
-"""
+"""Front ends: from waveforms to what an embedding model reads."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
 
@@ -20,7 +17,7 @@ from speechbrain_ext.nnet.masking import whole_lengths
 _PIECE = 20_000_000
 
 
-class LogMel(nn.Module):
+class LogMel(FrontEnd):
     """Log-mel energies of Hamming windows of 25 ms every 10 ms, without gradient.
 
     The front end of voxceleb_trainer without its pre-emphasis: frame t is centred on sample
@@ -57,20 +54,9 @@ class LogMel(nn.Module):
     @torch.no_grad()
     @fwd_default_precision(cast_inputs=torch.float32)
     def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute features.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.FrontEnd`.
 
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples), more than 256 samples each.
-        lengths : Tensor, optional
-            Relative lengths (B,).
-
-        Returns
-        -------
-        Tensor
-            Log energies (B, T, F), T = samples // 160 + 1. Frames after an utterance's
-            ``num_frames`` hold no meaning.
+        Waveforms have more than 256 samples each; T is samples // 160 + 1.
         """
         margin = self.n_fft // 2
         if lengths is None:
@@ -117,7 +103,7 @@ class PassThrough(nn.Module):
         return x
 
 
-class Waveforms(PassThrough):
+class Waveforms(FrontEnd):
     """The front end of networks that read waveforms: gives them back, a sample being a frame.
 
     Example
@@ -125,6 +111,10 @@ class Waveforms(PassThrough):
     >>> Waveforms()(torch.zeros(2, 32000)).shape
     torch.Size([2, 32000])
     """
+
+    def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return ``wavs``."""
+        return wavs
 
     def num_frames(self, samples: Tensor) -> Tensor:
         """Frames of utterances of that many samples: as many."""

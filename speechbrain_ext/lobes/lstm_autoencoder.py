@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
@@ -52,7 +53,7 @@ class ConvStack(nn.Module):
         return x
 
 
-class LSTMAutoencoder(nn.Module):
+class LSTMAutoencoder(Lobe):
     """Convolutions, bidirectional LSTM, attentive pooling; 3,873,745 parameters by default.
 
     The decoder rebuilds the features from the encoder's output, for an auxiliary loss in training;
@@ -126,23 +127,7 @@ class LSTMAutoencoder(nn.Module):
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
-
-        Arguments
-        ---------
-        feats : Tensor
-            Features (B, T, F).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the encoder's and the LSTM layers' outputs are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the encoder's output
-            (B, T, latent_size) and the output (B, T, 2 * lstm_size) of every LSTM layer.
-        """
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe`."""
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
         latent = self.encoder(feats, mask)
         hidden = self.lstm(latent, mask)
@@ -152,13 +137,6 @@ class LSTMAutoencoder(nn.Module):
         pooled = self.pooling(self.norm(x), mask)
         embedding = self.fc_norm(self.fc(pooled)).unsqueeze(1)
         return (embedding, [latent, *hidden]) if intermediates else embedding
-
-    def forward_intermediates(
-        self, feats: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings of :meth:`forward`, and the encoder's and every LSTM layer's output."""
-        embedding, hidden = self.forward(feats, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]
 
     def decode(self, latent: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Rebuild the features (B, T, F), within (-1, 1), from the encoder's output."""

@@ -8,13 +8,14 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.mixing import ChannelMixing, MixerBlock, PointwiseTokenMixing
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
 from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling
 
 
-class MLPMixer(nn.Module):
+class MLPMixer(Lobe):
     """Speaker embeddings by a convolution, mixer blocks and attentive statistics pooling.
 
     With its defaults it is the published V2 student of 2,664,576 parameters; with 256 channels, 8
@@ -110,22 +111,7 @@ class MLPMixer(nn.Module):
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
-
-        Arguments
-        ---------
-        feats : Tensor
-            Features (B, T, F).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the blocks' outputs are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every block.
-        """
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe`."""
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
         if self.input_layer is not None:
             feats = self.input_layer(feats)
@@ -139,10 +125,3 @@ class MLPMixer(nn.Module):
         pooled = self.pooling(self.norm(x), mask)
         embedding = self.output_layer(self.fc_norm(self.fc(pooled))).unsqueeze(1)
         return (embedding, hidden) if intermediates else embedding
-
-    def forward_intermediates(
-        self, feats: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every block."""
-        embedding, hidden = self.forward(feats, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]

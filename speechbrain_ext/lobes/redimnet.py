@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.redim import (
     ContextStatisticsPooling,
@@ -91,7 +92,7 @@ SIZES = {
 }
 
 
-class ReDimNet(nn.Module):
+class ReDimNet(Lobe):
     """Speaker embeddings by stages that reshape their input to 2-D and back.
 
     Yakovlev et al., "Reshape Dimensions Network for Speaker Recognition", Interspeech 2024
@@ -173,22 +174,7 @@ class ReDimNet(nn.Module):
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
-
-        Arguments
-        ---------
-        feats : Tensor
-            Features (B, T, F).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the stages' outputs are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every stage.
-        """
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe`."""
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
         x = zero_padding(self.to_bands(feats), mask)
         x = self.stem(x.unsqueeze(1)).permute(0, 2, 3, 1)
@@ -198,10 +184,3 @@ class ReDimNet(nn.Module):
         pooled = self.pooling(self.weighted_sum(outputs), mask)
         embedding = self.fc(self.norm(pooled)).unsqueeze(1)
         return (embedding, outputs[1:]) if intermediates else embedding
-
-    def forward_intermediates(
-        self, feats: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every stage."""
-        embedding, hidden = self.forward(feats, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]

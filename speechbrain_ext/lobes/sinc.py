@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from speechbrain.nnet.CNN import SincConv
 from speechbrain.utils.autocast import fwd_default_precision
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.masking import frame_mask
 
 
@@ -45,7 +46,7 @@ class _SincFilters(SincConv):
         return super()._to_hz(mel) / self.UNIT
 
 
-class SincFeatures(nn.Module):
+class SincFeatures(FrontEnd):
     """Log magnitudes of learned band-pass filters, every 10 ms.
 
     Ravanelli and Bengio, "Speaker Recognition from Raw Waveform with SincNet", SLT 2018, by
@@ -102,20 +103,9 @@ class SincFeatures(nn.Module):
     # In half precision the phases that filters are made of, up to 400, would be noise.
     @fwd_default_precision(cast_inputs=torch.float32)
     def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute features.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.FrontEnd`.
 
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples).
-        lengths : Tensor, optional
-            Relative lengths (B,).
-
-        Returns
-        -------
-        Tensor
-            Log magnitudes (B, T, F), T = samples // hop_length + 1, float32. Frames after an
-            utterance's ``num_frames`` hold no meaning.
+        T is samples // hop_length + 1; features are float32.
         """
         if lengths is not None:
             wavs = torch.where(frame_mask(lengths, wavs.shape[1]).squeeze(-1), wavs, 0.0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import BackEnd, Lobe
 from speechbrain_ext.lobes.conv_front_end import receptive_field
 from speechbrain_ext.lobes.exact_length import each_length
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
@@ -19,7 +20,7 @@ from speechbrain_ext.nnet.masking import whole_lengths
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class SSLEncoder(nn.Module):
+class SSLEncoder(Lobe):
     """A WavLM, HuBERT or wav2vec 2.0 that reads waveforms, with the contract of the lobes here.
 
     By SpeechBrain's ``integrations.huggingface``, which needs the ``ssl`` extra. Utterances of one
@@ -95,7 +96,7 @@ class SSLEncoder(nn.Module):
         source: str,
         architecture: str,
         layers: Sequence[int] | None = None,
-        back_end: Callable[[int], nn.Module] | None = None,
+        back_end: Callable[[int], BackEnd] | None = None,
         offline: bool = False,
         precision: str = "fp32",
         description: Mapping[str, Any] | None = None,
@@ -124,10 +125,10 @@ class SSLEncoder(nn.Module):
         self.receptive_field = receptive_field(self.kernels, self.strides)
         self.layers = {f"layer{layer}": int(config.hidden_size) for layer in self.chosen}
         self.embedding_size = int(config.hidden_size)
-        self.back_end: nn.Module | None = None
+        self.back_end: BackEnd | None = None
         if back_end is not None:
             self.back_end = back_end(self.embedding_size)
-            self.embedding_size = self.back_end.embedding_size  # type: ignore[assignment]
+            self.embedding_size = self.back_end.embedding_size
         self.layer_weights: nn.Parameter | None = None
         if back_end is not None and len(self.chosen) > 1:
             self.layer_weights = nn.Parameter(torch.zeros(len(self.chosen)))
@@ -155,22 +156,10 @@ class SSLEncoder(nn.Module):
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe` of waveforms.
 
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples), 16 kHz.
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the outputs of ``layers`` are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, H) of every layer,
-            zero after an utterance's end. T is the ``num_frames`` of the padded batch.
+        Hidden outputs are zero after an utterance's end; their T is the ``num_frames`` of the
+        padded batch.
 
         Raises
         ------
@@ -192,13 +181,6 @@ class SSLEncoder(nn.Module):
             relative = None if lengths is None else frames / hidden[0].shape[1]
             embedding = self.back_end(self._weighted(hidden), relative)
         return (embedding, hidden) if intermediates else embedding
-
-    def forward_intermediates(
-        self, wavs: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, H) of every layer."""
-        embedding, hidden = self.forward(wavs, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]
 
     def _weighted(self, hidden: list[Tensor]) -> Tensor:
         """The sum of the layers (B, T, H), by their weights."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import BackEnd, Lobe
+from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd
 from speechbrain_ext.nnet.masking import frame_mask, whole_lengths
 
 
-class SSLStudent(nn.Module):
+class SSLStudent(Lobe):
     """Speaker embeddings from waveforms by the layout of a self-supervised model, any blocks in it.
 
     The student of SV-Mixer (arXiv 2509.14136): the teacher's convolutional front end, a projection,
@@ -20,15 +21,14 @@ class SSLStudent(nn.Module):
 
     Arguments
     ---------
-    front_end : Module
-        Maps waveforms (B, samples) and relative lengths to features (B, T, ``output_size``), and
-        tells by ``num_frames(samples)`` how many of them are an utterance's.
+    front_end : ConvFrontEnd
+        From waveforms (B, samples) to features (B, T, ``output_size``).
     block : callable
         Class of the blocks: made with ``hidden_size``, it maps frames (B, T, H) and a mask
         (B, T, 1), or None when nothing is padded, to (B, T, H).
     back_end : callable
-        Class of the back end: made with ``hidden_size``, it maps frames (B, T, H) and relative
-        lengths to embeddings (B, 1, D) and has the attribute ``embedding_size``.
+        Class of the back end, a :class:`~speechbrain_ext.interfaces.BackEnd`: made with
+        ``hidden_size``.
     hidden_size : int
         Channels H of the blocks.
     num_blocks : int
@@ -64,9 +64,9 @@ class SSLStudent(nn.Module):
 
     def __init__(
         self,
-        front_end: nn.Module,
+        front_end: ConvFrontEnd,
         block: Callable[[int], nn.Module],
-        back_end: Callable[[int], nn.Module],
+        back_end: Callable[[int], BackEnd],
         hidden_size: int = 1024,
         num_blocks: int = 6,
     ) -> None:
@@ -74,35 +74,17 @@ class SSLStudent(nn.Module):
         if num_blocks < 1:
             raise ValueError(f"num_blocks={num_blocks} must be positive")
         self.layers = {f"block{index}": hidden_size for index in range(1, num_blocks + 1)}
-        size: Any = front_end.output_size
-        self.front_end: Any = front_end
-        self.projection = nn.Linear(size, hidden_size)
+        self.front_end = front_end
+        self.projection = nn.Linear(front_end.output_size, hidden_size)
         self.blocks = nn.ModuleList(block(hidden_size) for _ in range(num_blocks))
         self.layer_weights = nn.Parameter(torch.zeros(num_blocks))
-        embedder: Any = back_end(hidden_size)
-        self.back_end = embedder
-        self.embedding_size: int = embedder.embedding_size
+        self.back_end = back_end(hidden_size)
+        self.embedding_size = self.back_end.embedding_size
 
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Embed.
-
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples), 16 kHz.
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-        intermediates : bool
-            Whether the blocks' outputs are wanted too.
-
-        Returns
-        -------
-        Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, H) of every block,
-            T being ``front_end.num_frames(samples)``.
-        """
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe` of waveforms."""
         x = self.projection(self.front_end(wavs, lengths))
         mask = None
         if lengths is not None:
@@ -120,10 +102,3 @@ class SSLStudent(nn.Module):
                 hidden.append(x)
         embedding = self.back_end(total, lengths)
         return (embedding, hidden) if intermediates else embedding
-
-    def forward_intermediates(
-        self, wavs: Tensor, lengths: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, H) of every block."""
-        embedding, hidden = self.forward(wavs, lengths, intermediates=True)
-        return embedding, hidden  # type: ignore[return-value]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Mixer):
     """Multi-head self-attention over the frames of the utterance, with no positional encoding.
 
     Vaswani et al., "Attention is all you need", NeurIPS 2017. Four dense layers, 4C² + 4C

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.mlp import two_layers
 
 
-class ChannelMLP(nn.Module):
+class ChannelMLP(Mixer):
     """Two dense layers on each frame, GELU between them.
 
     Arguments

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
 
 
-class SeparableConv(nn.Module):
+class SeparableConv(Mixer):
     """Depthwise convolution over time, grouped 1×1 convolution, batch normalisation, SiLU.
 
     The temporal encoding of the ConvMixer for speech: Ng et al., "ConvMixer: Feature interactive

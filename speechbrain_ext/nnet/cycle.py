@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 
-class CycleLinear(nn.Module):
+
+class CycleLinear(Mixer):
     """A dense layer in which channel i reads the frame at an offset that cycles over the channels.
 
     Chen et al., "CycleMLP: A MLP-like Architecture for Dense Prediction", ICLR 2022, along one

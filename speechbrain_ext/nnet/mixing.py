@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import zero_padding
@@ -95,7 +96,7 @@ class MaxFeatureMap(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         """Map (..., 2C) to (..., C)."""
         first, second = x.chunk(2, dim=-1)
         ctx.save_for_backward(first >= second)
@@ -103,7 +104,7 @@ class MaxFeatureMap(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Give the gradient to the half that was larger."""
         (of_first,) = ctx.saved_tensors
         both = gradient.new_empty(*gradient.shape[:-1], 2 * gradient.shape[-1])
@@ -117,7 +118,7 @@ class _Filter(torch.autograd.Function):
     """``IDConv._filter`` without copies of what it reads, and the same for its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
         x = x.to(taps.dtype)
         ctx.save_for_backward(x, taps)
         y = x * taps[1]
@@ -127,7 +128,7 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, taps = ctx.saved_tensors
         of_x = gradient * taps[1]
         of_x[:, :-1].addcmul_(gradient[:, 1:], taps[0])
@@ -186,7 +187,7 @@ class IDConv(nn.Module):
         return padded[:, :-2] * taps[0] + x * taps[1] + padded[:, 2:] * taps[2]
 
 
-class GroupedMLP(nn.Module):
+class GroupedMLP(Mixer):
     """Groups of channels, each with an MLP of its own on every frame, side by side.
 
     This is the group channel mixing (GCM) of SV-Mixer (arXiv 2509.14136). Its 8 groups, here and in
@@ -280,7 +281,7 @@ class ChannelMixing(nn.Module):
     def _larger(self, rows: Tensor) -> Tensor:
         halves = self.fc1(rows)
         if _by_hand(halves):
-            return MaxFeatureMap.apply(halves)  # type: ignore[no-any-return]
+            return MaxFeatureMap.apply(halves)
         return torch.maximum(*halves.chunk(2, dim=-1))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.masking import zero_padding
 
 
@@ -22,8 +23,7 @@ class ResidualBlock(nn.Module):
     channels : int
         Channels C.
     mixers : list of callable
-        Each is given ``channels`` and makes a mixer: a layer whose ``forward(x, mask)`` maps
-        (B, T, C), zero outside the utterance, to (B, T, C).
+        Each is given ``channels`` and makes a :class:`~speechbrain_ext.interfaces.Mixer`.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
     torch.Size([2, 50, 16])
     """
 
-    def __init__(self, channels: int, mixers: Sequence[Callable[[int], nn.Module]]) -> None:
+    def __init__(self, channels: int, mixers: Sequence[Callable[[int], Mixer]]) -> None:
         super().__init__()
         if not mixers:
             raise ValueError(f"mixers={mixers!r}: a block needs at least one mixer")

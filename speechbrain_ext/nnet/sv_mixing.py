@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.mixing import GroupedMLP
 from speechbrain_ext.nnet.token_mlp import TokenMLP, take_frames
 
 
-class LocalGlobalMixing(nn.Module):
+class LocalGlobalMixing(Mixer):
     """Mixing along time: a convolution over neighbours, then an MLP over a window.
 
     LGM of SV-Mixer (arXiv 2509.14136): ``y + TokenMLP(y)`` of ``y = convolution(x)``. The
@@ -78,7 +79,7 @@ class LocalGlobalMixing(nn.Module):
         return x + self.token_mlp(x, mask)
 
 
-class MultiScaleMixing(nn.Module):
+class MultiScaleMixing(Mixer):
     """Mixing of channels at two rates: an MLP on every frame, and one on averages of two.
 
     MSM of SV-Mixer (arXiv 2509.14136): the second MLP's output returns to the full rate by linear

@@ -18,13 +18,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.masking import zero_padding
 from speechbrain_ext.nnet.sv_mixing import MultiScaleMixing
 from speechbrain_ext.nnet.token_mlp import TokenMLP
 
 
-class ParallelLocalGlobalMixing(nn.Module):
+class ParallelLocalGlobalMixing(Mixer):
     """Mixing along time: two depthwise convolutions and an MLP over a window, side by side.
 
     Both read the input and their outputs are added. The convolutions see 7 and 3 frames, with a
@@ -70,7 +71,7 @@ class ParallelLocalGlobalMixing(nn.Module):
         return self.dropout(local + self.token_mlp(x, mask))
 
 
-class MultiScaleGroupMixing(nn.Module):
+class MultiScaleGroupMixing(Mixer):
     """Mixing of channels: at two rates, then in groups over neighbouring frames, then all of them.
 
     :class:`~speechbrain_ext.nnet.sv_mixing.MultiScaleMixing`, a grouped convolution over 3 frames,

@@ -7,12 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.mlp import two_layers
 
 
-class TokenMLP(nn.Module):
+class TokenMLP(Mixer):
     """One MLP along time for all channels, on windows of ``num_tokens`` frames.
 
     The token mixing of Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision", NeurIPS

@@ -31,9 +31,9 @@ from torch import Tensor
 
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.distill.objective import Objective
-from speechbrain_ext.distill.outputs import Layers, StudentOutput
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.interfaces import Layers, StudentOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.progress import progress_bar

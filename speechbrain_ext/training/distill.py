@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from speechbrain_ext.distill.objective import Objective
-from speechbrain_ext.distill.outputs import TeacherOutput
+from speechbrain_ext.interfaces import TeacherOutput
 from speechbrain_ext.systems.settings import STUDENT
 from speechbrain_ext.training.brain import Forward, SpeakerBrain
 from speechbrain_ext.training.crops import CropBatch, utterance_of

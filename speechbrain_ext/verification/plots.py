@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import norm  # type: ignore[import-untyped]
+from scipy.stats import norm
 
 from speechbrain_ext.files import atomic_path
 

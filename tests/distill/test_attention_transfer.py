@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechbrain_ext.distill.layer_terms import AttentionTransfer
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 
 LAYERS = {"a": 2, "b": 2}
 EMBEDDING = torch.ones(2, 2)

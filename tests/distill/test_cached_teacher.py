@@ -14,6 +14,7 @@ from torch import nn
 from speechbrain_ext.distill.cached_teacher import CachedTeacher, cached_embeddings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
@@ -88,7 +89,7 @@ def test_a_training_that_ends_while_the_cache_is_made_leaves_none(manifest: Path
     assert not list(manifest.parent.glob("*.npz"))
 
 
-class Louder(nn.Module):
+class Louder(FrontEnd):
     """A front end with the settings and weights of another, and other features."""
 
     def __init__(self, inner: nn.Module) -> None:

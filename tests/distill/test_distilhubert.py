@@ -11,7 +11,7 @@ from torch import nn
 from speechbrain_ext.distill.alpha import Alpha
 from speechbrain_ext.distill.layer_terms import DistilHuBERT
 from speechbrain_ext.distill.objective import DistillationObjective
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 
 X = torch.ones(1, 2)
 # GELU leaves 9 as it is, to six decimals: heads of ones and zeros predict (9, 0, 0) and (0, 9, 0).

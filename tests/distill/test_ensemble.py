@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.distill.ensemble import EnsembleTeacher
-from speechbrain_ext.distill.outputs import TeacherOutput
 from speechbrain_ext.distill.teacher import FrozenTeacher
+from speechbrain_ext.interfaces import Teacher, TeacherOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
@@ -17,18 +19,19 @@ from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
 
-class Sayer(nn.Module):
+class Sayer(Teacher):
     """A teacher that says what it is told to, and remembers what it was asked."""
 
     layers = {"layer": 1}
-    hears = True
+    num_parameters = 0
 
     def __init__(self, embedding: list[list[float]]) -> None:
         super().__init__()
         self.embedding = torch.tensor(embedding)
+        self.embedding_size = len(embedding[0])
         self.asked: list = []
 
-    def prepare(self, manifest: str) -> None:
+    def prepare(self, manifest: str | os.PathLike[str]) -> None:
         self.asked.append(manifest)
 
     def forward(

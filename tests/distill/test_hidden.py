@@ -9,7 +9,7 @@ from torch import nn
 from speechbrain_ext.distill.alpha import Alpha
 from speechbrain_ext.distill.layer_terms import HiddenMSE
 from speechbrain_ext.distill.objective import DistillationObjective
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 
 X = torch.ones(1, 2)
 # (a - x)² is 0, 4, 1 and 9 over two frames of two channels: 3.5. b, once its projection adds a

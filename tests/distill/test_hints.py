@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechbrain_ext.distill.layer_terms import Hints
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 
 EMBEDDING = torch.ones(1, 2)
 # Cosines of the frames of (a, x) are 1 and 0, of (b, y) -1 and -1, once the projection of a adds a

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechbrain_ext.distill.layer_terms import AttentionTransfer, Hints, LayerPairs
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 
 STUDENT = {"block1": 4, "block2": 4}
 TEACHER = {"bottleneck": 3, "lstm1": 6}

@@ -11,10 +11,10 @@ from torch import nn
 from speechbrain_ext.distill.alpha import Alpha, Curriculum, GradientBalance
 from speechbrain_ext.distill.losses import CosineDistillation
 from speechbrain_ext.distill.objective import DistillationObjective, Objective
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput, Term
 
 
-class Mean(nn.Module):
+class Mean(Term):
     """A term: the mean of the features, or of the teacher's embedding."""
 
     def __init__(self, uses_teacher: bool) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_ext.distill.outputs import StudentOutput, TeacherOutput
 from speechbrain_ext.distill.reconstruction import Reconstruction
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 from speechbrain_ext.lobes.lstm_autoencoder import ConvStack
 
 EMBEDDING = torch.ones(1, 2)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import nn
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import PassThrough, Waveforms
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
@@ -101,7 +104,7 @@ class Reader(nn.Module):
 def test_lengths() -> None:
     """Every system at every length; a Transformer's operations bend, those of a layer do not."""
     encoders = {
-        name: SpeakerEncoder(Waveforms(), PassThrough(), Reader(mixing))
+        name: SpeakerEncoder(Waveforms(), PassThrough(), cast(Lobe, Reader(mixing)))
         for name, mixing in (("attention", Attention(False)), ("linear", nn.Linear(8, 8)))
     }
     figures = benchmark_lengths(encoders, [1, 10], rounds=3)
@@ -134,7 +137,7 @@ class NormalisedConv(nn.Module):
 
 
 def test_a_network_with_weight_norms_that_was_trained() -> None:
-    encoder = SpeakerEncoder(Waveforms(), PassThrough(), NormalisedConv())
+    encoder = SpeakerEncoder(Waveforms(), PassThrough(), cast(Lobe, NormalisedConv()))
     assert all(parameter.requires_grad for parameter in encoder.parameters())
     (system,) = benchmark_encoders({"a": encoder}, batch=1, rounds=1)["systems"]
     assert system["macs_per_utterance"] == 20 * (32000 - 4)

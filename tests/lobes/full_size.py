@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
+from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel
@@ -14,7 +14,7 @@ from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
+NETWORKS: dict[str, Callable[[], Lobe]] = {
     "v2": MLPMixer,
     "teacher": LSTMAutoencoder,
     "ecapa_tdnn": lambda: PaddedECAPA(80),

@@ -5,10 +5,14 @@ Parameter names are those of voxceleb_trainer checkpoints. Padding is not looked
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class PublishedFrontEnd(nn.Module):
@@ -197,7 +201,7 @@ class PublishedLSTMAutoencoder(nn.Module):
         return self.bn(self.fc(self.pooling(self.lstm_encoder(latent))))
 
 
-def randomise_norms(model: nn.Module, seed: int = 0) -> nn.Module:
+def randomise_norms(model: Network, seed: int = 0) -> Network:
     """Move every norm from its start, so that a forgotten one shows; the model in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import BackEnd, Mixer
 from speechbrain_ext.lobes.back_ends import LinearBackEnd
 from speechbrain_ext.lobes.conv_front_end import ConvFrontEnd, TimeNorm
 from speechbrain_ext.lobes.ecapa import PaddedECAPA
@@ -40,7 +41,7 @@ _tokens = partial(TokenMLP, num_tokens=20)
 _local_global = partial(LocalGlobalMixing, num_tokens=20)
 
 
-def _residual(*mixers: Callable[[int], nn.Module]) -> Callable[[int], nn.Module]:
+def _residual(*mixers: Callable[[int], Mixer]) -> Callable[[int], nn.Module]:
     return partial(ResidualBlock, mixers=mixers)
 
 
@@ -65,7 +66,7 @@ _stages = (
     StageSetup(stride=3, num_blocks=1, expansion=2, context=8),
 )
 # Back ends: made with the channels of the blocks.
-BACK_ENDS: dict[str, Callable[..., nn.Module]] = {
+BACK_ENDS: dict[str, Callable[..., BackEnd]] = {
     "linear": LinearBackEnd,
     "ecapa": partial(PaddedECAPA, channels=[16, 16, 16, 16, 48]),
     "redimnet": partial(ReDimNet, size=ReDimSize(12, 4, ConvNeXtBlock, 4, _stages)),

@@ -24,7 +24,7 @@ CHANNELS = [12, 16, 16, 16, 48]
 def make_lobe() -> PaddedECAPA:
     """A small lobe in eval mode, its norms moved."""
     torch.manual_seed(0)
-    return randomise_norms(PaddedECAPA(20, CHANNELS, lin_neurons=8))  # type: ignore[return-value]
+    return randomise_norms(PaddedECAPA(20, CHANNELS, lin_neurons=8))
 
 
 def make_speechbrains(lobe: PaddedECAPA) -> ECAPA_TDNN:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.attention import SelfAttention
 from speechbrain_ext.nnet.channel_mlp import ChannelMLP
@@ -26,7 +27,7 @@ from speechbrain_ext.nnet.token_mlp import TokenMLP
 
 CHANNELS, FRAMES = 1024, 149
 
-MIXERS: dict[str, list[Callable[[int], nn.Module]]] = {
+MIXERS: dict[str, list[Callable[[int], Mixer]]] = {
     "sv_mixer": [LocalGlobalMixing, MultiScaleMixing, GroupedMLP],
     "transformer": [SelfAttention, partial(ChannelMLP, hidden_size=2048)],
     "mlp_mixer": [TokenMLP, ChannelMLP],

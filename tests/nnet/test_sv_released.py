@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.nnet.masking import frame_mask
 from speechbrain_ext.nnet.mixing import GroupedMLP
@@ -25,7 +26,7 @@ from tests.nnet.mixer_contract import (
     padded,
 )
 
-MIXERS: dict[str, Callable[..., nn.Module]] = {
+MIXERS: dict[str, Callable[..., Mixer]] = {
     "time": partial(ParallelLocalGlobalMixing, num_tokens=20),
     "channels": partial(MultiScaleGroupMixing, groups=4),
 }

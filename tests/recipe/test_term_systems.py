@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from speechbrain_ext.distill.outputs import StudentOutput
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.interfaces import StudentOutput
 from speechbrain_ext.systems.experiment import save_weights
 from speechbrain_ext.systems.yaml import load_hparams
 from tests.recipe.tiny import RECIPE, make_corpus

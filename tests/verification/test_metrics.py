@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_curve  # type: ignore[import-untyped]
+from sklearn.metrics import roc_curve
 
 from speechbrain_ext.verification.metrics import ErrorRates, equal_error_rate, min_dcf
 

@@ -143,7 +143,7 @@ def first_decides(function: Callable[[], Found]) -> Found:
         if first:
             raise outcome
         raise SystemExit(1)
-    return outcome  # type: ignore[return-value]
+    return outcome
 
 
 def announce(
