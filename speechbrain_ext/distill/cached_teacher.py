@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.corpora.manifest import Manifest, Texts, read_manifest
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.extraction import (
     embed_batch,
     gather_embeddings,
@@ -24,6 +24,12 @@ from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.experiment import weights_sha256
+from speechbrain_ext.verification.embeddings import (
+    BrokenEmbeddings,
+    Embeddings,
+    read_embeddings,
+    save_embeddings,
+)
 
 
 class CachedTeacher(Teacher):
@@ -145,8 +151,7 @@ def cached_embeddings(
     manifest : str or path
         For :func:`~speechbrain_ext.corpora.manifest.read_manifest`.
     path : str or path
-        The cache, an ``.npz`` that :func:`~speechbrain_ext.verification.embeddings.load_embeddings`
-        reads too.
+        The cache, a file of :mod:`~speechbrain_ext.verification.embeddings`.
     max_batch_seconds : float
         Speech in a batch, padding included.
     num_workers : int
@@ -185,31 +190,15 @@ def cached_embeddings(
     speechbrain_ext.errors.UserError: ...cache.npz was made from other weights of the teacher: ...
     """
     utterances = read_manifest(manifest)
-    origin = _origin(encoder, manifest)
+    weights = weights_sha256(encoder.embedding_model)
+    origin = {"manifest_sha256": utterances.sha256, "features": _probe(encoder)}
     # One process decides for all: they embed together or not at all.
     if ddp_broadcast(Path(path).exists()):
-        return _read(path, manifest, origin)
+        return _read(path, manifest, weights, origin)
     vectors = _embed(encoder, utterances, max_batch_seconds, num_workers)
     if if_main_process():
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                ids=np.array(list(utterances.ids), dtype=np.str_),
-                embeddings=vectors,
-                weights_sha256=origin["weights_sha256"],
-                manifest_sha256=origin["manifest_sha256"],
-                features=origin["features"],
-            )
+        save_embeddings(path, Embeddings(list(utterances.ids), vectors, weights, origin))
     return vectors
-
-
-def _origin(encoder: SpeakerEncoder, manifest: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """What embeddings follow from."""
-    return {
-        "weights_sha256": np.array(weights_sha256(encoder.embedding_model)),
-        "manifest_sha256": np.array(read_manifest(manifest).sha256),
-        "features": _probe(encoder),
-    }
 
 
 @torch.no_grad()
@@ -242,32 +231,30 @@ def _embed(
 
 
 def _read(
-    path: str | os.PathLike[str], manifest: str | os.PathLike[str], origin: dict[str, np.ndarray]
+    path: str | os.PathLike[str],
+    manifest: str | os.PathLike[str],
+    weights: str,
+    origin: Mapping[str, Any],
 ) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            changed = _changes({name: arrays[name] for name in origin}, manifest, origin)
-            if changed:
-                raise UserError(
-                    f"{path} was made from {' and '.join(changed)}: remove it, and it will be made "
-                    "anew"
-                )
-            return arrays["embeddings"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        kept = read_embeddings(path)
+        missing = [name for name in origin if name not in kept.provenance]
+        if missing:
+            raise BrokenEmbeddings(f"the array {missing[0]!r} is missing")
+    except (FileNotFoundError, BrokenEmbeddings) as error:
         raise UserError(
             f"{path} is not a whole cache of embeddings ({error}): remove it, and it will be made"
         ) from None
-
-
-def _changes(
-    before: dict[str, np.ndarray], manifest: str | os.PathLike[str], now: dict[str, np.ndarray]
-) -> list[str]:
     changed = []
-    if before["weights_sha256"] != now["weights_sha256"]:
+    if kept.weights_sha256 != weights:
         changed.append("other weights of the teacher")
-    if before["manifest_sha256"] != now["manifest_sha256"]:
+    if str(kept.provenance["manifest_sha256"]) != origin["manifest_sha256"]:
         changed.append(f"another {manifest}")
-    one, other = before["features"], now["features"]
+    one, other = kept.provenance["features"], origin["features"]
     if one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=_FEATURE_TOLERANCE):
         changed.append("other features (compute_features or mean_var_norm of the teacher)")
-    return changed
+    if changed:
+        raise UserError(
+            f"{path} was made from {' and '.join(changed)}: remove it, and it will be made anew"
+        )
+    return kept.vectors

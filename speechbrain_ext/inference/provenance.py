@@ -144,6 +144,20 @@ def _compare(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any]) 
         )
 
 
+def system_name(model: Path) -> str:
+    """The system of ``exp/<corpus>/<system>/seed_<n>`` and of its ``export``, or a folder's name.
+
+    Example
+    -------
+    >>> [system_name(Path(p)) for p in ("/e/mini/v2/seed_1", "/e/mini/v2/seed_1/export", "/m/v3")]
+    ['v2', 'v2', 'v3']
+    """
+    folder = model.resolve()
+    if folder.name == "export":
+        folder = folder.parent
+    return folder.parent.name if folder.name.startswith("seed_") else folder.name
+
+
 @torch.no_grad()
 def _probe(encoder: nn.Module) -> list[float]:
     """Numbers around 1 from the embedding of a sweep that fades."""

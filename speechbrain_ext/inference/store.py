@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.files import atomic_path
+from speechbrain_ext.verification.embeddings import (
+    BrokenEmbeddings,
+    Embeddings,
+    read_embeddings,
+    save_embeddings,
+)
 
 Stamp = tuple[int, int]
 
@@ -19,16 +22,21 @@ Stamp = tuple[int, int]
 class EmbeddingStore:
     """Embeddings by audio file, in ``part_<number>.npz`` files; a later part counts.
 
+    Each part is a file of :func:`~speechbrain_ext.verification.embeddings.save_embeddings`, with
+    the size and time of change of each audio file as ``stamps``, (N, 2).
+
     Arguments
     ---------
     folder : Path
         Where the parts are.
+    weights_sha256 : str
+        Hash of the weights of the model that the folder belongs to.
     seconds : float
         How long embeddings are held back before a part is written.
 
     Example
     -------
-    >>> store = EmbeddingStore(getfixture("tmp_path"))
+    >>> store = EmbeddingStore(getfixture("tmp_path"), "0f3a")
     >>> store.add({"/a.wav": np.ones(3, dtype=np.float32)}, {"/a.wav": (100, 5)})
     >>> store.flush()
     >>> store.known()
@@ -37,8 +45,8 @@ class EmbeddingStore:
     array([[1., 1., 1.]], dtype=float32)
     """
 
-    def __init__(self, folder: Path, seconds: float = 30.0) -> None:
-        self.folder, self.seconds = folder, seconds
+    def __init__(self, folder: Path, weights_sha256: str = "", seconds: float = 30.0) -> None:
+        self.folder, self.weights_sha256, self.seconds = folder, weights_sha256, seconds
         self.next_part, self.step = 0, 1
         self._vectors: dict[str, np.ndarray] = {}
         self._stamps: dict[str, Stamp] = {}
@@ -57,8 +65,11 @@ class EmbeddingStore:
         """The files with an embedding, and their stamps when they were read."""
         found: dict[str, Stamp] = {}
         for part in self._parts():
-            ids, stamps, _ = self._read(part, with_vectors=False)
-            found.update(zip(ids, map(tuple, stamps.tolist()), strict=True))  # type: ignore[arg-type]
+            kept = self._read(part, with_vectors=False)
+            stamps = kept.provenance["stamps"].tolist()
+            found.update(
+                (name, (size, time)) for name, (size, time) in zip(kept.ids, stamps, strict=True)
+            )
         return found
 
     def add(self, vectors: Mapping[str, np.ndarray], stamps: Mapping[str, Stamp]) -> None:
@@ -81,15 +92,14 @@ class EmbeddingStore:
             return
         path = self.folder / f"part_{self.next_part:06d}.npz"
         ids = list(self._vectors)
+        embeddings = Embeddings(
+            ids,
+            np.stack(list(self._vectors.values())),
+            self.weights_sha256,
+            {"stamps": np.array([self._stamps[name] for name in ids], dtype=np.int64)},
+        )
         try:
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.savez(
-                    file,
-                    # Bytes: a path need not be UTF-8, and most are a quarter as long so.
-                    ids=np.array([os.fsencode(name) for name in ids]),
-                    stamps=np.array([self._stamps[name] for name in ids], dtype=np.int64),
-                    embeddings=np.stack([self._vectors[name] for name in ids]),
-                )
+            save_embeddings(path, embeddings)
         except OSError as error:
             raise UserError(
                 f"{path} cannot be written ({error.strerror}): mend that and run again to go on."
@@ -109,11 +119,11 @@ class EmbeddingStore:
         filled = np.zeros(len(names), dtype=bool)
         matrix = np.empty((0, 0), dtype=np.float32)
         for part in self._parts():
-            ids, _, vectors = self._read(part, with_vectors=True)
-            rows = np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)
+            kept = self._read(part)
+            rows = np.array([row_of.get(name, -1) for name in kept.ids], dtype=np.int64)
             if not len(matrix):
-                matrix = np.empty((len(names), vectors.shape[1]), dtype=np.float32)
-            matrix[rows[rows >= 0]] = vectors[rows >= 0]
+                matrix = np.empty((len(names), kept.vectors.shape[1]), dtype=np.float32)
+            matrix[rows[rows >= 0]] = kept.vectors[rows >= 0]
             filled[rows[rows >= 0]] = True
         if not filled.all():
             first = names[int(np.flatnonzero(~filled)[0])]
@@ -126,13 +136,13 @@ class EmbeddingStore:
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part_*.npz"))
 
-    def _read(self, part: Path, with_vectors: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def _read(self, part: Path, with_vectors: bool = True) -> Embeddings:
         try:
-            with np.load(part, allow_pickle=False) as arrays:
-                ids = [os.fsdecode(name) for name in arrays["ids"].tolist()]
-                vectors = arrays["embeddings"] if with_vectors else np.empty(0)
-                return ids, arrays["stamps"], vectors
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            kept = read_embeddings(part, with_vectors)
+            if "stamps" not in kept.provenance:
+                raise BrokenEmbeddings("the array 'stamps' is missing")
+            return kept
+        except (FileNotFoundError, BrokenEmbeddings) as error:
             raise UserError(
                 f"{part} is damaged ({error}): remove it and run again, which makes its embeddings "
                 "anew."

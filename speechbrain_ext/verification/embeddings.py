@@ -1,11 +1,19 @@
-"""A set of embeddings in one file, with the hash of the weights that made them."""
+"""The one form that embeddings are kept in: names, vectors, and what they follow from.
+
+``extract.py``, ``evaluate.py``, ``embed.py`` and a cached teacher write it, ``score.py`` reads it:
+an ``.npz`` with the arrays ``ids`` (N,) of text, ``embeddings`` (N, D) float32 and
+``weights_sha256``, a text. What else tells embeddings apart stands beside them under a name of its
+own, such as ``manifest_sha256``, ``view`` or ``stamps``.
+"""
 
 from __future__ import annotations
 
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +35,8 @@ class Embeddings:
         (N, D) float32, not normalised.
     weights_sha256 : str
         Hash of the network's weights; tells embeddings of different trainings apart.
+    provenance : mapping of str to array or text
+        What else they follow from. From a file every value is an array.
 
     Raises
     ------
@@ -43,6 +53,7 @@ class Embeddings:
     ids: list[str]
     vectors: np.ndarray
     weights_sha256: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.ids):
@@ -53,8 +64,7 @@ class Embeddings:
         if self.vectors.dtype != np.float32:
             raise ValueError(f"the vectors must be float32, not {self.vectors.dtype}")
         if len(set(self.ids)) != len(self.ids):
-            seen: set[str] = set()
-            twice = next(name for name in self.ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            twice = next(name for name, count in Counter(self.ids).items() if count > 1)
             raise ValueError(f"the utterance {twice!r} has more than one embedding")
 
     def __len__(self) -> int:
@@ -108,14 +118,15 @@ def with_models(embeddings: Embeddings, models: Mapping[str, Sequence[str]]) -> 
 
 
 def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> None:
-    """Write ``ids``, ``embeddings`` and ``weights_sha256`` as an ``.npz``, whole or absent.
+    """Write embeddings to an ``.npz``, whole or absent.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "test.npz"
-    >>> save_embeddings(path, Embeddings(["a"], np.ones((1, 3), dtype=np.float32), "0f3a"))
-    >>> load_embeddings(path).vectors
-    array([[1., 1., 1.]], dtype=float32)
+    >>> made = Embeddings(["a"], np.ones((1, 3), dtype=np.float32), "0f3a", {"view": "full"})
+    >>> save_embeddings(path, made)
+    >>> load_embeddings(path).vectors, str(load_embeddings(path).provenance["view"])
+    (array([[1., 1., 1.]], dtype=float32), 'full')
     """
     # Through an open file: given a name, np.savez adds ".npz" to whatever does not end so.
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -124,6 +135,7 @@ def save_embeddings(path: str | os.PathLike[str], embeddings: Embeddings) -> Non
             ids=np.array(embeddings.ids, dtype=np.str_),
             embeddings=embeddings.vectors,
             weights_sha256=np.array(embeddings.weights_sha256, dtype=np.str_),
+            **embeddings.provenance,
         )
 
 
@@ -136,23 +148,51 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         When the file is missing, damaged, or is no file of embeddings.
     """
     try:
+        return read_embeddings(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such embeddings file; extract them first.") from None
+    except BrokenEmbeddings as error:
+        raise UserError(f"{path}: {error}; extract the embeddings again.") from None
+
+
+class BrokenEmbeddings(Exception):
+    """A file that holds no embeddings, or not all of them; it says why."""
+
+
+def read_embeddings(path: str | os.PathLike[str], with_vectors: bool = True) -> Embeddings:
+    """Read what :func:`save_embeddings` wrote, where the caller knows what to do without it.
+
+    Arguments
+    ---------
+    path : str or path
+        The file.
+    with_vectors : bool
+        Whether the vectors are read too; otherwise there are N of no number, (N, 0).
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    BrokenEmbeddings
+        When it is damaged, or no file of embeddings.
+    """
+    try:
         with np.load(path, allow_pickle=False) as arrays:
             missing = [name for name in _FIELDS if name not in arrays]
             if missing:
-                raise UserError(
-                    f"{path}: the array {missing[0]!r} is missing, so this is no embeddings file; "
-                    f"it needs {', '.join(_FIELDS)}."
+                raise BrokenEmbeddings(
+                    f"the array {missing[0]!r} is missing, so this is no embeddings file, which "
+                    f"needs {', '.join(_FIELDS)}"
                 )
-            ids, vectors, weights = (arrays[name] for name in _FIELDS)
+            ids: list[str] = arrays["ids"].tolist()
+            vectors = arrays["embeddings"] if with_vectors else np.empty((len(ids), 0))
+            return Embeddings(
+                ids,
+                np.ascontiguousarray(vectors, dtype=np.float32),
+                str(arrays["weights_sha256"]),
+                {name: arrays[name] for name in arrays.files if name not in _FIELDS},
+            )
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such embeddings file; extract them first.") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path}: the embeddings cannot be read ({error}); extract them again."
-        ) from None
-    try:
-        return Embeddings(
-            ids.tolist(), np.ascontiguousarray(vectors, dtype=np.float32), str(weights)
-        )
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; extract the embeddings again.") from None
+        raise
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BrokenEmbeddings(f"the embeddings cannot be read ({error})") from None

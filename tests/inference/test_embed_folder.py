@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from speechbrain_ext.corpora.tree import list_audio_files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference import embed_folder as folder
-from speechbrain_ext.inference.embed_folder import embed_folder
-from speechbrain_ext.inference.forgiving import batches_of
+from speechbrain_ext.inference.embed_folder import batches_of, embed_folder
+from speechbrain_ext.verification.embeddings import load_embeddings
 
 
 class Moments(nn.Module):
@@ -101,7 +101,7 @@ def test_everything_is_embedded_or_named(audio: Path, tmp_path: Path, threads: i
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {
         *("a/b/c.flac.npy", "a/telephone.wav.npy", "a/stereo.OGG.npy", "d.v1.aiff.npy"),
-        *("failures.tsv", "embeddings.jsonl"),
+        *("failures.tsv", "embeddings.jsonl", "embeddings.npz"),
     }
     for name, samples in (("a/b/c.flac", 3000), ("a/telephone.wav", 8000), ("a/stereo.OGG", 3200)):
         vector = np.load(out / f"{name}.npy")
@@ -210,6 +210,36 @@ def test_names_that_differ_in_their_endings(tmp_path: Path) -> None:
         "c.flac.npy": 1000, "c.wav.npy": 1001, "c.flac.wav.npy": 1002, "c.1.wav.npy": 1003,
         "c.2.wav.npy": 1004,
     }  # fmt: skip
+
+
+def test_all_of_them_in_one_file(tmp_path: Path) -> None:
+    """By the names of lists; what is there follows the audio as the single files do."""
+    root, out = tmp_path / "in", tmp_path / "out"
+    for number, name in enumerate(("a/c.flac", "a/c.wav", "a/d.ogg", "Rene\u0301.wav")):
+        write(root / name, 1000 + number)
+    os.replace(write(root / "x.wav", 1010), os.path.join(os.fsencode(root), b"caf\xe9.wav"))
+    facts: dict[str, Any] = dict.fromkeys(("model", "weights_sha256"), "x")
+    facts |= {"made_by": "embed.py", "view": "full", "probe": [1.0]}
+    odd = os.fsdecode(b"caf\xe9")
+
+    def found() -> dict[str, int]:
+        kept = load_embeddings(out / "embeddings.npz")
+        assert kept.weights_sha256 == "x" and str(kept.provenance["view"]) == "full"
+        return dict(zip(kept.ids, kept.vectors[:, 0].astype(int).tolist(), strict=True))
+
+    embed_folder(Moments(), root, out, facts)
+    assert found() == {"Ren\u00e9": 1003, "a/c": 1001, "a/d": 1002, odd: 1010}
+    before = (out / "embeddings.npz").stat().st_ino
+    embed_folder(Moments(), root, out, facts)
+    assert (out / "embeddings.npz").stat().st_ino == before
+    (root / "a/c.wav").unlink()
+    write(root / "a/e.wav", 1020)
+    embed_folder(Moments(), root, out, facts)
+    assert found() == {"Ren\u00e9": 1003, "a/c": 1000, "a/d": 1002, "a/e": 1020, odd: 1010}
+    (out / "a/e.wav.npy").write_bytes(b"")
+    (out / "embeddings.npz").unlink()
+    with pytest.raises(UserError, match=r"e\.wav\.npy cannot be read .*: remove it and run again"):
+        embed_folder(Moments(), root, out, facts)
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:

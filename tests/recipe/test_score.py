@@ -17,6 +17,7 @@ import torch
 from score import main
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.embed_folder import TOGETHER
 from speechbrain_ext.systems.experiment import save_weights, weights_sha256
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.embeddings import (
@@ -312,3 +313,21 @@ def test_embeddings_that_do_not_fit_the_list(folders: Folders) -> None:
     save_embeddings(path, Embeddings(ids, np.ones((len(ids), 4), dtype=np.float32), ""))
     with pytest.raises(UserError, match="10 utterances .*: test00/s0/0, test00/s1/1, .*, …;"):
         _score(folders, "--trials", "test")
+
+
+def test_what_embed_py_wrote_is_scored(folders: Folders, tmp_path: Path) -> None:
+    """One file for all sets; the system is the one whose model made it."""
+    _score(folders, "--trials", "test")
+    expected = (folders.student / "scores" / "test.txt").read_text()
+    kept = load_embeddings(folders.student / "embeddings" / "test.npz")
+    order = np.random.default_rng(0).permutation(len(kept))
+    out = tmp_path / "embeddings" / "recordings"
+    facts = {"model": str(folders.student / "export"), "view": "full"}
+    ids = [kept.ids[row] for row in order]
+    save_embeddings(out / TOGETHER, Embeddings(ids, kept.vectors[order], "0f3a", facts))
+    main([str(out), "--manifests", str(folders.manifests), "--trials", "test"])
+    assert (out / "scores" / "test.txt").read_text() == expected
+    result = _result(out, "test")
+    assert (result["system"], result["weights_sha256"]) == ("v2", "0f3a")
+    _score(folders, "--trials", "test", "--fuse", out)
+    assert _result(folders.student, "test_fusion")["system"] == "v2+v2"

@@ -7,6 +7,9 @@
 Audio has any sample rate and number of channels. Its format is one of libsndfile's (wav, flac, ogg,
 opus, mp3, aiff, au, sph, ...) or, where ffmpeg is on PATH, m4a and the like.
 
+All embeddings together are in `embeddings.npz`, which score.py reads: its trials name the files by
+their paths below the folder, without the ending.
+
 Run again, it embeds the files that are missing or whose audio has changed. It removes embeddings
 whose file is gone or cannot be embedded any more, so what is there is true of the audio as it is.
 Files that cannot be embedded are listed in `failures.tsv`, and the exit status is then 1.

@@ -50,7 +50,7 @@ from speechbrain_ext.corpora.evaluation_lists import (
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.inference.options import add_model_options, check_options
-from speechbrain_ext.inference.provenance import claim_folder, model_facts
+from speechbrain_ext.inference.provenance import claim_folder, model_facts, system_name
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.progress import progress_bar
@@ -101,7 +101,7 @@ def main() -> None:
 
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
-    store = EmbeddingStore(args.out / "embeddings")
+    store = EmbeddingStore(args.out / "embeddings", facts["weights_sha256"])
     lists: list[EvaluationList] = []
     used: dict[Files, str] = {}
 
@@ -249,20 +249,6 @@ def by_row(each: EvaluationList, row_of: Mapping[Files, str]) -> TrialList:
         else:
             names.append(rows[0])
     return TrialList(np.array(names), trials.enrol_index, trials.test_index, trials.labels, models)
-
-
-def system_name(model: Path) -> str:
-    """The system of ``exp/<corpus>/<system>/seed_<n>`` and of its ``export``, or a folder's name.
-
-    Example
-    -------
-    >>> [system_name(Path(p)) for p in ("/e/mini/v2/seed_1", "/e/mini/v2/seed_1/export", "/m/v3")]
-    ['v2', 'v2', 'v3']
-    """
-    folder = model.resolve()
-    if folder.name == "export":
-        folder = folder.parent
-    return folder.parent.name if folder.name.startswith("seed_") else folder.name
 
 
 if __name__ == "__main__":

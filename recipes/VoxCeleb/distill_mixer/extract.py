@@ -66,7 +66,12 @@ def main() -> None:
         if if_main_process():
             ids = list(utterances.ids)
             weights = weights_sha256(encoder.embedding_model)
-            embeddings = Embeddings(ids, np.stack([vectors[i] for i in ids]), weights)
+            embeddings = Embeddings(
+                ids,
+                np.stack([vectors[i] for i in ids]),
+                weights,
+                {"manifest_sha256": utterances.sha256},
+            )
             path = args.experiment / "embeddings" / f"{name}.npz"
             save_embeddings(path, embeddings)
             print(f"{len(ids)} embeddings of {args.experiment} in {path}")

@@ -23,6 +23,8 @@ from rich.table import Table
 
 from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.inference.embed_folder import TOGETHER
+from speechbrain_ext.inference.provenance import system_name
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
@@ -35,7 +37,11 @@ from speechbrain_ext.verification.trials import TrialList
 
 
 class System:
-    """An experiment folder ``exp/<corpus>/<system>/seed_<n>`` whose embeddings are scored."""
+    """A folder whose embeddings are scored.
+
+    It is an experiment ``exp/<corpus>/<system>/seed_<n>``, which has a file of embeddings for each
+    set, or a folder that embed.py filled, which has one for all.
+    """
 
     def __init__(self, folder: Path, manifests: Path) -> None:
         if not folder.is_dir():
@@ -43,11 +49,19 @@ class System:
                 f"{folder}: there is no such experiment folder; train the system first."
             )
         self.folder, self.manifests = folder, manifests
-        self.name = folder.resolve().parent.name
         self._sets: dict[str, Embeddings] = {}
+        together = folder / TOGETHER
+        self._together = load_embeddings(together) if together.is_file() else None
+        if self._together is None:
+            self.name = folder.resolve().parent.name
+        else:
+            model = self._together.provenance.get("model", folder)
+            self.name = system_name(Path(str(model)))
 
     def embeddings(self, set_name: str) -> Embeddings:
         """The embeddings of a set, read once."""
+        if self._together is not None:
+            return self._together
         if set_name not in self._sets:
             path = self.folder / "embeddings" / f"{set_name}.npz"
             if not path.is_file():
@@ -140,7 +154,11 @@ def _scores_of(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and score."""
     parser = argparse.ArgumentParser(description="Score trial lists and measure EER and minDCF.")
-    parser.add_argument("experiment", type=Path, help="folder with embeddings/, made by extract.py")
+    parser.add_argument(
+        "experiment",
+        type=Path,
+        help="folder that extract.py or embed.py filled",
+    )
     parser.add_argument("--manifests", type=Path, required=True, help="folder made by stage 1")
     parser.add_argument(
         "--trials", nargs="+", metavar="NAME", help="lists to score; all by default"
