@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -60,3 +61,11 @@ def test_bars_of_others_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.Mo
     assert "bar: 100%" in seen(master) and (tmp_path / "log").read_bytes() == b""
     os.close(master)
     os.close(terminal)
+
+
+def test_every_bar_is_made_here() -> None:
+    """What makes one itself would write it into a log."""
+    root = Path(__file__).parents[1]
+    sources = [*root.glob("speechbrain_ext/**/*.py"), *root.glob("recipes/**/*.py")]
+    makers = [path for path in sources if re.search(r"\b(tqdm|trange)\(", path.read_text())]
+    assert makers == [root / "speechbrain_ext" / "progress.py"]

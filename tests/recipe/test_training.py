@@ -26,6 +26,9 @@ def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exp") / "teacher"
     result = run("train_teacher.py", *TEACHER, "--corpus_dir", corpus, "--output_folder", folder)
     assert result.returncode == 0, result.stderr
+    # No bar where nobody watches: a line of each epoch, none of each step.
+    said = result.stdout + result.stderr
+    assert "\r" not in said and said.count("train loss") == 2
     return folder
 
 

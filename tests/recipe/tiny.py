@@ -17,7 +17,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "distill_mixer"
 TRAIN_SPEAKERS, VALID_SPEAKERS, UTTERANCES, SECONDS = 6, 4, 4, 1.0
 
 COMMON = ["--lin_neurons", "16", "--crop_seconds", "0.5", "--number_of_epochs", "2"]
-COMMON += ["--num_workers", "0", "--device", "cpu", "--noprogressbar"]
+COMMON += ["--num_workers", "0", "--device", "cpu"]
 TEACHER = ["hparams/teacher.yaml", "--batch_size", "8", "--grad_accumulation_factor", "1"]
 TEACHER += ["--conv_channels", "16", "--latent_size", "16", "--lstm_size", "16", *COMMON]
 STUDENT = ["hparams/v2.yaml", "--batch_size", "8", "--channels", "16", "--num_blocks", "2", *COMMON]
