@@ -20,7 +20,7 @@ from speechbrain_ext.files import atomic_path, file_digest
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import WEIGHTS, kept_sha256
 from speechbrain_ext.systems.yaml import resolve_hparams
-from speechbrain_ext.training.identity import DATA_KEYS, check_folder, data_digests
+from speechbrain_ext.training.identity import DATA_KEYS, check_experiment, data_digests
 
 WAITING, RUNNING, FINISHED, FAILED, BLOCKED = (
     "not run",
@@ -166,7 +166,7 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     manifests = _manifests_digest(place.manifests)
     inputs = {name: kept_sha256(place.experiment(name, seed)) or "none" for name, seed in run.needs}
     if (folder / "hyperparams.yaml").is_file():
-        check_folder(folder, text, _data_digests(manifests, *(tree[key] for key in DATA_KEYS)))
+        check_experiment(folder, text, _data_digests(manifests, *(tree[key] for key in DATA_KEYS)))
         _same_inputs(record, inputs, folder)
         if record.epochs > epochs:
             raise UserError(

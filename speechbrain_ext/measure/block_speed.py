@@ -45,7 +45,7 @@ def load_block(path: Path) -> tuple[str, nn.Module, int]:
     return str(tree["system"]), load_hyperpyyaml(part.getvalue())["block"](channels), channels
 
 
-def measure(paths: list[Path], shapes: list[tuple[int, float]], rounds: int) -> dict[str, Any]:
+def time_blocks(paths: list[Path], shapes: list[tuple[int, float]], rounds: int) -> dict[str, Any]:
     """The cost of every system's block for batches of (utterances, seconds)."""
     blocks: dict[str, tuple[nn.Module, int]] = {}
     for path in paths:
@@ -116,7 +116,7 @@ def _shape(text: str) -> tuple[int, float]:
     return shape
 
 
-def main() -> None:
+def _main() -> None:
     """Write the figures and print them."""
     parser = argparse.ArgumentParser(description="Time blocks of students side by side.")
     parser.add_argument("yamls", nargs="+", type=Path, help="of students in hparams/ssl")
@@ -138,7 +138,7 @@ def main() -> None:
     if args.out.is_dir():
         raise UserError(f"--out {args.out} is a folder: give the name of a file")
     torch.set_num_threads(args.threads)
-    figures = measure(args.yamls, args.shapes, args.rounds)
+    figures = time_blocks(args.yamls, args.shapes, args.rounds)
     with atomic_path(args.out) as temporary:
         temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for table in tables_of(figures):
@@ -147,4 +147,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with friendly_exit():
-        main()
+        _main()

@@ -100,7 +100,7 @@ def _step(network: nn.Module, wavs: Tensor) -> None:
     embedding.square().sum().backward()
 
 
-def main() -> None:
+def _main() -> None:
     """Print the estimate as JSON."""
     line = read_command_line(sys.argv[1:])
     hparams, _ = load_hparams(line.path, line.overrides, line.given)
@@ -114,4 +114,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with friendly_exit():
-        main()
+        _main()

@@ -13,11 +13,11 @@ import yaml
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.report.records import (
     Benchmark,
-    Corpus,
+    CorpusSummary,
     Experiment,
+    MeasuredSpeed,
     Score,
-    Speed,
-    System,
+    TrainedSystem,
     TrialCounts,
 )
 from speechbrain_ext.systems.experiment import kept_sha256
@@ -35,7 +35,7 @@ NAMED = ("terms", "term_weights")
 T = TypeVar("T")
 
 
-def collect(exp: Path, teacher: Path | None, manifests: Path) -> Experiment:
+def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Experiment:
     """Read an experiment whole.
 
     Arguments
@@ -109,11 +109,11 @@ def _check_weights(experiment: Experiment) -> None:
             )
 
 
-def read_corpus(path: Path) -> Corpus:
+def read_corpus(path: Path) -> CorpusSummary:
     """Read ``manifest.json`` as stage 1 writes it."""
 
-    def build(content: dict[str, Any]) -> Corpus:
-        return Corpus(
+    def build(content: dict[str, Any]) -> CorpusSummary:
+        return CorpusSummary(
             name=content["corpus"],
             title=content["title"],
             synthetic=bool(content["synthetic"]),
@@ -139,7 +139,7 @@ def read_benchmark(path: Path) -> Benchmark:
             seconds_of_speech=content["seconds_of_speech"],
             rounds=content["rounds"],
             systems=[
-                Speed(
+                MeasuredSpeed(
                     name=s["name"],
                     parameters=s["parameters"],
                     macs=s["macs_per_utterance"],
@@ -216,7 +216,7 @@ def _setting(node: yaml.Node) -> str | None:
     return None
 
 
-def embeddings_path(system: System, name: str) -> Path:
+def embeddings_path(system: TrainedSystem, name: str) -> Path:
     """Give the embeddings file of one set, which must exist."""
     path = system.folder / "embeddings" / f"{name}.npz"
     if not path.is_file():
@@ -224,14 +224,14 @@ def embeddings_path(system: System, name: str) -> Path:
     return path
 
 
-def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> System:
+def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> TrainedSystem:
     settings = read_settings(folder / "hyperparams.yaml", stage)
     log = folder / "train_log.jsonl"
     # A teacher imported from another trainer has weights but was never trained here.
     imported = role == "teacher" and (folder / "save" / "embedding_model.safetensors").is_file()
     entries = [] if imported and not log.is_file() else read_train_log(log, _writer(stage))
     scores = {name: _read_score(folder, name) for name in lists}
-    return System(role, scores[lists[0]].system, folder, settings, entries, scores)
+    return TrainedSystem(role, scores[lists[0]].system, folder, settings, entries, scores)
 
 
 def _read_score(folder: Path, name: str) -> Score:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from speechbrain_ext.report.projection import Projection
-from speechbrain_ext.report.records import Score, System
+from speechbrain_ext.report.records import Score, TrainedSystem
 from speechbrain_ext.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
 from speechbrain_ext.systems.train_log import NOT_A_TERM, best_epoch
 
@@ -60,7 +60,7 @@ def loss_terms(log: list[dict[str, Any]]) -> list[str]:
     return terms
 
 
-def loss_figure(system: System) -> FigureBlock:
+def draw_loss(system: TrainedSystem) -> FigureBlock:
     """Draw every term of a system's training loss, on a logarithmic axis where all are positive."""
     terms, n = loss_terms(system.log), len(TERM_COLOURS)
     values = {t: _series(system.log, "train", t) for t in terms}
@@ -86,8 +86,8 @@ def loss_figure(system: System) -> FigureBlock:
     return FigureBlock(title, _figure(f"loss-{system.role}", title, draw), keys)
 
 
-def curve_figure(
-    name: str, title: str, systems: list[System], part: str, key: str, scale: float = 100.0
+def draw_curve(
+    name: str, title: str, systems: list[TrainedSystem], part: str, key: str, scale: float = 100.0
 ) -> FigureBlock:
     """Draw one logged quantity of several systems over the epochs.
 
@@ -97,7 +97,7 @@ def curve_figure(
         Of the figure, for its ids.
     title : str
         What is drawn, with the unit.
-    systems : list of System
+    systems : list of TrainedSystem
         One line each; those without a log are left out.
     part, key : str
         Where in an epoch's entry the number is, e.g. ``"valid"``, ``"eer"``.
@@ -134,7 +134,7 @@ def curve_figure(
     return FigureBlock(title, _figure(name, title, draw), keys)
 
 
-def det_figure(name: str, scores: dict[str, Score]) -> FigureBlock:
+def draw_det(name: str, scores: dict[str, Score]) -> FigureBlock:
     """Draw several systems' detection error trade-off, both axes in normal deviates."""
     # No curve can be read below one error in all trials of a kind.
     low = min(1 / max(s.targets, s.nontargets, 1) for s in scores.values())
@@ -166,7 +166,7 @@ def det_figure(name: str, scores: dict[str, Score]) -> FigureBlock:
     return FigureBlock(title, _figure(name, title, draw, height=360), keys)
 
 
-def histogram_figure(name: str, role: str, score: Score) -> FigureBlock:
+def draw_histogram(name: str, role: str, score: Score) -> FigureBlock:
     """Draw target and nontarget scores, each as a density, with the threshold of equal error."""
 
     def draw(axes: Axes) -> None:
@@ -188,7 +188,7 @@ def histogram_figure(name: str, role: str, score: Score) -> FigureBlock:
     return FigureBlock(title, _figure(name, title, draw), keys)
 
 
-def projection_figure(role: str, projection: Projection) -> FigureBlock:
+def draw_projection(role: str, projection: Projection) -> FigureBlock:
     """Draw embeddings in two dimensions, coloured by speaker."""
 
     def draw(axes: Axes) -> None:

@@ -12,14 +12,14 @@ import jinja2
 from speechbrain_ext.report.figures import (
     WANTED_SHARE,
     FigureBlock,
-    curve_figure,
-    det_figure,
-    histogram_figure,
-    loss_figure,
-    projection_figure,
+    draw_curve,
+    draw_det,
+    draw_histogram,
+    draw_loss,
+    draw_projection,
 )
 from speechbrain_ext.report.projection import Projection, choose_speakers, load_vectors, project
-from speechbrain_ext.report.records import Corpus, Experiment, System
+from speechbrain_ext.report.records import CorpusSummary, Experiment, TrainedSystem
 from speechbrain_ext.report.svg import SPEAKER_COLOURS
 from speechbrain_ext.report.table import ResultsTable, giga, to_markdown
 from speechbrain_ext.systems.train_log import best_epoch
@@ -132,7 +132,7 @@ def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-def compare_settings(systems: list[System]) -> list[tuple[str, list[str]]]:
+def compare_settings(systems: list[TrainedSystem]) -> list[tuple[str, list[str]]]:
     """List the settings that matter, each with every system's value or a dash."""
     rows = []
     for label, keys in SETTINGS.items():
@@ -152,7 +152,7 @@ def _values(settings: dict[str, str], keys: tuple[str, ...]) -> list[str]:
     return [settings[key] for key in keys if key in settings and key not in idle]
 
 
-def training_facts(system: System) -> dict[str, str]:
+def training_facts(system: TrainedSystem) -> dict[str, str]:
     """Say how long a system trained and which epoch was the best on the validation trials."""
     if not system.log:
         return {"epochs trained": "imported", "best valid EER": "–", "time of training": "–"}
@@ -172,14 +172,14 @@ def training_facts(system: System) -> dict[str, str]:
     return facts
 
 
-def training_rows(systems: list[System]) -> list[tuple[str, list[str]]]:
+def training_rows(systems: list[TrainedSystem]) -> list[tuple[str, list[str]]]:
     """Put the systems' facts of training side by side."""
     facts = [training_facts(s) for s in systems]
     names = list(dict.fromkeys(n for f in facts for n in f))
     return [(n, [f.get(n, "–") for f in facts]) for n in names]
 
 
-def epochs_of_low_share(student: System) -> tuple[int, int]:
+def epochs_of_low_share(student: TrainedSystem) -> tuple[int, int]:
     """Count the epochs whose share of distillation is too low, and all that have a share."""
     shares = [
         e["train"]["share"] for e in student.log if e.get("train", {}).get("share") is not None
@@ -187,7 +187,7 @@ def epochs_of_low_share(student: System) -> tuple[int, int]:
     return sum(100 * s < WANTED_SHARE for s in shares), len(shares)
 
 
-def corpus_sentence(corpus: Corpus) -> str:
+def corpus_sentence(corpus: CorpusSummary) -> str:
     """Count speakers, utterances and hours of each set in one sentence."""
     parts = [
         f"{name} {s['speakers']:,} speakers, {s['utterances']:,} utterances, {s['hours']:.2f} h"
@@ -228,22 +228,20 @@ def training_figures(experiment: Experiment) -> list[FigureBlock]:
     systems, student = experiment.systems, experiment.student
     valid = "EER on validation trials, %"
     figures = [
-        curve_figure("valid-eer", valid, systems, "valid", "eer", scale=1.0),
-        *(loss_figure(s) for s in systems if s.log),
-        curve_figure("accuracy", "Training accuracy, %", systems, "train", "accuracy"),
+        draw_curve("valid-eer", valid, systems, "valid", "eer", scale=1.0),
+        *(draw_loss(s) for s in systems if s.log),
+        draw_curve("accuracy", "Training accuracy, %", systems, "train", "accuracy"),
     ]
     if epochs_of_low_share(student)[1]:
         figures.append(
-            curve_figure(
-                "share", "Share of distillation in the loss, %", [student], "train", "share"
-            )
+            draw_curve("share", "Share of distillation in the loss, %", [student], "train", "share")
         )
     figures.append(
-        curve_figure("data-wait", "Time spent waiting for data, %", systems, "train", "data_wait")
+        draw_curve("data-wait", "Time spent waiting for data, %", systems, "train", "data_wait")
     )
     if any(e.get("train", {}).get("teacher_time") is not None for e in student.log):
         figures.append(
-            curve_figure(
+            draw_curve(
                 "teacher-time", "Time spent in the teacher, %", [student], "train", "teacher_time"
             )
         )
@@ -255,9 +253,9 @@ def trial_sections(experiment: Experiment) -> list[TrialSection]:
     sections = []
     for index, name in enumerate(experiment.lists):
         scores = experiment.scores(name)
-        histograms = [histogram_figure(f"scores-{index}-{r}", r, s) for r, s in scores.items()]
+        histograms = [draw_histogram(f"scores-{index}-{r}", r, s) for r, s in scores.items()]
         title = experiment.student.scores[name].title
-        sections.append(TrialSection(title, det_figure(f"det-{index}", scores), histograms))
+        sections.append(TrialSection(title, draw_det(f"det-{index}", scores), histograms))
     return sections
 
 
@@ -267,7 +265,7 @@ def projection_section(experiment: Experiment) -> ProjectionSection:
     loaded = {s.role: load_vectors(s, experiment.set, lists) for s in experiment.systems}
     speakers = choose_speakers(loaded["student"][0])
     points: dict[str, Projection] = {r: project(*v, speakers) for r, v in loaded.items()}
-    figures = [projection_figure(role, p) for role, p in points.items()]
+    figures = [draw_projection(role, p) for role, p in points.items()]
     return ProjectionSection(figures, speakers, points["student"].method)
 
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.report.collect import embeddings_path
-from speechbrain_ext.report.records import System
+from speechbrain_ext.report.records import TrainedSystem
 
 SPEAKERS = 20
 UTTERANCES = 30
@@ -31,12 +31,14 @@ class Projection:
     method: str
 
 
-def load_vectors(system: System, name: str, lists: list[str]) -> tuple[list[str], np.ndarray]:
+def load_vectors(
+    system: TrainedSystem, name: str, lists: list[str]
+) -> tuple[list[str], np.ndarray]:
     """Read the embeddings of one set.
 
     Arguments
     ---------
-    system : System
+    system : TrainedSystem
         Whose they are.
     name : str
         The set, ``test`` or ``valid``.

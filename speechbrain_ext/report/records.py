@@ -33,7 +33,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Speed:
+class MeasuredSpeed:
     """One system's size and speed as the benchmark measured them."""
 
     name: str
@@ -55,9 +55,9 @@ class Benchmark:
     batch: int
     seconds_of_speech: float
     rounds: int
-    systems: list[Speed]
+    systems: list[MeasuredSpeed]
 
-    def of(self, *names: str) -> Speed | None:
+    def of(self, *names: str) -> MeasuredSpeed | None:
         """Give the system known by the first of ``names`` that was measured, or None."""
         measured = {s.name: s for s in self.systems}
         return next((measured[n] for n in names if n in measured), None)
@@ -75,7 +75,7 @@ class TrialCounts:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class CorpusSummary:
     """A corpus as its manifest describes it."""
 
     name: str
@@ -101,7 +101,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class System:
+class TrainedSystem:
     """A trained network: its folder, settings, one log entry an epoch, a score per trial list."""
 
     role: str
@@ -111,7 +111,7 @@ class System:
     log: list[dict[str, Any]]
     scores: dict[str, Score]
 
-    def speed(self, benchmark: Benchmark | None) -> Speed | None:
+    def speed(self, benchmark: Benchmark | None) -> MeasuredSpeed | None:
         """Find this system in a benchmark, which names systems by folder or setting."""
         if benchmark is None:
             return None
@@ -124,16 +124,16 @@ class Experiment:
     """Everything the report is made from."""
 
     folder: Path
-    corpus: Corpus
-    teacher: System | None  # None when the teacher is no experiment
-    student: System
+    corpus: CorpusSummary
+    teacher: TrainedSystem | None  # None when the teacher is no experiment
+    student: TrainedSystem
     fusion: dict[str, Score]
     benchmark: Benchmark | None
     set: str
     lists: list[str]
 
     @property
-    def systems(self) -> list[System]:
+    def systems(self) -> list[TrainedSystem]:
         """The experiments: the teacher's, where it has one, and the student's."""
         return [self.student] if self.teacher is None else [self.teacher, self.student]
 
@@ -157,7 +157,7 @@ class Experiment:
         return f"{self.student.name}{teacher}"
 
     @property
-    def teacher_speed(self) -> Speed | None:
+    def teacher_speed(self) -> MeasuredSpeed | None:
         """Size and speed of the teacher, whatever it is."""
         if self.teacher is not None:
             return self.teacher.speed(self.benchmark)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from speechbrain_ext.report.records import Experiment, Score, Speed, System
+from speechbrain_ext.report.records import Experiment, MeasuredSpeed, Score, TrainedSystem
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 
 NOT_MEASURED = "not measured"
@@ -157,7 +157,7 @@ def _view(title: str, lines: list[list[str]]) -> Table:
     return view
 
 
-def _systems(experiment: Experiment) -> list[tuple[str, str, Speed | None]]:
+def _systems(experiment: Experiment) -> list[tuple[str, str, MeasuredSpeed | None]]:
     rows = [(s.role, _named(s), s.speed(experiment.benchmark)) for s in experiment.systems]
     if experiment.fusion:
         rows.append(("fusion", "fusion of both", None))
@@ -167,7 +167,7 @@ def _systems(experiment: Experiment) -> list[tuple[str, str, Speed | None]]:
     return rows
 
 
-def _named(system: System) -> str:
+def _named(system: TrainedSystem) -> str:
     return system.role if system.name == system.role else f"{system.role} ({system.name})"
 
 
@@ -175,7 +175,7 @@ def _fold(heading: str) -> str:
     return "\n".join(heading.rsplit(" ", 1))
 
 
-def _size_cells(role: str, speed: Speed | None, experiment: Experiment) -> Sequence[str]:
+def _size_cells(role: str, speed: MeasuredSpeed | None, experiment: Experiment) -> Sequence[str]:
     if role == "fusion":
         both = [s.speed(experiment.benchmark) for s in experiment.systems]
         known = [s for s in both if s is not None]

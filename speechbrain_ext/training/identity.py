@@ -96,7 +96,9 @@ def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
     return digests
 
 
-def claim_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]) -> None:
+def claim_experiment(
+    folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]
+) -> None:
     """Write what the experiment is, unless the folder is another's.
 
     Arguments
@@ -111,16 +113,18 @@ def claim_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping
     Raises
     ------
     UserError
-        As :func:`check_folder`.
+        As :func:`check_experiment`.
     """
-    check_folder(folder, resolved, digests)
+    check_experiment(folder, resolved, digests)
     text = json.dumps(dict(digests), indent=1) + "\n"
     for name, content in (("hyperparams.yaml", resolved), (MADE_FROM, text)):
         with atomic_path(Path(folder) / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
 
 
-def check_folder(folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]) -> None:
+def check_experiment(
+    folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]
+) -> None:
     """Refuse a folder in which another training has begun, or that holds other things.
 
     Arguments

@@ -12,7 +12,7 @@ from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.systems.yaml import load_hparams
 from speechbrain_ext.training.brain import SpeakerBrain
-from speechbrain_ext.training.identity import claim_folder, made_from
+from speechbrain_ext.training.identity import claim_experiment, made_from
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 
 
@@ -47,7 +47,7 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
                     "end, or choose another --output_folder or --seed",
                 )
             )
-            claim_folder(hparams["output_folder"], resolved, made_from(hparams))
+            claim_experiment(hparams["output_folder"], resolved, made_from(hparams))
 
         first_decides(claim)
         sb.create_experiment_directory(hparams["output_folder"])

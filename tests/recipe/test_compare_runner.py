@@ -23,7 +23,7 @@ from speechbrain_ext.compare.commands import (
 )
 from speechbrain_ext.compare.plan import Plan, Run, read_plan
 from speechbrain_ext.compare.runner import Runner
-from speechbrain_ext.training.identity import claim_folder, data_digests
+from speechbrain_ext.training.identity import claim_experiment, data_digests
 from tests.recipe.tiny import RECIPE, environment
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,7 @@ def claim(place: Place, runs: list[Run]) -> None:
     """Write what the stubs of the training scripts leave out."""
     for run in runs:
         text, tree = resolved_settings(training_arguments(place, run))
-        claim_folder(place.experiment(run.system.name, run.seed), text, data_digests(tree))
+        claim_experiment(place.experiment(run.system.name, run.seed), text, data_digests(tree))
 
 
 def calls() -> list[str]:

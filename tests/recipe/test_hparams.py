@@ -21,7 +21,7 @@ from speechbrain_ext.systems.yaml import (
     resolve_hparams,
 )
 from speechbrain_ext.training.distill import DistillBrain
-from speechbrain_ext.training.identity import claim_folder
+from speechbrain_ext.training.identity import claim_experiment
 from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, make_corpus
 
@@ -161,9 +161,9 @@ def test_paths_and_names_are_what_the_command_line_says(text: str, tmp_path: Pat
     assert ruamel.yaml.ruamel.yaml.YAML().load(resolved) == expected
     (tmp_path / "hyperparams.yaml").write_text(resolved, encoding="utf-8", newline="")
     assert {key: read_setting(tmp_path, key) for key in expected} == expected
-    claim_folder(tmp_path / "new", resolved, {})
+    claim_experiment(tmp_path / "new", resolved, {})
     (tmp_path / "new" / "save" / "CKPT+1").mkdir(parents=True)
-    claim_folder(tmp_path / "new", resolved, {})
+    claim_experiment(tmp_path / "new", resolved, {})
 
 
 def test_what_holds_no_text_is_yaml(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_reading_one_setting_makes_no_class(tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "speaker1").mkdir()
     with pytest.raises(UserError, match="holds other things than an experiment, speaker1"):
-        claim_folder(tmp_path, "a: 1", {})
+        claim_experiment(tmp_path, "a: 1", {})
     assert not (tmp_path / "hyperparams.yaml").exists()
 
 

@@ -20,7 +20,7 @@ from speechbrain_ext.files import is_current
 from speechbrain_ext.training.checkpoints import WHOLE
 from speechbrain_ext.training.crops import CropBatch
 from speechbrain_ext.training.distill import DistillBrain
-from speechbrain_ext.training.progress import EpochMeter, valid_figures
+from speechbrain_ext.training.progress import valid_figures
 from speechbrain_ext.training.teacher import TeacherBrain
 from tests.recipe.tiny import RECIPE, STUDENT, environment
 
@@ -236,41 +236,6 @@ def test_every_kind_of_corruption_is_tried_before_training(train: Train, tmp_pat
     assert not (tmp_path / "exp" / "train_log.jsonl").exists()
 
 
-def test_an_empty_batch_can_be_pinned() -> None:
-    batch = CropBatch([{"id": "a@0", "sig": "a.wav (why)", "spk_id_encoded": torch.tensor([0])}])
-    assert batch.pin_memory() is batch and batch.unreadable == ["a.wav (why)"]
-
-
-def test_sums_of_an_interrupted_epoch_are_each_process_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    meters = [EpochMeter(), EpochMeter()]
-    for number, meter in enumerate(meters):
-        meter.add(2, loss=torch.tensor(1.0 + number))
-    rank = 0
-
-    def gather(into: list[Any], mine: Any) -> None:
-        into[:] = [meter.state() for meter in meters]
-
-    distributed = "torch.distributed"
-    monkeypatch.setattr(f"{distributed}.is_initialized", lambda: True)
-    monkeypatch.setenv("RANK", "0")  # who writes
-    monkeypatch.setattr(f"{distributed}.get_world_size", lambda: len(meters))
-    monkeypatch.setattr(f"{distributed}.get_rank", lambda: rank)
-    monkeypatch.setattr(f"{distributed}.all_gather_object", gather)
-    whole = meters[0].totals()
-    meters[0]._save(str(tmp_path / "meter.ckpt"))
-    for size in (2, 1, 3):  # in as many processes, or in others
-        meters[:] = [EpochMeter() for _ in range(size)]
-        for number, meter in enumerate(meters):
-            rank = number
-            meter._load(str(tmp_path / "meter.ckpt"), end_of_epoch=False)
-        assert meters[0].totals() == whole == {"weight": 4.0, "loss": 6.0}
-        if size == 2:
-            assert [meter.averages()["loss"] for meter in meters] == [1.0, 2.0]
-
-
-@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_where_an_undisturbed_training_ends() -> None:
     """Weights, labels and figures, bit for bit; ``kills.py`` says which moments there are."""
     result = subprocess.run(

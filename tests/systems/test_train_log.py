@@ -8,9 +8,9 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from speechbrain_ext.report.figures import curve_figure
+from speechbrain_ext.report.figures import draw_curve
 from speechbrain_ext.report.page import training_facts
-from speechbrain_ext.report.records import System
+from speechbrain_ext.report.records import TrainedSystem
 from speechbrain_ext.systems.train_log import best_epoch
 
 
@@ -28,9 +28,9 @@ def test_of_equal_epochs_the_last(tmp_path: Path, eers: list[float], best: int) 
     chosen = best_epoch(log)
     assert kept is not None and chosen is not None
     assert kept.meta["epoch"] == chosen["epoch"] == best
-    system = System("student", "v2", tmp_path, {}, log, {})
+    system = TrainedSystem("student", "v2", tmp_path, {}, log, {})
     assert training_facts(system)["best valid EER"].endswith(f"(epoch {best})")
-    curve_figure("valid-eer", "EER", [system], "valid", "eer", scale=1.0)
+    draw_curve("valid-eer", "EER", [system], "valid", "eer", scale=1.0)
 
 
 def test_an_imported_network_has_none() -> None:

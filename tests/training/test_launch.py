@@ -10,7 +10,7 @@ import pytest
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.training.processes import first_decides
-from tests.recipe.tiny import RECIPE, environment
+from tests.recipe.tiny import environment
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,6 @@ def launch(path: Path, *arguments: str, **changes: str) -> subprocess.CompletedP
     path.write_text(SCRIPT)
     return subprocess.run(
         [sys.executable, "-m", "speechbrain_ext.training.launch", "2", str(path), *arguments],
-        cwd=RECIPE,
         env=environment() | changes,
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe.tiny import RECIPE, environment
+from tests.recipe.tiny import environment
 
 UTTERANCES, SPEAKERS = 1_100_000, 6_000
 # A process may grow by this (MB), and a worker have this for itself, beyond what either has with
@@ -20,14 +20,13 @@ PROGRAM = """
 import json, os, sys
 from pathlib import Path
 
-sys.path.insert(0, os.getcwd())
 import numpy as np
 import torch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 
-from local import brain  # all that a training imports
-from speechbrain_ext.training.crops import CropBatch, CropReader, CropDataset, encode_speakers
-from speechbrain_ext.training.crops import EpochOrder
+from speechbrain_ext.training import brain  # all that a training imports
+from speechbrain_ext.training.crops import CropBatch, CropReader, CropDataset
+from speechbrain_ext.training.crops import EpochOrder, encode_speakers
 
 
 class Silent(CropReader):
@@ -95,7 +94,6 @@ def test_memory_of_a_process_and_of_its_workers(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps([*manifests, SPEAKERS, speeds, crops])],
-        cwd=RECIPE,
         env=environment(),
         capture_output=True,
         text=True,

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.report.collect import collect
+from speechbrain_ext.report.collect import collect_experiment
 from speechbrain_ext.report.page import render, to_results_md
 from speechbrain_ext.report.table import build_table, print_table, to_numbers
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write EXP/report.html, EXP/results.json and EXP/RESULTS.md, and print the table."""
     options = parse(arguments)
     with friendly_exit():
-        experiment = collect(options.exp, options.teacher, options.manifests)
+        experiment = collect_experiment(options.exp, options.teacher, options.manifests)
         table = build_table(experiment)
         files = {
             "report.html": render(experiment, table),

@@ -27,7 +27,7 @@ from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import encoder_part, save_weights
 from speechbrain_ext.systems.yaml import resolve_hparams
-from speechbrain_ext.training.identity import claim_folder
+from speechbrain_ext.training.identity import claim_experiment
 
 Rule = tuple[str, str]
 # Our name -> the published one, as regular expressions tried in order.
@@ -83,7 +83,7 @@ def main() -> None:
         raise UserError(f"{args.hparams}: {error}") from None
     checkpoint = read_checkpoint(args.checkpoint)
     load_published(model, checkpoint.network, args.checkpoint)
-    claim_folder(args.out, resolved, {})
+    claim_experiment(args.out, resolved, {})
     save_weights(args.out, model, {"imported_from": args.checkpoint.name})
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{type(model).__name__} with {count:,} parameters imported into {args.out}")

@@ -1,0 +1,46 @@
+"""Sums of an epoch, across processes and across an interruption; batches of nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from speechbrain_ext.training.crops import CropBatch
+from speechbrain_ext.training.progress import EpochMeter
+
+
+def test_an_empty_batch_can_be_pinned() -> None:
+    batch = CropBatch([{"id": "a@0", "sig": "a.wav (why)", "spk_id_encoded": torch.tensor([0])}])
+    assert batch.pin_memory() is batch and batch.unreadable == ["a.wav (why)"]
+
+
+def test_sums_of_an_interrupted_epoch_are_each_process_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meters = [EpochMeter(), EpochMeter()]
+    for number, meter in enumerate(meters):
+        meter.add(2, loss=torch.tensor(1.0 + number))
+    rank = 0
+
+    def gather(into: list[Any], mine: Any) -> None:
+        into[:] = [meter.state() for meter in meters]
+
+    distributed = "torch.distributed"
+    monkeypatch.setattr(f"{distributed}.is_initialized", lambda: True)
+    monkeypatch.setenv("RANK", "0")  # who writes
+    monkeypatch.setattr(f"{distributed}.get_world_size", lambda: len(meters))
+    monkeypatch.setattr(f"{distributed}.get_rank", lambda: rank)
+    monkeypatch.setattr(f"{distributed}.all_gather_object", gather)
+    whole = meters[0].totals()
+    meters[0]._save(str(tmp_path / "meter.ckpt"))
+    for size in (2, 1, 3):  # in as many processes, or in others
+        meters[:] = [EpochMeter() for _ in range(size)]
+        for number, meter in enumerate(meters):
+            rank = number
+            meter._load(str(tmp_path / "meter.ckpt"), end_of_epoch=False)
+        assert meters[0].totals() == whole == {"weight": 4.0, "loss": 6.0}
+        if size == 2:
+            assert [meter.averages()["loss"] for meter in meters] == [1.0, 2.0]
