@@ -160,7 +160,7 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     """
     arguments = training_arguments(place, run)
     text, tree = resolved_settings(arguments)
-    check_teacher(run, tree)
+    check_teacher_is_heard(run, tree)
     epochs = int(tree["number_of_epochs"])
     folder = place.experiment(run.system.name, run.seed)
     manifests = _manifests_digest(place.manifests)
@@ -210,7 +210,7 @@ def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
     return text, ruamel.yaml.YAML().load(io.StringIO(text))
 
 
-def check_teacher(run: Run, tree: Any) -> None:
+def check_teacher_is_heard(run: Run, tree: Any) -> None:
     """Refuse a system that its teacher's folder does not reach: it would be trained without."""
     if run.system.teacher is None:
         return
