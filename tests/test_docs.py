@@ -1,0 +1,101 @@
+"""What the pages name is there: links, files, systems, modules. The README stays on one page."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_ext.corpora.maker import make_corpus
+from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+# What a reader is to write: `mine` and the like in docs/extending.md.
+OF_THE_READER = re.compile(r"\b(mine|meetings|NAME)\b")
+
+page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+
+
+@page_by_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(
+        r"\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")
+    ):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in slugs, anchor
+
+
+@page_by_page
+def test_files_and_names_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"python (\w+\.py)", text):
+        assert name == "train_speaker_embeddings.py" or (RECIPE / name).exists(), name
+    for name in re.findall(r"\b(?:hparams/[\w/]+\.yaml|local/\w+\.py)", text):
+        assert OF_THE_READER.search(name) or (RECIPE / name).exists(), name
+    for name in re.findall(r"\b(?:speechbrain_ext|tests|tools)/[\w/]+\.(?:py|sh)", text):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"\b(?:speechbrain_ext|tools)(?:\.\w+)+", text):
+        assert OF_THE_READER.search(name) or _is_there(name.split(".")), name
+
+
+def _is_there(parts: list[str]) -> bool:
+    """Whether a dotted name is a module, or a name at the top of one."""
+    folder = ROOT.joinpath(*parts)
+    if folder.is_dir() or folder.with_suffix(".py").exists():
+        return True
+    module = ROOT.joinpath(*parts[:-1])
+    file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+    if not file.exists():
+        return False
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return any(getattr(node, "name", None) == parts[-1] for node in body)
+
+
+def test_the_readme_is_one_page() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    prose = [line for line in lines if not line.startswith(("|", "!["))]
+    assert max(map(len, prose)) <= 120
+
+
+def _examples() -> dict[str, Any]:
+    """What the Python of docs/extending.md defines."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(code, names)
+    return names
+
+
+def test_the_example_of_a_loss_and_of_a_term() -> None:
+    names = _examples()
+    assert names["MyDistillation"]()(torch.eye(3), torch.eye(3)) == 0
+    frames = torch.rand(2, 7, 5)
+    student = StudentOutput(torch.zeros(2, 3), {"block6": 2 * frames}, frames)
+    teacher = TeacherOutput(torch.zeros(2, 3), {"lstm2": frames})
+    assert names["MyTerm"]("block6", "lstm2")(student, teacher) < 1e-6
+
+
+def test_the_example_of_a_corpus(tmp_path: Path) -> None:
+    """Two parts and a list become a corpus folder."""
+    source, out = tmp_path / "source", tmp_path / "meetings"
+    for part in ("dev", "test"):
+        (source / part / "anna").mkdir(parents=True)
+        soundfile.write(source / part / "anna" / "1.wav", 0.1 * np.random.randn(16000), 16000)
+    (source / "trials").mkdir()
+    (source / "trials" / "test.txt").write_text("1 anna/1 anna/1\n")
+    make_corpus(_examples()["CORPUS"], ["--out", str(out), "--meetings", str(source)])
+    assert {"corpus.json", "dev", "test", "trials"} <= {path.name for path in out.iterdir()}
+    assert (out / "dev" / "anna" / "1.wav").exists()
