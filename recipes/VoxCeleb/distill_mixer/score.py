@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Score the trial lists of a corpus with the embeddings of an experiment.
+"""Score the trial lists of a corpus with the embeddings of an experiment, or of embed.py.
 
     python score.py EXPERIMENT --manifests data/mini/manifests --fuse TEACHER_EXPERIMENT
+    python score.py embeddings/recordings --manifests data/mini/manifests --trials test
 
-Writes, into the experiment folder and for each list, ``scores/<trials>.txt``,
-``results/<trials>.json``, ``plots/<trials>_det`` and ``plots/<trials>_scores`` (PNG and SVG). With
-``--fuse`` the mean of both systems' scores is measured as well, as ``<trials>_fusion``.
+The folder is an experiment whose embeddings extract.py wrote, or one that embed.py filled. For each
+list it gets `scores/<trials>.txt`, `results/<trials>.json`, `plots/<trials>_det` and
+`plots/<trials>_scores` (PNG and SVG). With `--fuse` the mean of both systems' scores is measured as
+well, as `<trials>_fusion`.
 """
 
 from __future__ import annotations
