@@ -28,7 +28,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, exclusive
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
-from speechbrain_ext.inference.provenance import claim_folder
+from speechbrain_ext.inference.provenance import claim_for_model
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
 from speechbrain_ext.verification.lists import composed
@@ -155,7 +155,7 @@ def embed_folder(
         found = f" (but {_counted(tree.ignored)})" if tree.ignored else ""
         raise UserError(f"{audio} holds no audio file{found}: give another folder.")
     if facts is not None:
-        claim_folder(out, {**facts, "audio": os.path.realpath(audio)})
+        claim_for_model(out, {**facts, "audio": os.path.realpath(audio)})
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out), _Record(out, audio, tree) as record:
         report = FolderReport(present=len(record.present), ignored=tree.ignored)

@@ -55,7 +55,7 @@ def model_facts(
     }
 
 
-def claim_folder(folder: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
+def claim_for_model(folder: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
     """Make a folder this model's, or make sure that it is.
 
     Arguments
@@ -77,9 +77,9 @@ def claim_folder(folder: str | os.PathLike[str], facts: Mapping[str, Any]) -> No
     >>> folder = getfixture("tmp_path") / "out"
     >>> facts = {"made_by": "embed.py", "model": "v2", "view": "full", "weights_sha256": "0f3a"}
     >>> facts["probe"] = [1.0]
-    >>> claim_folder(folder, facts)
-    >>> claim_folder(folder, {**facts, "model": "moved"})
-    >>> claim_folder(folder, {**facts, "view": "both"})
+    >>> claim_for_model(folder, facts)
+    >>> claim_for_model(folder, {**facts, "model": "moved"})
+    >>> claim_for_model(folder, {**facts, "view": "both"})
     Traceback (most recent call last):
     ...
     speechbrain_ext.errors.UserError: ...out was made with --view full and not --view both: ...

@@ -42,8 +42,6 @@ class SegmentsEncoder(nn.Module):
         K, at least 1; one segment is the utterance's first.
     seconds : float
         Length of a segment, positive.
-    sample_rate : int
-        Samples per second, positive.
 
     Raises
     ------
@@ -67,16 +65,14 @@ class SegmentsEncoder(nn.Module):
         encoder: nn.Module,
         num_segments: int = 5,
         seconds: float = 3.0,
-        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         super().__init__()
         if num_segments < 1:
             raise ValueError(f"num_segments must be at least 1, got {num_segments}")
-        samples = round(seconds * sample_rate)
+        samples = round(seconds * SAMPLE_RATE)
         if samples < 1:
             raise ValueError(
-                f"a segment needs a sample, and seconds {seconds} at sample_rate {sample_rate} "
-                f"are {samples}"
+                f"a segment needs a sample, and seconds {seconds} at {SAMPLE_RATE} Hz are {samples}"
             )
         self.encoder = encoder
         self.num_segments, self.samples = num_segments, samples
@@ -137,8 +133,6 @@ class FullAndSegmentsEncoder(nn.Module):
         Segments of an utterance, at least 1.
     seconds : float
         Length of a segment, positive.
-    sample_rate : int
-        Samples per second, positive.
 
     Raises
     ------
@@ -162,10 +156,9 @@ class FullAndSegmentsEncoder(nn.Module):
         encoder: nn.Module,
         num_segments: int = 5,
         seconds: float = 3.0,
-        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         super().__init__()
-        self.segments = SegmentsEncoder(encoder, num_segments, seconds, sample_rate)
+        self.segments = SegmentsEncoder(encoder, num_segments, seconds)
         self.eval()
 
     @property

@@ -28,8 +28,6 @@ class LogMel(FrontEnd):
     ---------
     n_mels : int
         Mel bands F.
-    sample_rate : int
-        Samples per second.
 
     Example
     -------
@@ -37,12 +35,12 @@ class LogMel(FrontEnd):
     torch.Size([2, 201, 80])
     """
 
-    def __init__(self, n_mels: int = 80, sample_rate: int = SAMPLE_RATE) -> None:
+    def __init__(self, n_mels: int = 80) -> None:
         super().__init__()
         self.n_fft = 512
         self.hop_length = 160
         self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate,
+            SAMPLE_RATE,
             n_fft=self.n_fft,
             win_length=400,
             hop_length=self.hop_length,

@@ -22,14 +22,14 @@ class _SincFilters(SincConv):
 
     UNIT = 100.0
 
-    def __init__(self, out_channels: int, kernel_size: int, stride: int, sample_rate: int) -> None:
+    def __init__(self, out_channels: int, kernel_size: int, stride: int) -> None:
         super().__init__(
             out_channels,
             kernel_size,
             in_channels=1,
             stride=stride,
             padding="valid",
-            sample_rate=sample_rate / self.UNIT,
+            sample_rate=SAMPLE_RATE / self.UNIT,
             min_low_hz=50 / self.UNIT,
             min_band_hz=50 / self.UNIT,
         )
@@ -65,8 +65,6 @@ class SincFeatures(FrontEnd):
         Samples between outputs of the filters; divides ``hop_length``.
     hop_length : int
         Samples between frames. A frame is the mean of ``hop_length / stride`` magnitudes.
-    sample_rate : int
-        Samples per second.
 
     Raises
     ------
@@ -86,7 +84,6 @@ class SincFeatures(FrontEnd):
         kernel_size: int = 251,
         stride: int = 160,
         hop_length: int = 160,
-        sample_rate: int = SAMPLE_RATE,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
@@ -98,7 +95,7 @@ class SincFeatures(FrontEnd):
         # The outputs of a frame lie around its centre; the last frame may begin at the last sample.
         self.before = (kernel_size - 1 + hop_length - stride) // 2
         self.after = kernel_size + hop_length - stride - self.before
-        self.filters = _SincFilters(num_filters, kernel_size, stride, sample_rate)
+        self.filters = _SincFilters(num_filters, kernel_size, stride)
 
     # In half precision the phases that filters are made of, up to 400, would be noise.
     @fwd_default_precision(cast_inputs=torch.float32)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from speechbrain_ext.errors import MissingPackage, UserError
-from speechbrain_ext.lobes.ssl_source import CONFIG, check_folder, find_weights
+from speechbrain_ext.lobes.ssl_source import CONFIG, check_ssl_folder, find_weights
 
 #: Modules and classes of ``speechbrain.integrations.huggingface`` by ``model_type``.
 WRAPPERS = {"wavlm": "WavLM", "hubert": "HuBERT", "wav2vec2": "Wav2Vec2"}
@@ -130,7 +130,7 @@ def load_model(
     ValueError
         For layers that do not exist.
     """
-    check_folder(folder, architecture, weights)
+    check_ssl_folder(folder, architecture, weights)
     wrapper: Any = getattr(
         importlib.import_module(f"speechbrain.integrations.huggingface.{architecture}"),
         WRAPPERS[architecture],

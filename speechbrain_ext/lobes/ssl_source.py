@@ -112,7 +112,7 @@ def described(description: Mapping[str, Any]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def check_folder(folder: Path, architecture: str, weights: bool = True) -> None:
+def check_ssl_folder(folder: Path, architecture: str, weights: bool = True) -> None:
     """Refuse a folder that cannot be a teacher.
 
     Arguments

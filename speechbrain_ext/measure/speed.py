@@ -117,7 +117,6 @@ def benchmark_encoders(
     seconds_of_speech: float = 2.0,
     rounds: int = 20,
     device: str = "cpu",
-    sample_rate: int = SAMPLE_RATE,
 ) -> dict[str, Any]:
     """Measure encoders in one run, in FP32 eager mode.
 
@@ -133,8 +132,6 @@ def benchmark_encoders(
         Times each is measured.
     device : str
         Where.
-    sample_rate : int
-        Samples per second.
 
     Returns
     -------
@@ -144,7 +141,7 @@ def benchmark_encoders(
         ``from_waveform`` has the same three with the front end included; and what was measured.
     """
     where = torch.device(device)
-    wavs = _noise(batch, round(seconds_of_speech * sample_rate), where)
+    wavs = _noise(batch, round(seconds_of_speech * SAMPLE_RATE), where)
     networks: dict[str, Callable[[], object]] = {}
     wholes: dict[str, Callable[[], object]] = {}
     systems: list[dict[str, Any]] = []
@@ -177,7 +174,6 @@ def benchmark_lengths(
     lengths: Sequence[float] = (1, 3, 10, 30, 60),
     rounds: int = 5,
     device: str = "cpu",
-    sample_rate: int = SAMPLE_RATE,
 ) -> dict[str, Any]:
     """What one utterance costs by its length, in one run, in FP32 eager mode.
 
@@ -191,8 +187,6 @@ def benchmark_lengths(
         Times each is measured at every length.
     device : str
         Where.
-    sample_rate : int
-        Samples per second.
 
     Returns
     -------
@@ -227,7 +221,7 @@ def benchmark_lengths(
     }
     with torch.inference_mode():
         for length in lengths:
-            wavs = _noise(1, round(length * sample_rate), where)
+            wavs = _noise(1, round(length * SAMPLE_RATE), where)
             for name, encoder in encoders.items():
                 feats = encoder.mean_var_norm(encoder.compute_features(wavs))
                 macs = count_macs(encoder.embedding_model, feats.clone(), attention_products=True)

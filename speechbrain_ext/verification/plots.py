@@ -47,7 +47,7 @@ class DetCurve:
     eer: float
 
 
-def det_figure(curves: Sequence[DetCurve], title: str, subtitle: str = "") -> Figure:
+def det_plot(curves: Sequence[DetCurve], title: str, subtitle: str = "") -> Figure:
     """Draw detection error trade-off curves; on probit axes, normal scores give straight lines.
 
     Arguments
@@ -70,7 +70,7 @@ def det_figure(curves: Sequence[DetCurve], title: str, subtitle: str = "") -> Fi
     Example
     -------
     >>> curve = DetCurve("v2", [0.5, 0.1, 0.01], [0.01, 0.1, 0.5], eer=0.1)
-    >>> det_figure([curve], "mini test").axes[0].get_xlabel()
+    >>> det_plot([curve], "mini test").axes[0].get_xlabel()
     'False alarms (%)'
     """
     if not curves:
@@ -107,7 +107,7 @@ def det_figure(curves: Sequence[DetCurve], title: str, subtitle: str = "") -> Fi
     return figure
 
 
-def histogram_figure(
+def histogram_plot(
     edges: Sequence[float] | np.ndarray,
     target: Sequence[int] | np.ndarray,
     nontarget: Sequence[int] | np.ndarray,
@@ -124,7 +124,7 @@ def histogram_figure(
     target, nontarget : sequence of int
         (B,) each, number of trials in each bin.
     title, subtitle : str
-        As for :func:`det_figure`.
+        As for :func:`det_plot`.
     threshold : float, optional
         Score at the equal error rate, drawn as a line.
 
@@ -135,7 +135,7 @@ def histogram_figure(
 
     Example
     -------
-    >>> histogram_figure([0.0, 0.5, 1.0], [1, 9], [80, 20], "mini test").axes[0].get_xlabel()
+    >>> histogram_plot([0.0, 0.5, 1.0], [1, 9], [80, 20], "mini test").axes[0].get_xlabel()
     'Cosine score'
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -183,7 +183,7 @@ def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Pat
 
     Example
     -------
-    >>> figure = det_figure([DetCurve("v2", [0.5, 0.1], [0.1, 0.5], eer=0.2)], "mini test")
+    >>> figure = det_plot([DetCurve("v2", [0.5, 0.1], [0.1, 0.5], eer=0.2)], "mini test")
     >>> [path.name for path in save_figure(figure, getfixture("tmp_path") / "test_det")]
     ['test_det.png', 'test_det.svg']
     """

@@ -12,7 +12,7 @@ import numpy as np
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.metrics import ErrorRates
-from speechbrain_ext.verification.plots import DetCurve, det_figure, histogram_figure, save_figure
+from speechbrain_ext.verification.plots import DetCurve, det_plot, histogram_plot, save_figure
 from speechbrain_ext.verification.trials import TrialList
 
 PRIORS = (0.01, 0.05)
@@ -60,15 +60,15 @@ def record(
         The result as written, and its curve.
     """
     rates = ErrorRates.from_scores(scores, trials.labels)
-    figures = measure(rates, scores, trials, speakers)
+    figures = measure_trials(rates, scores, trials, speakers)
     result = {**header, **figures, "weights_sha256": weights}
     curve = det_curve(header["system"], rates)
     write_scores(folder / "scores" / f"{stem}.txt", trials, scores)
     with atomic_path(folder / "results" / f"{stem}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
-    det = det_figure([*others, curve], header["title"], subtitle)
+    det = det_plot([*others, curve], header["title"], subtitle)
     save_figure(det, folder / "plots" / f"{stem}_det")
-    histogram = histogram_figure(
+    histogram = histogram_plot(
         **figures["histogram"],
         title=f"{header['title']}: {header['system']}",
         subtitle=subtitle,
@@ -78,7 +78,7 @@ def record(
     return result, curve
 
 
-def measure(
+def measure_trials(
     rates: ErrorRates, scores: np.ndarray, trials: TrialList, speakers: np.ndarray | None
 ) -> dict[str, Any]:
     """The figures of one list, ready for JSON; see :func:`record`.
@@ -87,7 +87,7 @@ def measure(
     -------
     >>> trials = TrialList.from_names(["a", "a"], ["b", "c"], [True, False])
     >>> rates = ErrorRates.from_scores(np.array([0.9, 0.1]), trials.labels)
-    >>> figures = measure(rates, np.array([0.9, 0.1]), trials, None)
+    >>> figures = measure_trials(rates, np.array([0.9, 0.1]), trials, None)
     >>> figures["eer"], figures["eer_interval_95"], figures["min_dcf"]["0.01"]["value"]
     (0.0, None, 0.0)
     """

@@ -14,7 +14,7 @@ from rich.table import Table
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification import bootstrap
-from speechbrain_ext.verification.plots import DetCurve, det_figure, save_figure
+from speechbrain_ext.verification.plots import DetCurve, det_plot, save_figure
 from speechbrain_ext.verification.results import PRIORS
 
 HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
@@ -78,7 +78,7 @@ def write_results_page(
         )
         for result in results
     ]  # fmt: skip
-    save_figure(det_figure(curves, system), folder / "plots" / "det_of_all_lists")
+    save_figure(det_plot(curves, system), folder / "plots" / "det_of_all_lists")
     columns = ("trials", "targets", "non-targets", "utterances", *HEADINGS, "threshold")
     lines = [
         f"# {system} on {len(results)} trial list{'s' if len(results) > 1 else ''}",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
-from speechbrain_ext.inference.provenance import claim_folder, model_facts
+from speechbrain_ext.inference.provenance import claim_for_model, model_facts
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel, PassThrough
 from speechbrain_ext.nnet.normalization import UtteranceNorm
@@ -98,17 +98,17 @@ def test_a_model_that_embeds_nothing_is_named() -> None:
 def test_a_folder_is_one_models(experiment: Path, tmp_path: Path) -> None:
     encoder = load_pretrained(experiment)
     facts = model_facts(encoder, experiment, "full", "embed.py")
-    claim_folder(tmp_path / "out", facts)
+    claim_for_model(tmp_path / "out", facts)
     # The same model wherever it lies.
     exported = load_pretrained(experiment / "export")
-    claim_folder(tmp_path / "out", model_facts(exported, "elsewhere", "full", "embed.py"))
+    claim_for_model(tmp_path / "out", model_facts(exported, "elsewhere", "full", "embed.py"))
     for other, words in (
         (facts | {"view": "both"}, "--view full and not --view both"),
         (facts | {"made_by": "evaluate.py"}, "made by embed.py and not evaluate.py"),
         (facts | {"weights_sha256": "0"}, "another model"),
     ):
         with pytest.raises(UserError, match=words):
-            claim_folder(tmp_path / "out", other)
+            claim_for_model(tmp_path / "out", other)
 
 
 def test_another_front_end_is_another_model(experiment: Path, tmp_path: Path) -> None:
@@ -116,20 +116,20 @@ def test_another_front_end_is_another_model(experiment: Path, tmp_path: Path) ->
     encoder = load_pretrained(experiment)
     changed = SpeakerEncoder(LogMel(), PassThrough(), encoder.embedding_model).eval()
     assert isinstance(encoder.mean_var_norm, UtteranceNorm)
-    claim_folder(tmp_path / "out", model_facts(encoder, "a", "full", "embed.py"))
+    claim_for_model(tmp_path / "out", model_facts(encoder, "a", "full", "embed.py"))
     facts = model_facts(changed, "a", "full", "embed.py")
     assert facts["weights_sha256"] == weights_sha256(encoder)
     with pytest.raises(UserError, match="another model"):
-        claim_folder(tmp_path / "out", facts)
+        claim_for_model(tmp_path / "out", facts)
 
 
 def test_folders_with_other_files(experiment: Path, tmp_path: Path) -> None:
     facts = model_facts(load_pretrained(experiment), experiment, "full", "embed.py")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="holds files that embed.py did not make"):
-        claim_folder(tmp_path, facts)
+        claim_for_model(tmp_path, facts)
     with pytest.raises(UserError, match="cannot be written"):
-        claim_folder(tmp_path / "notes.txt" / "out", facts)
+        claim_for_model(tmp_path / "notes.txt" / "out", facts)
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(UserError, match="does not say what"):
-        claim_folder(tmp_path, facts)
+        claim_for_model(tmp_path, facts)

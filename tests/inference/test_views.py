@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
 from speechbrain_ext.inference.views import VIEWS, FullAndSegmentsEncoder, SegmentsEncoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -50,9 +51,10 @@ def voices(*samples: int) -> list[Tensor]:
     return waves
 
 
-def given(wavs: Tensor, lengths: Tensor | None, **settings: Any) -> list[list[float]]:
+def given(wavs: Tensor, lengths: Tensor | None, samples: int, **settings: Any) -> list[list[float]]:
+    settings["seconds"] = samples / SAMPLE_RATE
     recorder = Recorder()
-    SegmentsEncoder(recorder, sample_rate=1, **settings)(wavs, lengths)
+    SegmentsEncoder(recorder, **settings)(wavs, lengths)
     return torch.cat(recorder.given).tolist()
 
 
@@ -64,7 +66,7 @@ def test_positions_by_hand() -> None:
     wavs = torch.arange(1.0, 12.0).repeat(3, 1)  # of 11, 6 and 3 samples
     wavs[1, 6:] = wavs[2, 3:] = torch.nan
     lengths = torch.tensor([11, 6, 3]) / 11
-    assert given(wavs, lengths, num_segments=3, seconds=4) == [
+    assert given(wavs, lengths, 4, num_segments=3) == [
         [1, 2, 3, 4],
         [4, 5, 6, 7],  # from 7 / 2, rounded down
         [8, 9, 10, 11],
@@ -73,32 +75,32 @@ def test_positions_by_hand() -> None:
         [3, 4, 5, 6],
         *[[1, 2, 3, 1]] * 3,
     ]
-    assert given(wavs[:1], None, num_segments=1, seconds=3) == [[1, 2, 3]]
-    assert given(wavs[:1], None, num_segments=2, seconds=11) == [list(range(1, 12))] * 2
-    assert given(wavs[2:, :3], None, num_segments=1, seconds=8) == [[1, 2, 3, 1, 2, 3, 1, 2]]
+    assert given(wavs[:1], None, 3, num_segments=1) == [[1, 2, 3]]
+    assert given(wavs[:1], None, 11, num_segments=2) == [list(range(1, 12))] * 2
+    assert given(wavs[2:, :3], None, 8, num_segments=1) == [[1, 2, 3, 1, 2, 3, 1, 2]]
 
 
 def test_the_published_positions() -> None:
     wavs = torch.arange(16000 * 8.0 + 137)[None]
-    starts = [first for first, *_ in given(wavs, None, seconds=48000)]
+    starts = [first for first, *_ in given(wavs, None, 48000)]
     room = wavs.shape[1] - 48000
     assert starts == torch.linspace(0, room, 5, dtype=torch.float64).long().tolist()
 
 
 def test_average_of_unit_vectors_by_hand() -> None:
     wavs = torch.tensor([[3.0, 4.0, 0.0, 2.0]])
-    found = SegmentsEncoder(Recorder(), 2, seconds=2, sample_rate=1)(wavs)
+    found = SegmentsEncoder(Recorder(), 2, seconds=2 / SAMPLE_RATE)(wavs)
     assert torch.allclose(found, torch.tensor([[[0.3, 0.9]]]))
 
 
 def test_no_more_samples_at_a_time_than_the_batch_has() -> None:
     wavs = torch.randn(4, 90)
     recorder = Recorder()
-    found = SegmentsEncoder(recorder, num_segments=5, seconds=50, sample_rate=1)(wavs)
+    found = SegmentsEncoder(recorder, num_segments=5, seconds=50 / SAMPLE_RATE)(wavs)
     assert [len(x) for x in recorder.given] == [7, 7, 6]
     assert found.shape == (4, 1, 50)
     recorder.given.clear()
-    SegmentsEncoder(recorder, num_segments=2, seconds=200, sample_rate=1)(wavs[:1])
+    SegmentsEncoder(recorder, num_segments=2, seconds=200 / SAMPLE_RATE)(wavs[:1])
     assert [x.shape for x in recorder.given] == [(1, 200)] * 2
 
 
@@ -161,9 +163,8 @@ def test_views_stand_in_the_encoders_place(view: str, encoder: SpeakerEncoder) -
     ("settings", "sentence"),
     [
         ({"num_segments": 0}, "^num_segments must be at least 1, got 0$"),
-        ({"seconds": 0.0}, "seconds 0.0 at sample_rate 16000 are 0$"),
-        ({"seconds": -1.0}, "seconds -1.0 at sample_rate 16000 are -16000$"),
-        ({"sample_rate": 0}, "seconds 3.0 at sample_rate 0 are 0$"),
+        ({"seconds": 0.0}, "seconds 0.0 at 16000 Hz are 0$"),
+        ({"seconds": -1.0}, "seconds -1.0 at 16000 Hz are -16000$"),
     ],
 )
 def test_mistakes_are_named(view: type[nn.Module], settings: dict[str, Any], sentence: str) -> None:

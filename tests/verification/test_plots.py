@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from speechbrain_ext.verification.metrics import ErrorRates
-from speechbrain_ext.verification.plots import DetCurve, det_figure, histogram_figure, save_figure
+from speechbrain_ext.verification.plots import DetCurve, det_plot, histogram_plot, save_figure
 
 
 def _curve(name: str, gap: float) -> DetCurve:
@@ -22,7 +22,7 @@ def _curve(name: str, gap: float) -> DetCurve:
 def test_det_shows_every_system_by_name_and_rate() -> None:
     """The legend tells the figures, the title the corpus."""
     curves = [_curve("teacher", 3.0), _curve("v2", 2.0)]
-    figure = det_figure(curves, "Test speakers", "Mini corpus (synthetic)")
+    figure = det_plot(curves, "Test speakers", "Mini corpus (synthetic)")
     axes = figure.axes[0]
     legend = axes.get_legend()
     assert legend is not None
@@ -43,20 +43,20 @@ def test_extreme_systems_can_be_drawn(
     false_alarm: list[float], miss: list[float], eer: float, tmp_path: Path
 ) -> None:
     """Perfect, hopeless and one-point systems neither fail nor warn."""
-    save_figure(det_figure([DetCurve("x", false_alarm, miss, eer)], "t"), tmp_path / "det")
+    save_figure(det_plot([DetCurve("x", false_alarm, miss, eer)], "t"), tmp_path / "det")
 
 
 def test_no_curve_is_refused() -> None:
     """Nothing to draw is a mistake of the caller."""
     with pytest.raises(ValueError, match="at least one"):
-        det_figure([], "title")
+        det_plot([], "title")
 
 
 def test_files_are_pictures_and_repeatable(tmp_path: Path) -> None:
     """PNG and SVG are written, whatever dots the name has, and twice the same."""
     contents = []
     for folder in ("a", "b"):
-        figure = histogram_figure([0.0, 0.5, 1.0], [1, 9], [0, 0], "Test", "Mini", threshold=0.4)
+        figure = histogram_plot([0.0, 0.5, 1.0], [1, 9], [0, 0], "Test", "Mini", threshold=0.4)
         files = save_figure(figure, tmp_path / folder / "vox1.o_scores")
         assert [path.name for path in files] == ["vox1.o_scores.png", "vox1.o_scores.svg"]
         contents.append([path.read_bytes() for path in files])

@@ -50,7 +50,7 @@ from speechbrain_ext.corpora.evaluation_lists import (
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
 from speechbrain_ext.inference.options import add_model_options, check_options
-from speechbrain_ext.inference.provenance import claim_folder, model_facts, system_name
+from speechbrain_ext.inference.provenance import claim_for_model, model_facts, system_name
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.progress import progress_bar
@@ -113,7 +113,7 @@ def main() -> None:
         checked = check_audio(utterances, least_samples(encoder), max(args.num_workers, 1))
         used.update({files: each.path for files, each in zip(utterances, checked, strict=True)})
         audio = list({each.path: each for each in checked}.values())
-        claim_folder(args.out, facts)
+        claim_for_model(args.out, facts)
         check_earlier(args.out, [each.path for each in lists])
         known = store.known()
         missing = [each for each in audio if known.get(each.path) != each.stamp]
