@@ -6,6 +6,7 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,18 +28,25 @@ FLOW = [
 ]
 SSL_YAMLS = {
     "outside.yaml": "system: ../../outside\n",
+    "shared/base.yaml": "lr: 0.001\n",
     "shared/ssl.yaml": "!include:base.yaml\n# Words.\nteacher_source: 'some/wavlm' # its name\n",
     "ssl/sv_mixer.yaml": "!include:../shared/ssl.yaml\nsystem: sv_mixer\n",
     "ssl/smaller.yaml": "!include:sv_mixer.yaml\nsystem: smaller\nteacher_source: other/hubert\n",
     "ssl/no_kd.yaml": "!include:sv_mixer.yaml\nsystem: no_kd\nteacher: null # labels alone\n",
     # Taught by an experiment, whatever else it includes.
     "ssl/of_experiment.yaml": "!include:sv_mixer.yaml\nsystem: of_exp\nteacher_folder: exp/x\n",
-    "ssl/tuned.yaml": "!include:base.yaml\nsystem: tuned\nteacher_source: some/wavlm\n",
+    "ssl/tuned.yaml": "!include:../shared/base.yaml\nsystem: tuned\nteacher_source: some/wavlm\n",
     "ssl/aligned.yaml": "!include:sv_mixer.yaml\nsystem: aligned\nteacher_source: null\n"
     "teacher_folder: !ref <exp_root>/<corpus>/tuned/seed_<seed>\n",
 }
+# Python itself says what YAML files are, which is no step.
+DESCRIBE = f"""#!/usr/bin/env bash
+case "$*" in *systems.describe*) PYTHONPATH={ROOT} exec {sys.executable} "$@" ;; esac
+"""
 # Notes how it was called, and leaves what the next stage looks for.
-STUB_PYTHON = """#!/usr/bin/env bash
+STUB_PYTHON = (
+    DESCRIBE
+    + """
 echo "${HF_HUB_OFFLINE:+offline }$*" >> "$CALLS"
 case "$*" in *"${FAIL:-nothing}"*) echo "what went wrong" >&2; exit 3 ;; esac
 all=("$@")
@@ -56,6 +64,7 @@ case "$*" in
     *score.py*) mkdir -p "${2%/}/results" ;;
 esac
 """
+)
 
 
 class Recipe:
@@ -230,7 +239,7 @@ def test_bars_of_progress_know_the_terminal_and_logs_do_not(recipe: Recipe) -> N
     """Python's standard error goes to the log; a terminal of run.sh's own is named to it."""
     Recipe._script(
         recipe.root / "python",
-        '#!/usr/bin/env bash\necho "bars go to ${PROGRESS_TERMINAL:-nothing} $TQDM_DISABLE"\n'
+        DESCRIBE + 'echo "bars go to ${PROGRESS_TERMINAL:-nothing} $TQDM_DISABLE"\n'
         '[ ! -t 2 ] || echo "a terminal"\n',
     )
     command = ["bash", str(recipe.root / "run.sh"), "--stop_stage", "0"]

@@ -134,75 +134,51 @@ for option in enrol exclude_speakers; do
 done
 manifests=$corpus_dir/manifests
 
-# KEY FILE: the value of a key at the root of a YAML file or of the file that it includes; fails where there is none.
-setting() {
-    local file=$2 line parent
-    while [ -f "$file" ]; do
-        if line=$(grep -m 1 "^$1:" "$file"); then
-            sed -E "s/^$1:[ ]*//; s/[ ]+#.*//; s/^[\"'](.*)[\"']\$/\1/" <<< "$line"
-            return
-        fi
-        parent=$(sed -n 's/^!include:\([^ #]*\).*/\1/p' "$file")
-        case $parent in
-            "") return 1 ;;
-            /*) file=$parent ;;
-            *) file=$(dirname "$file")/$parent ;;
-        esac
-    done
-    return 1
-}
+# What is written is kept in the log of its stage. Bars of progress go to the terminal alone, where there is one.
+export TQDM_DISABLE=1 PYTHONUNBUFFERED=1
+if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
+! $offline || export HF_HUB_OFFLINE=1
 
-# FILE: the name of its own, which no file that it includes has for it.
-system_of() { ! grep -q "^system:" "$1" || setting system "$1"; }
-# The teacher that nobody names is the system whose folder the student's YAML names.
-case $given in
-    *" teacher "*) ;;
-    *)
-        system=$(setting teacher_folder "$student" | sed -n 's|.*<exp_root>/<corpus>/\([^/]*\)/seed_<seed>.*|\1|p') || system=""
-        for file in "hparams/$system.yaml" "hparams/ssl/$system.yaml"; do
-            [ -z "$system" ] || [ ! -f "$file" ] || teacher=$file
-        done
-        ;;
-esac
+# The Python to run with, which says what the YAML files are: speechbrain_ext/systems/describe.py explains it.
 for option in teacher student; do
     [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
-    is_name "$(system_of "${!option}")" ||
-        die "--$option ${!option} has no line 'system: NAME' to name its folder by, without a slash and not with . or - first."
 done
+yamls=("$student")
+case $given in *" teacher "*) yamls+=("$teacher") ;; esac # else the student's YAML names it
+student_system="" student_of_model=false teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name=""
+python=$(../../../tools/setup_env.sh mini)
+PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
+facts=$("$python" -m speechbrain_ext.systems.describe "${yamls[@]}")
+eval "$facts"
+if $student_of_model || $teacher_of_model; then python=$(../../../tools/setup_env.sh mini,ssl); fi
+launch=("$python")
+[ "$ngpu" -eq 0 ] || launch=("$python" -m speechbrain_ext.training.launch "$ngpu")
 
-# A student of hparams/ssl names its teacher by `teacher_source`: nothing is trained for it.
-ssl=false teacher_name=$teacher
-! setting teacher_source "$student" > /dev/null || setting teacher_folder "$student" > /dev/null || ssl=true
+# A model that is taken as it is, or that a teacher starts from: another one than the YAML has.
 [ -z "$teacher_source" ] || [ ! -d "$caller/$teacher_source" ] || teacher_source=$caller/$teacher_source
 case $teacher_source in
     /* | .*) [ -d "$teacher_source" ] || die "--teacher_source $teacher_source: there is no such folder." ;;
 esac
-if $ssl; then
+source_args=()
+[ -z "$teacher_source" ] || source_args+=(--teacher_source "$teacher_source")
+! $offline || source_args+=(--offline True)
+if $teacher_as_it_is; then
     for option in teacher teacher_args teacher_exp; do
         case $given in *" $option "*) die "--$option does nothing: the teacher of $student is its teacher_source." ;; esac
     done
-    teacher_name=${teacher_source:-$(setting teacher_source "$student")}
+    [ -z "$teacher_name" ] || teacher_name=${teacher_source:-$teacher_name}
     case " $student_args" in # which win
         *" --teacher_source "*) read -r teacher_name _ <<< "${student_args##*--teacher_source }" ;;
     esac
-elif [ -n "$teacher_source" ] && ! setting teacher_source "$teacher" > /dev/null; then
+elif [ -n "$teacher_source" ] && ! $teacher_of_model; then
     die "--teacher_source does nothing: the teacher of $student is $teacher, which starts from no other model."
 fi
-own_teacher=$exp_root/$name/$(system_of "$teacher")/seed_$seed
-[ -n "$teacher_exp" ] || teacher_exp=$own_teacher
-[ -n "$student_exp" ] || student_exp=$exp_root/$name/$(system_of "$student")/seed_$seed
 
+# Overrides of the trainings. What is given in so many words comes last, and wins.
 if [ "$kind" = mini ]; then
-    if setting teacher_source "$teacher" > /dev/null; then
-        teacher_args="$mini_ssl_args $teacher_args"
-    else
-        teacher_args="$mini_args $mini_teacher_args $teacher_args"
-    fi
-    if setting teacher_source "$student" > /dev/null; then
-        student_args="$mini_ssl_args $student_args"
-    else
-        student_args="$mini_args $mini_student_args $student_args"
-    fi
+    if $teacher_of_model; then teacher_args="$mini_ssl_args $teacher_args"; else teacher_args="$mini_args $mini_teacher_args $teacher_args"; fi
+    if $student_of_model; then student_args="$mini_ssl_args $student_args"; else student_args="$mini_args $mini_student_args $student_args"; fi
 fi
 if [ "$precision" != fp32 ]; then
     teacher_args+=" --precision $precision"
@@ -213,22 +189,20 @@ for text in "$teacher_args" "$student_args" "$manifest_args"; do
     words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"
 done
 split_teacher=() split_student=() split_manifest=()
+if $teacher_as_it_is; then
+    split_student=(${source_args[@]+"${source_args[@]}"})
+elif $teacher_of_model; then
+    split_teacher=(${source_args[@]+"${source_args[@]}"})
+fi
 while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
 while IFS= read -r -d '' word; do split_student+=("$word"); done < <(words "$student_args")
 while IFS= read -r -d '' word; do split_manifest+=("$word"); done < <(words "$manifest_args")
-source_args=()
-[ -z "$teacher_source" ] || source_args+=(--teacher_source "$teacher_source")
-! $offline || source_args+=(--offline True)
-# What is given in so many words comes last, and wins.
-if $ssl; then
-    split_student=(${source_args[@]+"${source_args[@]}"} ${split_student[@]+"${split_student[@]}"})
-elif setting teacher_source "$teacher" > /dev/null; then
-    split_teacher=(${source_args[@]+"${source_args[@]}"} ${split_teacher[@]+"${split_teacher[@]}"})
-fi
-! $offline || export HF_HUB_OFFLINE=1
 
-# FOLDER OPTION: makes a folder, where an option can put it elsewhere.
-make_folder() {
+# Folders
+own_teacher=$exp_root/$name/$teacher_system/seed_$seed
+[ -n "$teacher_exp" ] || teacher_exp=$own_teacher
+[ -n "$student_exp" ] || student_exp=$exp_root/$name/$student_system/seed_$seed
+make_folder() { # FOLDER OPTION
     local said
     said=$(LC_ALL=C mkdir -p -- "$1" 2>&1) || die "$1 cannot be made (${said##*: }): name another place with --$2."
     [ -w "$1" ] || die "$1 is not to be written into: name another place with --$2."
@@ -236,104 +210,8 @@ make_folder() {
 make_folder "$exp_root/$name/log" exp_root
 [ "$stage" -gt 1 ] || make_folder "$data_root" data_root
 
-extras=mini
-! setting teacher_source "$student" > /dev/null || extras=mini,ssl
-! setting teacher_source "$teacher" > /dev/null || extras=mini,ssl
-python=$(../../../tools/setup_env.sh "$extras")
-launch=("$python")
-[ "$ngpu" -eq 0 ] || launch=("$python" -m speechbrain_ext.training.launch "$ngpu")
-PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH PYTHONUNBUFFERED=1
-# What the stages write is kept in logs. Bars of progress go to the terminal alone, where there is one.
-export TQDM_DISABLE=1
-if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
-
 # FILE STAGE: stops unless the stage that makes the file has been run.
 needs() { [ -e "$1" ] || die "stage $2 has not been run: $1 is missing."; }
-
-stage_0() {
-    local options=("$kind" --out "$corpus_dir" --jobs "$jobs")
-    [ -z "$data" ] || options+=(--data "$data")
-    if [ -n "$trials_root" ] && takes trials_root; then options+=(--trials_root "$trials_root"); fi
-    if [ ${#lists[@]} -gt 0 ] && takes trials; then options+=(--trials "${lists[@]}"); fi
-    "$python" local/prepare_corpus.py "${options[@]}" ${corpus_args[@]+"${corpus_args[@]}"}
-}
-
-stage_1() {
-    local options=(--corpus_dir "$corpus_dir" --train "$corpus_dir/dev" --jobs "$jobs")
-    needs "$corpus_dir/dev" 0
-    [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*) # those of stage 0, if there are any
-    [ ! -e "${lists[0]}" ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
-    [ -z "$enrol" ] || options+=(--enrol "$enrol")
-    [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
-    ! $allow_overlap || options+=(--allow_overlap)
-    "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}" \
-        ${split_manifest[@]+"${split_manifest[@]}"}
-}
-
-stage_2() {
-    if $ssl; then
-        if [ "$(setting teacher "$student")" = null ]; then
-            echo "Stage 2 trains nothing: $student has no teacher."
-        else
-            echo "Stage 2 trains nothing: the teacher is $teacher_name, which is taken as it is."
-        fi
-        return
-    fi
-    if [ "$teacher_exp" != "$own_teacher" ]; then
-        echo "The teacher of $teacher_exp is used."
-        return
-    fi
-    needs "$manifests/manifest.json" 1
-    "${launch[@]}" train_teacher.py "$teacher" --corpus_dir "$corpus_dir" --seed "$seed" \
-        --output_folder "$teacher_exp" ${split_teacher[@]+"${split_teacher[@]}"}
-}
-
-stage_3() {
-    local options=(--corpus_dir "$corpus_dir" --seed "$seed")
-    needs "$manifests/manifest.json" 1
-    if ! $ssl; then
-        needs "$teacher_exp/save/embedding_model.safetensors" 2
-        options+=(--teacher_folder "$teacher_exp")
-    fi
-    "${launch[@]}" train_distill.py "$student" "${options[@]}" \
-        --output_folder "$student_exp" ${split_student[@]+"${split_student[@]}"}
-}
-
-stage_4() {
-    local systems=("$student_exp") system
-    if ! $ssl; then
-        needs "$teacher_exp/save/embedding_model.safetensors" 2
-        systems=("$teacher_exp" "$student_exp")
-    fi
-    needs "$student_exp/save/embedding_model.safetensors" 3
-    for system in "${systems[@]}"; do
-        "${launch[@]}" extract.py "$system" --manifests "$manifests"
-    done
-    if $ssl; then # its teacher has no embeddings of speakers
-        "$python" score.py "$student_exp" --manifests "$manifests"
-        return
-    fi
-    "$python" score.py "$teacher_exp" --manifests "$manifests"
-    "$python" score.py "$student_exp" --manifests "$manifests" --fuse "$teacher_exp"
-}
-
-stage_5() {
-    needs "$student_exp/save/embedding_model.safetensors" 3
-    "$python" export.py "$student_exp"
-    if $ssl; then
-        "$python" benchmark.py --out "$student_exp/results/speed.json" --with_teacher "$student_exp"
-    else
-        "$python" benchmark.py --out "$student_exp/results/speed.json" "$teacher_exp" "$student_exp"
-    fi
-}
-
-stage_6() {
-    needs "$student_exp/results" 4
-    local options=(--manifests "$manifests")
-    $ssl || options+=(--teacher "$teacher_exp")
-    "$python" report.py "$student_exp" "${options[@]}"
-}
 
 run_stage() { # NUMBER WHAT
     local log=$exp_root/$name/log/stage_$1.log begun=$SECONDS status
@@ -348,11 +226,82 @@ run_stage() { # NUMBER WHAT
     echo "Stage $1: done in $((SECONDS - begun)) s" | tee -a "$log"
 }
 
+stage_0() {
+    local options=("$kind" --out "$corpus_dir" --jobs "$jobs")
+    [ -z "$data" ] || options+=(--data "$data")
+    if [ -n "$trials_root" ] && takes trials_root; then options+=(--trials_root "$trials_root"); fi
+    if [ ${#lists[@]} -gt 0 ] && takes trials; then options+=(--trials "${lists[@]}"); fi
+    "$python" local/prepare_corpus.py "${options[@]}" ${corpus_args[@]+"${corpus_args[@]}"}
+}
 run_stage 0 "the corpus $name"
+
+stage_1() {
+    local options=(--corpus_dir "$corpus_dir" --train "$corpus_dir/dev" --jobs "$jobs")
+    needs "$corpus_dir/dev" 0
+    [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*) # those of stage 0, if there are any
+    [ ! -e "${lists[0]}" ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
+    [ -z "$enrol" ] || options+=(--enrol "$enrol")
+    [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
+    ! $allow_overlap || options+=(--allow_overlap)
+    "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}" \
+        ${split_manifest[@]+"${split_manifest[@]}"}
+}
 run_stage 1 "manifests and trial lists of $name"
-run_stage 2 "the teacher, $teacher_name"
+
+stage_2() {
+    if $teacher_as_it_is && [ -z "$teacher_name" ]; then
+        echo "Stage 2 trains nothing: $student has no teacher."
+    elif $teacher_as_it_is; then
+        echo "Stage 2 trains nothing: the teacher is $teacher_name, which is taken as it is."
+    elif [ "$teacher_exp" != "$own_teacher" ]; then
+        echo "The teacher of $teacher_exp is used."
+    else
+        needs "$manifests/manifest.json" 1
+        "${launch[@]}" train_teacher.py "$teacher" --corpus_dir "$corpus_dir" --seed "$seed" \
+            --output_folder "$teacher_exp" ${split_teacher[@]+"${split_teacher[@]}"}
+    fi
+}
+run_stage 2 "the teacher, ${teacher_name:-which is none}"
+
+stage_3() {
+    local options=(--corpus_dir "$corpus_dir" --seed "$seed")
+    needs "$manifests/manifest.json" 1
+    $teacher_as_it_is || needs "$teacher_exp/save/embedding_model.safetensors" 2
+    $teacher_as_it_is || options+=(--teacher_folder "$teacher_exp")
+    "${launch[@]}" train_distill.py "$student" "${options[@]}" \
+        --output_folder "$student_exp" ${split_student[@]+"${split_student[@]}"}
+}
 run_stage 3 "the student, $student"
-if $ssl; then scored="the student"; else scored="teacher, student and their fusion"; fi
+
+stage_4() { # a teacher that is taken as it is has no embeddings of speakers
+    local systems=("$student_exp") fuse=() system
+    if ! $teacher_as_it_is; then
+        needs "$teacher_exp/save/embedding_model.safetensors" 2
+        systems=("$teacher_exp" "$student_exp") fuse=(--fuse "$teacher_exp")
+    fi
+    needs "$student_exp/save/embedding_model.safetensors" 3
+    for system in "${systems[@]}"; do
+        "${launch[@]}" extract.py "$system" --manifests "$manifests"
+    done
+    $teacher_as_it_is || "$python" score.py "$teacher_exp" --manifests "$manifests"
+    "$python" score.py "$student_exp" --manifests "$manifests" ${fuse[@]+"${fuse[@]}"}
+}
+if $teacher_as_it_is; then scored="the student"; else scored="teacher, student and their fusion"; fi
 run_stage 4 "embeddings and scores of $scored"
+
+stage_5() {
+    local systems=("$teacher_exp" "$student_exp")
+    ! $teacher_as_it_is || systems=(--with_teacher "$student_exp")
+    needs "$student_exp/save/embedding_model.safetensors" 3
+    "$python" export.py "$student_exp"
+    "$python" benchmark.py --out "$student_exp/results/speed.json" "${systems[@]}"
+}
 run_stage 5 "the student's model folder, and its speed beside the teacher's"
+
+stage_6() {
+    local options=(--manifests "$manifests")
+    $teacher_as_it_is || options+=(--teacher "$teacher_exp")
+    needs "$student_exp/results" 4
+    "$python" report.py "$student_exp" "${options[@]}"
+}
 run_stage 6 "the report"
