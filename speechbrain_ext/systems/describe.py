@@ -23,7 +23,7 @@ HPARAMS = Path("hparams")
 TRAINED = re.compile(r"<exp_root>/<corpus>/([^/]+)/seed_<seed>")
 
 
-def describe(
+def describe_yaml(
     student: str | os.PathLike[str], teacher: str | os.PathLike[str] | None = None
 ) -> dict[str, str]:
     """Tell what a student learns from.
@@ -54,7 +54,7 @@ def describe(
     -------
     >>> path = getfixture("tmp_path") / "mine.yaml"
     >>> _ = path.write_text("{system: mine, teacher_source: some/wavlm, teacher: a model}")
-    >>> facts = describe(path, path)
+    >>> facts = describe_yaml(path, path)
     >>> facts["student_system"], facts["teacher_as_it_is"], facts["teacher_name"]
     ('mine', 'true', 'some/wavlm')
     """
@@ -101,5 +101,5 @@ def _switch(value: bool) -> str:
 
 if __name__ == "__main__":
     with friendly_exit():
-        for key, text in describe(*sys.argv[1:]).items():
+        for key, text in describe_yaml(*sys.argv[1:]).items():
             print(f"{key}={shlex.quote(text)}")
