@@ -28,7 +28,7 @@ class CorpusMaker(ABC):
     Example
     -------
     >>> class Silence(CorpusMaker):
-    ...     \"\"\"Speakers who say nothing.\"\"\"
+    ...     "Speakers who say nothing."
     ...
     ...     def add_options(self, parser):
     ...         parser.add_argument("--speakers", type=int, default=2, help="number of speakers")

@@ -21,13 +21,13 @@ from speechbrain_ext.corpora.mirror.make import (
 )
 from speechbrain_ext.corpora.mirror.recordings import speaker_of_folder
 from speechbrain_ext.corpora.trial_lists import check_names, read_corpus_lists
+from speechbrain_ext.corpora.voxceleb_lists import VOXCELEB1_TEST
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import replaced_folder
 
 HOME = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/"
 _SPEAKER = re.compile(r"id\d{5}")
 _FIRST_OF_VOXCELEB1 = "id10001"  # VoxCeleb2's end at id09272
-VOXCELEB1_TEST = frozenset(f"id{number}" for number in range(10270, 10310))
 # Speakers that the releases hold, to tell a partial download.
 _COMPLETE = {"VoxCeleb1 training": 1211, "VoxCeleb1 test": 40, "VoxCeleb2 training": 5994}
 _TEST_LIST = "veri_test2.txt"

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 
 _VOXCELEB1_SPEAKER = re.compile(r"id1(0[0-9]{3}|1[01][0-9]{2}|12[0-4][0-9]|125[01])\Z")
-_TEST_PART = frozenset(f"id{number}" for number in range(10270, 10310))
+VOXCELEB1_TEST = frozenset(f"id{number}" for number in range(10270, 10310))
+"""The speakers of VoxCeleb1's test part."""
 
 _LISTS = {  # (trials, speakers): title
     (37_611, 40): "VoxCeleb1-O (cleaned)",
@@ -59,7 +60,7 @@ def published_title(trials: int, speakers: Iterable[str]) -> str:
     names = set(speakers)
     title = _LISTS.get((trials, len(names)), "")
     if title.startswith("VoxCeleb1-O"):
-        return title if names == _TEST_PART else ""
+        return title if names == VOXCELEB1_TEST else ""
     return title if all(is_voxceleb1_speaker(name) for name in names) else ""
 
 

@@ -10,10 +10,6 @@ Both write what `teacher_source` takes: config.json, model.safetensors and prepr
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ import torch
 from torch import nn
 
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.files import replaced_folder
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
 from speechbrain_ext.lobes.ssl_loading import require_transformers
 from speechbrain_ext.systems.experiment import load_encoder
@@ -38,6 +35,7 @@ def new_model(
     if num_layers < 1 or conv_channels < 1:
         sizes = f"--num_layers {num_layers} --conv_channels {conv_channels}"
         raise UserError(f"{sizes}: give 1 or more of each")
+    _check_new(folder)
     torch.manual_seed(seed)
     model = WavLMModel(
         WavLMConfig(
@@ -51,13 +49,14 @@ def new_model(
             conv_bias=False,
         )
     )
-    with _draft(folder) as draft:
+    with replaced_folder(folder) as draft:
         _save(model, True, draft)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def save_model(experiment: Path, folder: Path) -> int:
     """Write the Transformer that an experiment fine-tuned; its parameters."""
+    _check_new(folder)
     encoder = load_encoder(experiment).embedding_model
     if not isinstance(encoder, SSLEncoder):
         raise UserError(
@@ -69,7 +68,7 @@ def save_model(experiment: Path, folder: Path) -> int:
             f"{experiment} trained the first {encoder.chosen[-1]} layers alone, and a folder holds "
             "a whole model: train with teacher_layers null"
         )
-    with _draft(folder) as draft:
+    with replaced_folder(folder) as draft:
         _save(encoder.model, encoder.normalize, draft)
     return sum(parameter.numel() for parameter in encoder.model.parameters())
 
@@ -85,18 +84,9 @@ def _save(model: Any, normalize: bool, folder: Path) -> None:
         path.chmod((folder / "config.json").stat().st_mode)
 
 
-@contextlib.contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """An empty folder that becomes ``folder``, where nothing may be, when the block ends well."""
+def _check_new(folder: Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} is there: choose another folder, or remove it")
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def main() -> None:
