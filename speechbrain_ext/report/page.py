@@ -166,9 +166,9 @@ def training_facts(system: TrainedSystem) -> dict[str, str]:
         ),
         "time of training": duration(seconds),
     }
-    for name, told in counted.items():
+    for name, row in counted.items():
         if count := sum(e.get("train", {}).get(name) or 0 for e in system.log):
-            facts[told] = f"{count:,}"
+            facts[row] = f"{count:,}"
     return facts
 
 

@@ -96,8 +96,8 @@ class CorpusSummary:
         return self._labelled(self.title)
 
     def _labelled(self, text: str) -> str:
-        told = "synthetic" in text.lower()
-        return f"{text} (synthetic speech)" if self.synthetic and not told else text
+        says_so = "synthetic" in text.lower()
+        return f"{text} (synthetic speech)" if self.synthetic and not says_so else text
 
 
 @dataclass(frozen=True)

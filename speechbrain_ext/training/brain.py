@@ -89,8 +89,6 @@ class SpeakerBrain(sb.Brain):
     ``check`` and ``epoch_figures``.
     """
 
-    #: Whether the embedding model's hidden outputs are wanted in training.
-    wants_hidden = False
     #: Keys of a YAML that this class reads.
     keys = TEACHER
     checkpointer: sb.utils.checkpoints.Checkpointer
@@ -233,6 +231,11 @@ class SpeakerBrain(sb.Brain):
         feats = self.modules.mean_var_norm(self.modules.compute_features(heard))
         return self.embed(clean, heard, mixing, augmentation.features(feats))
 
+    @property
+    def wants_hidden(self) -> bool:
+        """Whether the loss reads hidden outputs of the embedding model."""
+        return False
+
     def embed(self, clean: Tensor, heard: Tensor, mixing: Mixing | None, feats: Tensor) -> Forward:
         """Embed and classify features (B, T, F)."""
         hidden = Layers()
@@ -304,8 +307,8 @@ class SpeakerBrain(sb.Brain):
             averages = self.meter.averages()
             shown = {key: averages[key] for key in ("loss", "accuracy")}
             shown |= self.epoch_figures(averages)
-            told = {name: f"{value:.3f}" for name, value in shown.items()}
-            self.bar.set_postfix(told, refresh=False)
+            figures = {name: f"{value:.3f}" for name, value in shown.items()}
+            self.bar.set_postfix(figures, refresh=False)
 
     # An epoch
 

@@ -39,7 +39,7 @@ class DistillBrain(SpeakerBrain):
             del self.checkpointer.recoverables["objective"]  # SpeechBrain would warn of it
 
     @property
-    def wants_hidden(self) -> bool:  # type: ignore[override]
+    def wants_hidden(self) -> bool:
         """Whether a term of the loss may read hidden outputs."""
         return len(self.hparams.objective.terms) > 0
 

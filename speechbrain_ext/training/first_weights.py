@@ -259,9 +259,11 @@ def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[
 
 def _differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """How tensors differ from those of a network, each in words."""
-    told = [f"it has no {name}" for name in own if name not in found]
-    told += [f"it has a {name}" for name in found if name not in own]
+    differences = [f"it has no {name}" for name in own if name not in found]
+    differences += [f"it has a {name}" for name in found if name not in own]
     for name, value in found.items():
         if name in own and value.shape != own[name].shape:
-            told.append(f"{name} is {list(value.shape)} there and {list(own[name].shape)} here")
-    return told
+            differences.append(
+                f"{name} is {list(value.shape)} there and {list(own[name].shape)} here"
+            )
+    return differences

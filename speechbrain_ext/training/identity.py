@@ -178,15 +178,15 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
             f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
             f"does not say from what: {ELSEWHERE}, or remove it"
         )
-    told = []
+    changed = []
     for key, digest in digests.items():
         if before.get(key) != digest:
             what, *keys = SOURCES[key]
             where = [str(settings[each]) for each in keys if settings.get(each) is not None]
-            told.append(f"{what} {where[0]}" if where else what)
-    if told:
+            changed.append(f"{what} {where[0]}" if where else what)
+    if changed:
         raise UserError(
-            f"{folder} was made from other {' and other '.join(told)} than there are now: bring "
+            f"{folder} was made from other {' and other '.join(changed)} than there are now: bring "
             f"those back, {ELSEWHERE}, or remove it"
         )
 

@@ -14,7 +14,7 @@ class TeacherBrain(SpeakerBrain):
     """Classification, and reconstruction of the features where its weight is positive."""
 
     @property
-    def wants_hidden(self) -> bool:  # type: ignore[override]
+    def wants_hidden(self) -> bool:
         """Whether the reconstruction, made from the first hidden output, is wanted."""
         return self.reconstruction_weight > 0
 
