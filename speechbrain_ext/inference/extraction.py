@@ -40,7 +40,7 @@ class UtteranceBatch(NamedTuple):
         return cls(list(ids), wavs, lengths)
 
 
-class _Batches(Dataset):
+class _Batches(Dataset["UtteranceBatch | UserError"]):
     """Batches of utterances of like length; an item is a whole batch."""
 
     def __init__(
@@ -96,7 +96,7 @@ def utterance_loader(
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader:
+) -> DataLoader[UtteranceBatch | UserError]:
     """Batches of padded utterances, longest first; those of one length in the order given.
 
     Arguments

@@ -83,9 +83,11 @@ def test_by_hand() -> None:
     assert eer == pytest.approx(0.25)
     assert threshold == pytest.approx(0.575)
     # At P 0.01 a false alarm costs 99 misses: best is to accept from 0.9 on, 3/4 missed.
-    assert min_dcf(SCORES, LABELS, 0.01) == (pytest.approx(0.75), 0.9)
+    cost, threshold = min_dcf(SCORES, LABELS, 0.01)
+    assert cost == pytest.approx(0.75) and threshold == 0.9
     # At P 0.5: from 0.6 on 1/4 + 1/5; from 0.4 on 0 + 2/5, which is less.
-    assert min_dcf(SCORES, LABELS, 0.5) == (pytest.approx(0.4), 0.4)
+    cost, threshold = min_dcf(SCORES, LABELS, 0.5)
+    assert cost == pytest.approx(0.4) and threshold == 0.4
 
 
 def test_ends_of_the_scale() -> None:
