@@ -12,6 +12,7 @@ from speechbrain.inference.speaker import EncoderClassifier
 
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.systems.experiment import load_encoder
+from speechbrain_ext.systems.yaml import merge, read_layers
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
 from speechbrain_ext.training.teacher import TeacherBrain
@@ -73,17 +74,9 @@ def train(system: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             "0",
         ]
         arguments += ["--device", "cpu", "--grad_accumulation_factor", "1"]
-        distils = "teacher:" in "".join(_chain(yaml))
+        distils = "objective" in merge(read_layers(yaml))
         run_training(DistillBrain if distils else TeacherBrain, arguments)
     return folder
-
-
-def _chain(yaml: Path) -> list[str]:
-    text = yaml.read_text()
-    first = text.splitlines()[0]
-    if not first.startswith("!include:"):
-        return [text]
-    return [text, *_chain(yaml.parent / first.removeprefix("!include:"))]
 
 
 @pytest.mark.parametrize("system", FIRST + [name for name in SYSTEMS if name not in FIRST])

@@ -30,11 +30,16 @@ pytest.importorskip("transformers")
 
 ROOT = RECIPE.parents[2]
 # Two teacher's layers by DistilHuBERT's loss, whose heads are not to be exported.
-STUDENT = f"""!include:{RECIPE}/hparams/ssl/sv_mixer_distilhubert_2.yaml
+STUDENT = f"""
+includes:
+    - {RECIPE}/hparams/ssl/sv_mixer_wavlm_large.yaml
+    - {RECIPE}/hparams/ssl/teachers/wavlm_base_plus.yaml
+    - {RECIPE}/hparams/ssl/losses/distilhubert.yaml
 system: tiny
 teacher_source: nobody/has-such-a-model
 teacher_layers: [1, 3]
 layer_pairs: [[block2, layer1], [block2, layer3]]
+num_blocks: 2
 conv_channels: 16
 hidden_size: 32
 num_tokens: 24

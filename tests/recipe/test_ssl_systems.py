@@ -1,4 +1,4 @@
-"""Every YAML of hparams/ssl/: its size as published, and a training of it made small."""
+"""Every system of the paper's tables: its size as published, and a training of it made small."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("transformers")
 
 HPARAMS = RECIPE / "hparams"
-SYSTEMS = sorted(path.stem for path in (HPARAMS / "ssl").glob("*.yaml"))
+TABLES = read_plan(HPARAMS / "comparisons" / "sv_mixer_tables.yaml").systems
+SYSTEMS = sorted(TABLES)
 STUDENTS = [name for name in SYSTEMS if name != "wavlm_finetuned"]
 # Millions of a block's parameters.
 BLOCKS = {
@@ -55,6 +56,20 @@ SMALL = {
     "number_of_epochs": 1,
     "num_workers": 0,
 }
+
+
+def yaml_of(system: str) -> Path:
+    return HPARAMS / TABLES[system].yaml
+
+
+def overrides_of(system: str) -> dict[str, str]:
+    """What the tables choose for a system, as text."""
+    chosen = {key: json.dumps(value) for key, value in TABLES[system].overrides.items()}
+    return chosen | {"system": system}
+
+
+def resolved(system: str) -> str:
+    return resolve_hparams(yaml_of(system), overrides_of(system))
 
 
 def depth(system: str) -> int:
@@ -99,8 +114,8 @@ def pairs(system: str) -> str:
 
 def small(system: str, place: Path) -> dict[str, str]:
     """Settings that make a system small, as text."""
-    tree = ruamel.yaml.YAML().load(resolve_hparams(HPARAMS / "ssl" / f"{system}.yaml"))
-    settings = {key: str(value) for key, value in SMALL.items() if key in tree}
+    tree = ruamel.yaml.YAML().load(resolved(system))
+    settings = overrides_of(system) | {k: str(value) for k, value in SMALL.items() if k in tree}
     if tree.get("terms"):
         settings["layer_pairs"] = pairs(system)
     if "num_heads" in tree:
@@ -114,10 +129,9 @@ def small(system: str, place: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("system", STUDENTS)
 def test_sizes_are_the_published_ones(system: str) -> None:
-    path = HPARAMS / "ssl" / f"{system}.yaml"
-    text = resolve_hparams(path)
+    text = resolved(system)
     tree = ruamel.yaml.YAML().load(io.StringIO(text))
-    student = load_hyperpyyaml(encoder_part(text, path))["embedding_model"]
+    student = load_hyperpyyaml(encoder_part(text, system))["embedding_model"]
     width = 768 if any(name in system for name in BASE) else 1024
     assert student.layers == {f"block{i}": width for i in range(1, tree["num_blocks"] + 1)}
     sizes = {sum(p.numel() for p in block.parameters()) for block in student.blocks}
@@ -131,8 +145,7 @@ def test_sizes_are_the_published_ones(system: str) -> None:
 @pytest.mark.parametrize("system", [name for name in STUDENTS if not name.endswith("aligned")])
 def test_training_is_the_published_one(system: str) -> None:
     """Of arXiv 2509.14136: what its tables have in common."""
-    text = resolve_hparams(HPARAMS / "ssl" / f"{system}.yaml")
-    tree = ruamel.yaml.YAML().load(io.StringIO(text))
+    tree = ruamel.yaml.YAML().load(io.StringIO(resolved(system)))
     optimiser, margin = tree["opt_class"], tree["margin_loss"]
     assert optimiser.tag.value == "!name:torch.optim.AdamW"
     assert (optimiser["lr"], optimiser["weight_decay"]) == (2e-4, 2e-5)
@@ -151,10 +164,15 @@ def test_training_is_the_published_one(system: str) -> None:
     assert tree["term_weights"] == ({} if system == "sv_mixer_no_kd" else {"hidden": 0.5})
 
 
-def test_the_tables_have_every_student() -> None:
-    plan = read_plan(HPARAMS / "comparisons" / "sv_mixer_tables.yaml")
-    assert {Path(system.yaml).stem for system in plan.systems.values()} == set(SYSTEMS)
-    assert all(name == Path(system.yaml).stem for name, system in plan.systems.items())
+def test_the_tables_have_every_file() -> None:
+    """By its own name where nothing else is chosen; every choice is made by some system."""
+    files = {path.stem for path in (HPARAMS / "ssl").glob("*.yaml")}
+    alone = {name: system for name, system in TABLES.items() if not system.overrides}
+    assert files == set(alone) and all(yaml_of(name).stem == name for name in alone)
+    choices = {path.relative_to(HPARAMS / "ssl") for path in (HPARAMS / "ssl").glob("*/*.yaml")}
+    chosen = [name for system in TABLES.values() for name in system.overrides.get("includes", [])]
+    texts = [path.read_text() for path in (HPARAMS / "ssl").glob("*.yaml")]
+    assert all(str(name) in chosen or any(str(name) in text for text in texts) for name in choices)
 
 
 # What another one learns from comes first.
@@ -162,7 +180,7 @@ def test_the_tables_have_every_student() -> None:
 def test_trains_and_exports(system: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     folder = place / "exp" / system
-    arguments = [str(HPARAMS / "ssl" / f"{system}.yaml"), "--corpus_dir", "tiny"]
+    arguments = [str(yaml_of(system)), "--corpus_dir", "tiny"]
     arguments += ["--output_folder", str(folder), "--device", "cpu", "--noprogressbar"]
     for key, value in small(system, place).items():
         arguments += [f"--{key}", value]
@@ -226,5 +244,5 @@ def test_mistakes_are_one_sentence(
     key, _, value = overrides.partition(": ")
     settings = small(system, place) | {"corpus_dir": "tiny", key: value}
     with pytest.raises(UserError, match=sentence) as caught:
-        load_hparams(HPARAMS / "ssl" / f"{system}.yaml", {k: str(v) for k, v in settings.items()})
+        load_hparams(yaml_of(system), {k: str(v) for k, v in settings.items()})
     assert "\n" not in str(caught.value)
