@@ -85,20 +85,7 @@ class SegmentsEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms.
-
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-
-        Returns
-        -------
-        Tensor
-            Embeddings (B, 1, D), float32, no longer than 1.
-        """
+        """Embed waveforms (B, samples) of relative lengths (B,) to (B, 1, D), no longer than 1."""
         batch, longest = wavs.shape
         count = self.num_segments
         spoken = torch.full((batch,), longest, device=wavs.device)
@@ -168,20 +155,7 @@ class FullAndSegmentsEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms.
-
-        Arguments
-        ---------
-        wavs : Tensor
-            Waveforms (B, samples).
-        lengths : Tensor, optional
-            Relative lengths (B,), in (0, 1].
-
-        Returns
-        -------
-        Tensor
-            Embeddings (B, 1, 2 D), float32, of unit length.
-        """
+        """Embed waveforms (B, samples) of relative lengths (B,) to (B, 1, 2 D), of unit length."""
         parts = self.segments.encoder(wavs, lengths), self.segments(wavs, lengths)
         return torch.cat([_unit(part) for part in parts], dim=-1) / math.sqrt(2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +41,7 @@ def check_encoder(encoder: SpeakerEncoder, wavs: Tensor) -> None:
     >>> check_encoder(encoder, torch.randn(2, 8000))
     """
     encoder.eval()
-    network: Any = encoder.embedding_model
+    network = encoder.embedding_model
     name = f"embedding_model {type(network).__name__}"
     taken = inspect.signature(network.forward).parameters
     for argument in ("lengths", "intermediates"):

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.report.collect import embeddings_path
 from speechbrain_ext.report.records import TrainedSystem
+from speechbrain_ext.verification.embeddings import BrokenEmbeddings, read_embeddings
 
 SPEAKERS = 20
 UTTERANCES = 30
@@ -57,20 +58,18 @@ def load_vectors(
     """
     path = embeddings_path(system, name)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            ids, vectors = content["ids"].tolist(), content["embeddings"]
-            weights = str(content["weights_sha256"])
-    except (OSError, ValueError, KeyError) as error:
+        kept = read_embeddings(path)
+    except BrokenEmbeddings as error:
         raise UserError(
             f"{path} is not an embeddings file ({error}); run stage 4 again."
         ) from error
     for trials in lists:
-        if system.scores[trials].weights != weights:
+        if system.scores[trials].weights != kept.weights_sha256:
             result = system.folder / "results" / f"{trials}.json"
             raise UserError(
                 f"{result} was scored with other weights than {path} holds; run stage 4 again."
             )
-    return ids, vectors
+    return kept.ids, kept.vectors
 
 
 def choose_speakers(ids: list[str], count: int = SPEAKERS) -> list[str]:
