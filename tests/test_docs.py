@@ -63,6 +63,21 @@ def _is_there(parts: list[str]) -> bool:
     return any(getattr(node, "name", None) == parts[-1] for node in body)
 
 
+def test_each_system_is_told_of() -> None:
+    table = (ROOT / "docs" / "systems.md").read_text(encoding="utf-8").split("| YAML |")[1]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    there = {path.stem for path in (RECIPE / "hparams").glob("*.yaml")} - {"manifests"}
+    assert named == there
+
+
+def test_choices_of_the_self_supervised_path_are_told_of() -> None:
+    text = (ROOT / "docs" / "self-supervised.md").read_text(encoding="utf-8")
+    folder = RECIPE / "hparams" / "ssl"
+    there = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.yaml")}
+    assert set(re.findall(r"\b(?:teachers|back_ends|losses)/\w+\.yaml", text)) == there
+
+
 def test_the_readme_is_one_page() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
