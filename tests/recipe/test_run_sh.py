@@ -33,6 +33,8 @@ SSL_YAMLS = {
     "ssl/sv_mixer.yaml": "!include:../shared/ssl.yaml\nsystem: sv_mixer\n",
     "ssl/smaller.yaml": "!include:sv_mixer.yaml\nsystem: smaller\nteacher_source: other/hubert\n",
     "ssl/no_kd.yaml": "!include:sv_mixer.yaml\nsystem: no_kd\nteacher: null # labels alone\n",
+    "ssl/teachers/other.yaml": "teacher_source: an/other\n",
+    "ssl/chosen.yaml": "includes: [sv_mixer.yaml, teachers/other.yaml]\nsystem: chosen\n",
     # Taught by an experiment, whatever else it includes.
     "ssl/of_experiment.yaml": "!include:sv_mixer.yaml\nsystem: of_exp\nteacher_folder: exp/x\n",
     "ssl/tuned.yaml": "!include:../shared/base.yaml\nsystem: tuned\nteacher_source: some/wavlm\n",
@@ -83,7 +85,7 @@ class Recipe:
             (self.folder / f"hparams/{system}.yaml").write_text(f"system: {system} # name\n")
         for name, text in SSL_YAMLS.items():
             path = self.folder / "hparams" / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         self._script(root / "python", STUB_PYTHON)
         self._script(root / "tools/setup_env.sh", f"#!/usr/bin/env bash\necho '{root}/python'\n")
@@ -447,6 +449,14 @@ def test_the_source_of_the_teacher(recipe: Recipe) -> None:
         train = recipe.calls()[-1]
         assert "exp/mini/smaller/seed_1" in train and given in train
         assert ("--teacher_source" in train) == bool(given)
+
+
+def test_a_teacher_that_a_student_chooses(recipe: Recipe) -> None:
+    """In a file of its own, of several that the student's YAML builds on."""
+    options = ["--student", "hparams/ssl/chosen.yaml", "--stage", "2", "--stop_stage", "2"]
+    done = recipe.run(*options)
+    assert done.returncode == 0, done.stderr
+    assert "the teacher is an/other, which is taken as it is." in done.stdout
 
 
 def test_a_student_without_a_teacher(recipe: Recipe) -> None:
