@@ -535,7 +535,7 @@ def tests(plan: Plan) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
-        "tests/test_gpu.py",
+        "tests/recipe/test_gpu.py",
     ]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     print(done.stdout[-4000:], flush=True)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.recipe.tiny import RECIPE, environment
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE
 
 # Python tells its audit hooks of a rename before it is made.
 _SCRIPT = """

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe.tiny import RECIPE, environment, make_corpus
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE, make_corpus
 from tools import update_results
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,8 @@ from speechbrain_ext.compare.commands import (
 from speechbrain_ext.compare.plan import Plan, Run, read_plan
 from speechbrain_ext.compare.runner import Runner
 from speechbrain_ext.training.identity import claim_experiment, data_digests
-from tests.recipe.tiny import RECIPE, environment
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE
 
 pytestmark = pytest.mark.slow
 

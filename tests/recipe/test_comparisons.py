@@ -26,7 +26,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.teacher import TeacherBrain
-from tests.recipe.tiny import RECIPE, environment
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE
 
 
 @pytest.fixture

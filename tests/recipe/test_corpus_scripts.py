@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.recipe.tiny import RECIPE, environment
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE
 
 
 def help_of(script: str, *name: str) -> str:

@@ -22,7 +22,8 @@ from speechbrain_ext.training.crops import CropBatch
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.progress import valid_figures
 from speechbrain_ext.training.teacher import TeacherBrain
-from tests.recipe.tiny import RECIPE, STUDENT, environment
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE, STUDENT
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,8 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from speechbrain_ext.systems.experiment import load_encoder
 from speechbrain_ext.verification.embeddings import load_embeddings
 from tests.lobes.ssl_models import make_model_folder
-from tests.recipe.tiny import RECIPE, environment
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE
 
 pytestmark = pytest.mark.slow
 

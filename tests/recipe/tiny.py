@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import sys
 from itertools import combinations
@@ -13,7 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "distill_mixer"
+from tests.processes import ROOT, environment
+
+RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
 TRAIN_SPEAKERS, VALID_SPEAKERS, UTTERANCES, SECONDS = 6, 4, 4, 1.0
 
 COMMON = ["--lin_neurons", "16", "--crop_seconds", "0.5", "--number_of_epochs", "2"]
@@ -70,12 +71,6 @@ def command(script: str, *arguments: Any, processes: int = 1) -> list[str]:
     if processes > 1:
         launcher += ["-m", "speechbrain_ext.training.launch", str(processes)]
     return [*launcher, script, *map(str, arguments)]
-
-
-def environment(gpus: str = "") -> dict[str, str]:
-    """One thread, the package of this tree, and only the GPUs named."""
-    path = os.pathsep.join([str(RECIPE.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpus}
 
 
 def run(

@@ -10,7 +10,7 @@ import pytest
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.training.processes import first_decides
-from tests.recipe.tiny import environment
+from tests.processes import environment
 
 pytestmark = pytest.mark.slow
 

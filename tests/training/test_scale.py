@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe.tiny import environment
+from tests.processes import environment
 
 UTTERANCES, SPEAKERS = 1_100_000, 6_000
 # A process may grow by this (MB), and a worker have this for itself, beyond what either has with

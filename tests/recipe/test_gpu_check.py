@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.recipe.tiny import environment
+from tests.processes import environment
 from tools.gpu_check import PARTS, compare_losses, page
 
 ROOT = Path(__file__).resolve().parents[2]

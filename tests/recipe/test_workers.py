@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.workers import in_threads, reading_options
-from tests.recipe.tiny import RECIPE, TEACHER, command, environment, make_corpus
+from tests.processes import environment
+from tests.recipe.tiny import RECIPE, TEACHER, command, make_corpus
 
 pytestmark = pytest.mark.slow
 

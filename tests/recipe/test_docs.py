@@ -15,7 +15,7 @@ import torch
 from speechbrain_ext.corpora.maker import make_corpus
 from speechbrain_ext.interfaces import StudentOutput, TeacherOutput
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 # What a reader is to write: `mine` and the like in docs/extending.md.
