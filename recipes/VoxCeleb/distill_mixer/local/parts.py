@@ -15,6 +15,7 @@ from local.augmentation import Augmentation
 from local.data import CropReader
 from local.settings import Rule
 
+KEPT = ("embedding_model", "classifier", "counter")  # in every checkpoint
 NETWORKS = ("compute_features", "mean_var_norm", "embedding_model", "classifier")
 
 
@@ -56,7 +57,10 @@ PARTS: dict[str, Rule] = {
     "anneal": _called_with(4),  # the scheduler, the optimizer, the epoch, its EER
     "augmentation": _made(Augmentation),
     "crop_reader": _made(CropReader),
-    "checkpointer": _made(Checkpointer),
+    "checkpointer": Rule(
+        lambda x: isinstance(x, Checkpointer) and x.recoverables.keys() >= {*KEPT},
+        f"a Checkpointer of {', '.join(KEPT)}, made by !new:",
+    ),
     "epoch_counter": _made(EpochCounter),
     "train_logger": _made(TrainLogger),
 }
