@@ -88,6 +88,7 @@ def _called_with(count: int) -> Rule:
     return Rule(binds, f"callable with {count} argument{'s' * (count > 1)}, as by !name:")
 
 
+KEPT = ("embedding_model", "classifier", "counter")  # in every checkpoint
 NETWORKS = ("compute_features", "mean_var_norm", "embedding_model", "classifier")
 ANYTHING = Rule(lambda x: True, "anything")  # what reads it says more
 NAME = Rule(_is_name, "a name for a folder: no slash in it, and neither . nor - first")
@@ -125,7 +126,10 @@ TRAINING: dict[str, Rule] = {
     "opt_class": _called_with(1),  # the parameters
     "lr_annealing": Rule(callable, "callable"),
     "epoch_counter": _made("EpochCounter"),
-    "checkpointer": _made("Checkpointer"),
+    "checkpointer": Rule(
+        lambda x: _is(x, "Checkpointer") and x.recoverables.keys() >= {*KEPT},
+        f"a Checkpointer of {', '.join(KEPT)}, made by !new:",
+    ),
     "keep_checkpoints": COUNT,
     "average_checkpoints": COUNT,
     "train_logger": _made("TrainLogger"),

@@ -35,8 +35,11 @@ class DistillBrain(SpeakerBrain):
             self.teacher = self.teacher.to(self.device)
         self.teaching = self.meter.watch("teacher", torch.device(self.device))
         self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
-        if not self.hparams.objective.state_dict():
-            del self.checkpointer.recoverables["objective"]  # SpeechBrain would warn of it
+        objective, kept = self.hparams.objective, self.checkpointer.recoverables
+        if not objective.state_dict():
+            kept.pop("objective", None)  # SpeechBrain would warn of it
+        elif "objective" not in kept:
+            self.checkpointer.add_recoverable("objective", objective)
 
     @property
     def wants_hidden(self) -> bool:

@@ -63,6 +63,12 @@ train_logger: !new:speechbrain_ext.training.progress.TrainLoggers
     - - !name:speechbrain_ext.training.progress.TextLogger
           no_such: x
 """
+FORGETFUL = """
+checkpointer: !new:speechbrain.utils.checkpoints.Checkpointer
+    checkpoints_dir: !ref <save_folder>
+    recoverables:
+        embedding_model: !ref <embedding_model>
+"""
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -214,12 +220,25 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
         ("classifier_start: true", "classifier_start is True, and must be null or first weights"),
         ("start_from: 2024", "start_from is 2024, and must be null or text: put it in quotes"),
         ("min_distillation_share: null", "min_distillation_share is None, and must be a number"),
+        (
+            FORGETFUL,
+            "checkpointer is a Checkpointer, and must be a Checkpointer of embedding_model, ",
+        ),
         (WRONG_LOGGER, "TextLogger'>, no_such='x') has other arguments than it takes"),
     ],
 )
 def test_what_the_brain_cannot_use_is_told(text: str, words: str, distil: Any) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         distil(text)
+
+
+def test_what_the_objective_learns_is_kept_without_being_asked(distil: Any) -> None:
+    text = FORGETFUL.rstrip() + "\n        classifier: !ref <classifier>\n"
+    text += "        counter: !ref <epoch_counter>\n"
+    folder = distil(text + "alpha: !new:speechbrain_ext.distill.alpha.GradientBalance")
+    assert list((folder / "save").glob("CKPT*/objective.ckpt"))
+    folder = distil(text, folder="other")
+    assert not list((folder / "save").glob("CKPT*/objective.ckpt"))
 
 
 def test_a_script_says_which_systems_it_trains() -> None:
