@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What torch.compile makes is not another process's, which may write it anew meanwhile."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,6 +17,7 @@ import csv
 import faulthandler
 import io
 import os
+import resource
 import runpy
 import shutil
 import sys
@@ -38,6 +39,7 @@ from speechbrain_ext.errors import friendly_exit  # noqa: E402
 from tests.recipe.experiments import make_experiment  # noqa: E402
 from tests.recipe.tiny import STUDENT, TEACHER, make_corpus  # noqa: E402
 
+MEMORY = 16 << 30  # bytes of addresses
 HANG = 300  # seconds after which a command is taken to hang
 Random = np.random.Generator
 
@@ -490,6 +492,9 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="the number of one attempt of --kind")
     parser.add_argument("--table", type=Path, help="a CSV file for every attempt's end")
     options = parser.parse_args()
+    # A network of a billion channels is refused here by the allocator, and not by the system, which
+    # would end this process or another.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     kinds = [options.kind] if options.kind else [*KINDS]
     total = sum(KINDS[kind].weight for kind in kinds)
     rows: list[tuple[str, int, str, str]] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe.tiny import RECIPE, environment, make_corpus
+from tests.recipe.tiny import HANG, RECIPE, environment, make_corpus
 from tools import update_readme
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def ablate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     script = os.path.relpath(RECIPE / "ablate.py", folder)
     command = [sys.executable, script, "tiny.yaml", "--corpus_dir", "corpus", *options]
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1800
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=HANG
     )
 
 

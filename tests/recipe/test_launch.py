@@ -10,7 +10,7 @@ import pytest
 
 from local.processes import first_decides
 from speechbrain_ext.errors import UserError
-from tests.recipe.tiny import RECIPE, environment
+from tests.recipe.tiny import HANG, RECIPE, environment
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def launch(path: Path, *arguments: str, **changes: str) -> subprocess.CompletedP
         env=environment() | changes,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
     )
 
 

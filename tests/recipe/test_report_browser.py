@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.recipe.report_fixture import make_experiment, write_report
+from tests.recipe.tiny import HANG
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -128,7 +129,7 @@ class Browser:
         self._session = None
         try:
             self.call("Browser.close")
-            self._process.wait(timeout=600)
+            self._process.wait(timeout=HANG)
         except (AssertionError, OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()

@@ -12,7 +12,7 @@ import pytest
 import self_distill
 
 from speechbrain_ext.errors import UserError
-from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, environment, make_corpus
+from tests.recipe.tiny import HANG, RECIPE, STUDENT, TEACHER, environment, make_corpus
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def run(script: str, *arguments: Any, yaml: str = "v2", cwd: Path) -> subprocess
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
     )
 
 

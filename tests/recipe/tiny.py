@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+HANG = 1800  # seconds after which a command does not end any more, on however busy a machine
 RECIPE = Path(__file__).parents[2] / "recipes" / "VoxCeleb" / "distill_mixer"
 TRAIN_SPEAKERS, VALID_SPEAKERS, UTTERANCES, SECONDS = 6, 4, 4, 1.0
 
@@ -88,5 +89,5 @@ def run(
         env=environment(gpus),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
     )
