@@ -11,6 +11,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What torch.compile makes is not another process's, which may write it anew meanwhile."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--seed``: no test may depend on it."""
     parser.addoption("--seed", type=int, default=0, help="of the random state of every test")

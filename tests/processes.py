@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+HANG = 1800  # seconds after which a command does not end any more, on however busy a machine
 
 
 def environment(gpus: str = "") -> dict[str, str]:

@@ -16,6 +16,7 @@ import csv
 import faulthandler
 import io
 import os
+import resource
 import runpy
 import shutil
 import sys
@@ -36,6 +37,7 @@ from tests.recipe.tiny import STUDENT, TEACHER, make_corpus
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
 
+MEMORY = 16 << 30  # bytes of addresses
 HANG = 300  # seconds after which a command is taken to hang
 Random = np.random.Generator
 
@@ -488,6 +490,9 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="the number of one attempt of --kind")
     parser.add_argument("--table", type=Path, help="a CSV file for every attempt's end")
     options = parser.parse_args()
+    # A network of a billion channels is refused here by the allocator, and not by the system, which
+    # would end this process or another.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     kinds = [options.kind] if options.kind else [*KINDS]
     total = sum(KINDS[kind].weight for kind in kinds)
     rows: list[tuple[str, int, str, str]] = []

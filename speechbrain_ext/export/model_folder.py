@@ -117,7 +117,7 @@ def write_model_folder(
         if classification:
             torch.save(classification.weights, draft / "classifier.ckpt")
             classification.labels.save(draft / "label_encoder.ckpt")
-        results = _results(experiment, weights_sha256(encoder))
+        results = _results(experiment, weights_sha256(encoder.embedding_model))
         threshold = results["valid"]["eer_threshold"] if "valid" in results else None
         text = _hyperparams(experiment, classification, threshold)
         (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")

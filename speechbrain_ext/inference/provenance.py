@@ -15,6 +15,7 @@ from torch import nn
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import weights_sha256
 
 NAME = "model.json"
@@ -24,7 +25,7 @@ _PROBED = 16
 
 
 def model_facts(
-    encoder: nn.Module, model: str | os.PathLike[str], view: str, made_by: str
+    encoder: SpeakerEncoder, model: str | os.PathLike[str], view: str, made_by: str
 ) -> dict[str, Any]:
     """What embeddings follow from, ready for JSON.
 
@@ -50,7 +51,7 @@ def model_facts(
         "made_by": made_by,
         "model": os.path.abspath(model),
         "view": view,
-        "weights_sha256": weights_sha256(encoder),
+        "weights_sha256": weights_sha256(encoder.embedding_model),
         "probe": _probe(encoder),
     }
 

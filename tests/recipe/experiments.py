@@ -42,7 +42,7 @@ def make_experiment(folder: Path, system: str = "v2", classifier: bool = True) -
         encoder.update_from_iterable(SPEAKERS)
         encoder.save(folder / "save" / "label_encoder.txt")
     (folder / "results").mkdir()
-    weights = weights_sha256(load_encoder(folder))
+    weights = weights_sha256(load_encoder(folder).embedding_model)
     for name, threshold in (("test", 0.4321), ("valid", 0.3456)):
         result = {"title": f"Mini {name}", "synthetic": True, "eer": 7.25}
         result |= {"eer_threshold": threshold, "weights_sha256": weights}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import environment
+from tests.processes import HANG, environment
 from tests.recipe.tiny import RECIPE, make_corpus
 from tools import update_results
 
@@ -55,7 +55,7 @@ def compare(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     script = os.path.relpath(RECIPE / "compare.py", folder)
     command = [sys.executable, script, "tiny.yaml", "--corpus_dir", "corpus", *options]
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1800
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=HANG
     )
 
 

@@ -118,7 +118,7 @@ def test_another_front_end_is_another_model(experiment: Path, tmp_path: Path) ->
     assert isinstance(encoder.mean_var_norm, UtteranceNorm)
     claim_for_model(tmp_path / "out", model_facts(encoder, "a", "full", "embed.py"))
     facts = model_facts(changed, "a", "full", "embed.py")
-    assert facts["weights_sha256"] == weights_sha256(encoder)
+    assert facts["weights_sha256"] == weights_sha256(encoder.embedding_model)
     with pytest.raises(UserError, match="another model"):
         claim_for_model(tmp_path / "out", facts)
 

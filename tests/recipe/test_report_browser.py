@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import HANG
 from tests.recipe.report_fixture import make_experiment, write_report
 
 CHROMIUM = next(
@@ -128,7 +129,7 @@ class Browser:
         self._session = None
         try:
             self.call("Browser.close")
-            self._process.wait(timeout=600)
+            self._process.wait(timeout=HANG)
         except (AssertionError, OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import HANG
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Path("recipes/VoxCeleb/distill_mixer")
 FLOW = [
@@ -105,7 +107,7 @@ class Recipe:
             env={**os.environ, "CALLS": str(self.calls_file), "FAIL": fail},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=HANG,
         )
 
     def calls(self) -> list[str]:
@@ -246,9 +248,9 @@ def test_bars_of_progress_know_the_terminal_and_logs_do_not(recipe: Recipe) -> N
     )
     command = ["bash", str(recipe.root / "run.sh"), "--stop_stage", "0"]
     master, terminal = pty.openpty()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=600)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=HANG)
     assert f"bars go to {os.ttyname(terminal)} 1\nStage 0: done" in done.stdout
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG)
     assert "bars go to nothing 1\nStage 0: done" in done.stdout
     os.close(master)
     os.close(terminal)

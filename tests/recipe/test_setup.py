@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import speechbrain_ext
+from tests.processes import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
 # Stands for a Python and for that of the environment it makes. FAKE says what is wrong with it.
@@ -59,7 +60,7 @@ class House:
             env={**kept, **fakes, **variables},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=HANG,
         )
 
     def installed(self) -> bool:
@@ -159,7 +160,7 @@ def check_environment(*options: str, path: Path | None = None) -> subprocess.Com
         env={**os.environ, "PYTHONPATH": str(path or "")},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANG,
     )
 
 
@@ -210,7 +211,7 @@ def test_wheel(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip_wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip_wheel, "--wheel-dir", tmp_path, source], check=True, timeout=600)
+    subprocess.run([*pip_wheel, "--wheel-dir", tmp_path, source], check=True, timeout=HANG)
     wheel = next(tmp_path.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

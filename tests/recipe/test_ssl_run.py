@@ -22,7 +22,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from speechbrain_ext.systems.experiment import load_encoder
 from speechbrain_ext.verification.embeddings import load_embeddings
 from tests.lobes.ssl_models import make_model_folder
-from tests.processes import environment
+from tests.processes import HANG, environment
 from tests.recipe.tiny import RECIPE
 
 pytestmark = pytest.mark.slow
@@ -105,7 +105,7 @@ def printed(root: Path) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANG,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout

@@ -169,3 +169,21 @@ def test_extraction_is_the_same_from_one_process_and_two(student: Path, corpus: 
             vectors.append(archive["embeddings"])
             assert archive["ids"][0] == "id050/s0/0" and len(archive["weights_sha256"].item()) == 64
     assert np.abs(vectors[0] - vectors[1]).max() < 1e-5
+
+
+def test_an_export_decides_by_what_its_scores_found(student: Path, corpus: Path) -> None:
+    """The threshold is that of the trials between held-out training speakers."""
+    trials = [{"name": "valid", "title": "Valid", "set": "valid", "file": "trials/valid.txt"}]
+    content = {"corpus": "tiny", "title": "Tiny", "synthetic": True, "trials": trials}
+    (corpus / "manifests" / "manifest.json").write_text(json.dumps(content))
+    manifests = ["--manifests", corpus / "manifests"]
+    for command in (
+        ["extract.py", *manifests, "--sets", "valid", "--device", "cpu"],
+        ["score.py", *manifests],
+        ["export.py"],
+    ):
+        result = run(str(command[0]), student, *command[1:])
+        assert result.returncode == 0, result.stderr
+    found = json.loads((student / "results" / "valid.json").read_text())["eer_threshold"]
+    exported = (student / "export" / "hyperparams.yaml").read_text()
+    assert f"\nthreshold: {found:.6f} " in exported

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.workers import in_threads, reading_options
-from tests.processes import environment
+from tests.processes import HANG, environment
 from tests.recipe.tiny import RECIPE, TEACHER, command, make_corpus
 
 pytestmark = pytest.mark.slow
@@ -78,7 +78,7 @@ def test_no_room_for_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_small(size: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*SMALL, size, *arguments], cwd=RECIPE, env=environment(), capture_output=True, text=True,
-        timeout=300,
+        timeout=HANG,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.processes import ROOT, environment
+from tests.processes import HANG, ROOT, environment
 
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
 TRAIN_SPEAKERS, VALID_SPEAKERS, UTTERANCES, SECONDS = 6, 4, 4, 1.0
@@ -83,5 +83,5 @@ def run(
         env=environment(gpus),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
     )

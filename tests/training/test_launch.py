@@ -10,7 +10,7 @@ import pytest
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.training.processes import first_decides
-from tests.processes import environment
+from tests.processes import HANG, environment
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def launch(path: Path, *arguments: str, **changes: str) -> subprocess.CompletedP
         env=environment() | changes,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
     )
 
 
