@@ -33,7 +33,7 @@ class Point:
 def pareto_figures(evidence: Evidence, on: ListEvidence) -> dict[str, Figure]:
     """The plots of a trial list, one a cost that is known, by the name of their file."""
     corpus = evidence.corpus
-    where = f"{on.title} of {corpus.title}{' (synthetic)' if corpus.synthetic else ''}"
+    where = f"{on.title} of {corpus.described}"
     figures = {}
     for key, name, unit, more_is_better, label in COSTS:
         points = []

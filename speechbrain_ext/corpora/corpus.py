@@ -49,6 +49,12 @@ class Corpus:
         return corpus
 
     @property
+    def described(self) -> str:
+        """The title, which says so when the speech is synthetic."""
+        says_so = not self.synthetic or "synthetic" in self.title.lower()
+        return self.title if says_so else f"{self.title} (synthetic)"
+
+    @property
     def sets(self) -> list[str]:
         """The sets whose utterances the trial lists name: those that need embeddings."""
         return list(dict.fromkeys(entry["set"] for entry in self.lists.values()))

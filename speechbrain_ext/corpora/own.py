@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.corpora.maker import CorpusMaker
-from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, print_outcome
+from speechbrain_ext.corpora.mirror.make import MAX_FAILED_OPTION, mirror_source, print_outcome
 
 
 class OwnSpeech(CorpusMaker):
@@ -26,7 +26,7 @@ class OwnSpeech(CorpusMaker):
         parser.add_argument(
             "--trials_root", type=Path, help="the speech that trial lists name; it stays as it is"
         )
-        add_max_failed(parser)
+        parser.add_argument("--max_failed", **MAX_FAILED_OPTION)
 
     def prepare(self, out: Path, options: argparse.Namespace) -> dict[str, Any]:
         """Mirror the speech; the corpus is called as its folder is."""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
+import ruamel.yaml
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.report.records import (
@@ -181,37 +182,37 @@ def read_settings(path: Path, stage: int) -> dict[str, str]:
     """
     text = _text(path, stage)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+        root = ruamel.yaml.YAML(typ="safe", pure=True).compose(text)
+    except ruamel.yaml.YAMLError as error:
         raise UserError(f"{path} is not readable YAML; run stage {stage} again.") from error
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    pairs = root.value if isinstance(root, MappingNode) else []
     found = {
         key.value: _named(value) if key.value in NAMED else _setting(value) for key, value in pairs
     }
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _named(node: yaml.Node) -> str | None:
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+def _named(node: Node) -> str | None:
+    pairs = node.value if isinstance(node, MappingNode) else []
     return ", ".join(f"{key.value} {_setting(value)}" for key, value in pairs) or None
 
 
-def _setting(node: yaml.Node) -> str | None:
-    made = re.match(r"!(?:new|name):(?:\w+\.)*(\w+)$", node.tag)
+def _setting(node: Node) -> str | None:
+    made = re.match(r"!(?:new|name):(?:\w+\.)*(\w+)$", node.tag or "")
     if made:
-        arguments = node.value if isinstance(node, yaml.MappingNode) else []
+        arguments = node.value if isinstance(node, MappingNode) else []
         plain = [
             f"{key.value}={value.value}"
             for key, value in arguments
-            if isinstance(value, yaml.ScalarNode) and not value.tag.startswith("!")
+            if isinstance(value, ScalarNode) and not (value.tag or "").startswith("!")
         ]
         return made[1] + (f"({', '.join(plain)})" if plain else "")
-    if node.tag.startswith("!"):
+    if (node.tag or "").startswith("!"):
         return None
-    if isinstance(node, yaml.ScalarNode):
+    if isinstance(node, ScalarNode):
         return str(node.value)
-    if isinstance(node, yaml.SequenceNode) and node.value:
-        if all(isinstance(value, yaml.ScalarNode) for value in node.value):
+    if isinstance(node, SequenceNode) and node.value:
+        if all(isinstance(value, ScalarNode) for value in node.value):
             return ", ".join(value.value for value in node.value)
     return None
 

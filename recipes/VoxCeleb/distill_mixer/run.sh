@@ -184,6 +184,9 @@ if [ "$precision" != fp32 ]; then
     teacher_args+=" --precision $precision"
     student_args+=" --precision $precision"
 fi
+case " $teacher_args $student_args " in
+    *" --includes "* | *" --system "*) die "--includes and --system belong into a YAML file of its own, which --student or --teacher names." ;;
+esac
 words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
 for text in "$teacher_args" "$student_args" "$manifest_args"; do
     words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"

@@ -96,7 +96,7 @@ def score_list(
         "synthetic": corpus.synthetic,
         "set": entry["set"],
     }
-    subtitle = _described(corpus)
+    subtitle = corpus.described
 
     def keep(
         system: str, stem: str, scores: np.ndarray, weights: str, others: Sequence[DetCurve] = ()
@@ -125,7 +125,7 @@ def score_list(
 
 def print_table(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
     """Show what the results files hold."""
-    table = Table("trials", "system", title=_described(corpus), box=SIMPLE)
+    table = Table("trials", "system", title=corpus.described, box=SIMPLE)
     for heading in ("EER %", "95 % interval", *(f"minDCF\n{prior}" for prior in PRIORS)):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
@@ -134,13 +134,6 @@ def print_table(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
     console.print(table)
     if any(result["eer_interval_95"] is None for result in results):
         console.print(NO_INTERVAL)
-
-
-def _described(corpus: Corpus) -> str:
-    """The title of the corpus, which says so when its speech is synthetic."""
-    if corpus.synthetic and "synthetic" not in corpus.title.lower():
-        return f"{corpus.title} (synthetic)"
-    return corpus.title
 
 
 def _scores_of(

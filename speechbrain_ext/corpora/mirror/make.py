@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import torch
 
@@ -20,6 +20,12 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
 
 MAX_FAILED = 0.05
+#: Of the option ``--max_failed``, for ``add_argument``.
+MAX_FAILED_OPTION: dict[str, Any] = {
+    "type": float,
+    "default": MAX_FAILED,
+    "help": "share of the files to convert that may fail (default: %(default)s)",
+}
 SOURCE_NOTE = ".source"
 _RECORDS = ".sources"
 
@@ -175,13 +181,3 @@ def print_outcome(outcome: Outcome, mirror: Path) -> None:
         print(f"passed over {sum(others.values()):,} files of no known audio format: {kinds}")
     if outcome.failed:
         print(f"{len(outcome.failed):,} files cannot be converted: see {failure_table(mirror)}")
-
-
-def add_max_failed(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says how many conversions may fail."""
-    parser.add_argument(
-        "--max_failed",
-        type=float,
-        default=MAX_FAILED,
-        help="share of the files to convert that may fail (default: %(default)s)",
-    )

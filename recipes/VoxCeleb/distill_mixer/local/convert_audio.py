@@ -23,7 +23,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_ext.corpora.mirror.make import add_max_failed, mirror_source, print_outcome
+from speechbrain_ext.corpora.mirror.make import MAX_FAILED_OPTION, mirror_source, print_outcome
 from speechbrain_ext.errors import friendly_exit
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=os.cpu_count() or 1,
         help="speakers at a time (default: one for each CPU)",
     )
-    add_max_failed(parser)
+    parser.add_argument("--max_failed", **MAX_FAILED_OPTION)
     given = parser.parse_args(arguments)
     with friendly_exit():
         outcome = mirror_source(given.src, given.dst, given.jobs, given.max_failed)
