@@ -57,7 +57,15 @@ def check_encoder(encoder: SpeakerEncoder, wavs: Tensor) -> None:
                 "embeddings, and layers, a dict from the name of each hidden output to its channels"
             )
     size = network.embedding_size
-    alone = encoder(wavs)
+    try:
+        alone = encoder(wavs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{name} cannot embed what the front end gives ({str(error).splitlines()[0]}): mend "
+            "its forward or its sizes"
+        ) from error
     if tuple(alone.shape) != (2, 1, size):
         raise ValueError(
             f"{name} gives embeddings of shape {tuple(alone.shape)} for 2 utterances, where its "

@@ -57,7 +57,7 @@ class DistillBrain(SpeakerBrain):
             start_classifier(self.hparams, self.label_encoder, self.device)
         self.modules.eval()
         with torch.no_grad():
-            check_terms(self._terms_of_noise())
+            check_terms(self._terms_of_noise)
 
     def _terms_of_noise(self) -> dict[str, Tensor]:
         wavs = noise(self.hparams.crop_reader.samples, self.device)

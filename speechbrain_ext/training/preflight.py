@@ -298,13 +298,22 @@ def check_teacher(hparams: SimpleNamespace) -> None:
                 )
 
 
-def check_terms(terms: Mapping[str, Any]) -> None:
-    """Refuse terms of a loss that are no finite scalars.
+def check_terms(compute: Callable[[], Mapping[str, Any]]) -> None:
+    """Refuse a loss that cannot be computed, or with terms that are no finite scalars.
 
     Example
     -------
-    >>> check_terms({"classification": torch.tensor(1.0)})
+    >>> check_terms(lambda: {"classification": torch.tensor(1.0)})
     """
+    try:
+        terms = compute()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"the loss cannot be computed ({str(error).splitlines()[0]}): mend its terms, "
+            "distillation among them, or the layers that they are given"
+        ) from error
     for name, value in terms.items():
         if not isinstance(value, Tensor) or value.dim() or not value.isfinite():
             raise ValueError(f"the term {name} of the loss gives {value}, not a finite scalar")
