@@ -12,14 +12,40 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 
 class UserError(Exception):
-    """A mistake the user can mend, in a sentence that names the file, the value and what to do."""
+    """A mistake the user can mend, in a sentence that names the file, the value and what to do.
+
+    Arguments
+    ---------
+    message : str
+        The sentence.
+    code : str
+        The kind of mistake, in a word or two: one of those in ``docs/errors.md``. Programs and
+        tests go by it, so that the sentence can be worded anew.
+
+    Example
+    -------
+    >>> UserError("a.yaml does not exist: give another", code="missing-file").code
+    'missing-file'
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without it a copy for another process is made by calling the class, without the code.
+        return Exception.__new__, (type(self), *self.args), self.__dict__
 
 
 class MissingPackage(UserError, ImportError):
     """A package that is wanted and not installed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="missing-package")
 
 
 def require(extra: str, *modules: str) -> None:
@@ -50,16 +76,16 @@ def require(extra: str, *modules: str) -> None:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_WORKER = re.compile(r"Caught \w+ in DataLoader worker")
+_WORKER = re.compile(r"Caught (UserError|MissingPackage) in DataLoader worker")
 _WORKER_DIED = re.compile(r"DataLoader worker \(pid.*?\) (is killed|exited unexpectedly)")
 
 
-def sentence_of(error: UserError) -> str:
+def sentence_of(error: Exception) -> str:
     """What an error says, without the traceback that it has from a worker process.
 
     Example
     -------
-    >>> sentence_of(UserError("a.wav is empty: remove it"))
+    >>> sentence_of(UserError("a.wav is empty: remove it", code="unusable-audio"))
     'a.wav is empty: remove it'
     """
     text = str(error).strip()
@@ -114,20 +140,24 @@ def friendly_exit() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        _tell(sentence_of(error))
+        _tell(sentence_of(error), error.code)
         raise SystemExit(1) from None
     except RuntimeError as error:
-        if not _WORKER_DIED.match(str(error)):
+        if _WORKER.match(str(error)):  # PyTorch's, in place of an error that has a code
+            _tell(sentence_of(error), "failed-process")
+        elif _WORKER_DIED.match(str(error)):
+            _tell(
+                "a process that reads files ahead was killed, most likely for want of memory: run "
+                "again with a smaller --num_workers, 0 for none",
+                "killed-process",
+            )
+        else:
             raise
-        _tell(
-            "a process that reads files ahead was killed, most likely for want of memory: run "
-            "again with a smaller --num_workers, 0 for none"
-        )
         raise SystemExit(1) from None
     except OSError as error:
         if (sentence := system_sentence(error)) is None:
             raise
-        _tell(sentence)
+        _tell(sentence, "system-error")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -135,12 +165,12 @@ def friendly_exit() -> Iterator[None]:
         raise
 
 
-def _tell(sentence: str) -> None:
+def _tell(sentence: str, code: str) -> None:
     """Write a sentence on standard error, or where torchrun reads it, once for all processes."""
     told = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not told:
         print(f"error: {sentence}", file=sys.stderr)
         return
-    facts = {"py_callstack": f"error: {sentence}", "timestamp": int(time.time())}
+    facts = {"py_callstack": f"error: {sentence}", "timestamp": int(time.time()), "code": code}
     with open(told, "w", encoding="utf-8") as file:
         json.dump({"message": {"message": sentence, "extraInfo": facts}}, file)

@@ -92,7 +92,7 @@ def claimed(folder: str | os.PathLike[str], refusal: str) -> Iterator[None]:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         os.close(handle)
-        raise UserError(refusal) from None
+        raise UserError(refusal, code="busy-folder") from None
     except OSError:  # some network file systems know no locks
         pass
     try:

@@ -120,5 +120,6 @@ def _try_locks(num_workers: int) -> None:
     except OSError as error:
         raise UserError(
             f"no process can be started to read ahead ({error.strerror}; their locks are in "
-            "/dev/shm): make room there, or read in the process itself, --num_workers 0"
+            "/dev/shm): make room there, or read in the process itself, --num_workers 0",
+            code="system-error",
         ) from None

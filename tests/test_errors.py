@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.errors import MissingPackage, UserError, friendly_exit
+from tests.processes import ROOT
+from tests.refusals import refused
 
 
 class Failing(torch.utils.data.Dataset[int]):
@@ -22,7 +29,7 @@ class Failing(torch.utils.data.Dataset[int]):
         return 1
 
     def __getitem__(self, index: int) -> int:
-        raise UserError("a.wav has 8000 samples a second:\nconvert it")
+        raise UserError("a.wav has 8000 samples a second:\nconvert it", code="unusable-audio")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -66,7 +73,8 @@ def test_a_dead_worker_is_told_where_other_mistakes_are(
     with pytest.raises(SystemExit), friendly_exit():
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
     assert capsys.readouterr().err == ""
-    assert "smaller --num_workers" in (tmp_path / "error.json").read_text()
+    told = (tmp_path / "error.json").read_text()
+    assert "smaller --num_workers" in told and "killed-process" in told
 
 
 def test_ctrl_c_ends_a_program_and_its_loop_without_a_traceback() -> None:
@@ -93,3 +101,36 @@ def test_a_terminal_that_knows_only_ascii_ends_nothing() -> None:
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="ours"), friendly_exit():
         raise RuntimeError("ours")
+
+
+def refuse() -> None:
+    raise UserError("a.wav is empty: remove it", code="unusable-audio")
+
+
+def test_an_error_keeps_its_code_on_its_way_out_of_a_process() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        done = pool.submit(refuse)
+        with refused("unusable-audio", "a.wav"):
+            done.result()
+    copy = pickle.loads(pickle.dumps(MissingPackage("no_such is missing")))
+    assert isinstance(copy, MissingPackage) and isinstance(copy, ImportError)
+    assert (copy.code, str(copy)) == ("missing-package", "no_such is missing")
+
+
+def codes_of(path: Path) -> set[str]:
+    """What ``code=`` is given in a file."""
+    calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
+    given = [word.value for call in calls for word in call.keywords if word.arg == "code"]
+    return {str(value.value) for value in given if isinstance(value, ast.Constant)}
+
+
+def test_every_code_is_explained() -> None:
+    """One table, in order, and none in it that nothing gives."""
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert explained == sorted(set(explained))
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", code) for code in explained)
+    files = [
+        p for room in ("speechbrain_ext", "recipes", "tools") for p in ROOT.glob(f"{room}/**/*.py")
+    ]
+    assert set(explained) == set().union(*map(codes_of, files))

@@ -650,9 +650,12 @@ def main() -> None:
             PARTS[options.part].measure(plan)
             return
         if not options.dry_run and not torch.cuda.is_available():
-            raise UserError("there is no GPU here: give --dry_run to try the check on the CPU")
+            raise UserError(
+                "there is no GPU here: give --dry_run to try the check on the CPU",
+                code="bad-device",
+            )
         if data and not data.is_dir():
-            raise UserError(f"--data {data}: there is no such folder")
+            raise UserError(f"--data {data}: there is no such folder", code="missing-folder")
         options.data = data
         if options.dry_run and options.minutes == parser.get_default("minutes"):
             options.minutes = 60.0
@@ -664,7 +667,7 @@ def main() -> None:
             well = run_parts(options, out, Path(work))
         print(f"wrote {out / 'RESULTS.md'}")
         if not well:
-            raise UserError(f"something is amiss: see {out / 'RESULTS.md'}")
+            raise UserError(f"something is amiss: see {out / 'RESULTS.md'}", code="failed-process")
 
 
 if __name__ == "__main__":

@@ -202,7 +202,10 @@ def main(arguments: list[str]) -> None:
         in_readme = replace_block(README, name, block.summary)
         if not replace_block(PAGE, name, block.parts) and not in_readme:
             mark = f"<!-- results: {name} -->"
-            raise UserError(f"neither {PAGE} nor {README} has a block '{mark}': add it first")
+            raise UserError(
+                f"neither {PAGE} nor {README} has a block '{mark}': add it first",
+                code="missing-key",
+            )
 
 
 if __name__ == "__main__":

@@ -268,7 +268,8 @@ def _claim(entry: Mapping[str, Any], plan: Plan) -> Claim:
     if unknown or missing or ("test" in entry) == ("untested" in entry):
         raise UserError(
             f"{where}: it needs id, claim, source and either test or untested; "
-            f"it has {', '.join(entry)}"
+            f"it has {', '.join(entry)}",
+            code="bad-claim",
         )
     texts = {key: str(value) for key, value in entry.items() if key != "test"}
     test = _test(entry["test"], where) if "test" in entry else None
@@ -276,18 +277,23 @@ def _claim(entry: Mapping[str, Any], plan: Plan) -> Claim:
         for name in test.systems:
             for part in name.split(FUSED):
                 if part not in plan.systems and part not in plan.left_out:
-                    raise UserError(f"{where}: there is no system {part}")
+                    raise UserError(f"{where}: there is no system {part}", code="unknown-name")
     return Claim(**texts, test=test)
 
 
 def _test(entry: Mapping[str, Any], where: str) -> Test:
     kind = next((KINDS[key] for key in entry if key in KINDS), None)
     if kind is None:
-        raise UserError(f"{where}: a test begins with one of {', '.join(KINDS)}, not {dict(entry)}")
+        raise UserError(
+            f"{where}: a test begins with one of {', '.join(KINDS)}, not {dict(entry)}",
+            code="bad-claim",
+        )
     try:
         return kind(**entry)
     except TypeError as error:
-        raise UserError(f"{where}: {dict(entry)} is no such test ({error})") from None
+        raise UserError(
+            f"{where}: {dict(entry)} is no such test ({error})", code="bad-claim"
+        ) from None
 
 
 def _difference(comparison: Comparison | None, first: str, second: str) -> Difference:

@@ -170,7 +170,8 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
         _same_inputs(record, inputs, folder)
         if record.epochs > epochs:
             raise UserError(
-                f"{folder} was trained for {record.epochs} epochs, {epochs} are wanted: remove it"
+                f"{folder} was trained for {record.epochs} epochs, {epochs} are wanted: remove it",
+                code="other-settings",
             )
     weights, averaged = kept_sha256(folder), int(tree["average_checkpoints"])
     made = (record.weights, record.epochs, record.averaged)
@@ -198,7 +199,9 @@ def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
     if step == "training":
         record.weights = kept_sha256(folder)
         if record.weights is None:
-            raise UserError(f"the training ended without {folder / WEIGHTS}/*.safetensors")
+            raise UserError(
+                f"the training ended without {folder / WEIGHTS}/*.safetensors", code="damaged-file"
+            )
     elif step == "scoring":
         record.scored = _manifests_digest(place.manifests)
 
@@ -221,7 +224,8 @@ def check_teacher_is_heard(run: Run, tree: Any) -> None:
     if str(tree["teacher_folder"]) not in text.getvalue():
         raise UserError(
             f"{run.system.yaml} has no teacher that comes from teacher_folder, so "
-            f"{run.system.teacher} cannot be it: choose a system with one, as v2.yaml"
+            f"{run.system.teacher} cannot be it: choose a system with one, as v2.yaml",
+            code="wrong-system",
         )
 
 
@@ -231,7 +235,8 @@ def _manifests_digest(manifests: Path) -> str:
         return file_digest(path)
     except FileNotFoundError:
         raise UserError(
-            f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)"
+            f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)",
+            code="earlier-stage",
         ) from None
 
 
@@ -244,7 +249,8 @@ def _same_inputs(record: Record, inputs: dict[str, str], folder: Path) -> None:
     for name, digest in inputs.items():
         if record.inputs.get(name, digest) != digest:
             raise UserError(
-                f"{folder} was trained with weights of {name} that have changed since: remove it"
+                f"{folder} was trained with weights of {name} that have changed since: remove it",
+                code="other-weights",
             )
 
 

@@ -128,10 +128,13 @@ class Plan:
         names = list(names)
         for name in names:
             if name in self.left_out:
-                raise UserError(f"{where}: {name} is left out: {self.left_out[name]}")
+                raise UserError(
+                    f"{where}: {name} is left out: {self.left_out[name]}", code="left-out"
+                )
             if name not in self.systems:
                 raise UserError(
-                    f"{where}: there is no system {name}; there are {', '.join(self.systems)}"
+                    f"{where}: there is no system {name}; there are {', '.join(self.systems)}",
+                    code="unknown-name",
                 )
         return names
 
@@ -154,7 +157,9 @@ def read_plan(path: Path, folders: Mapping[str, Path | None] | None = None) -> P
     """
     tree = read_yaml(path, "give a file of hparams/comparisons/", typ="safe")
     if not isinstance(tree.get("systems"), dict):
-        raise UserError(f"{path} has no 'systems': list them by name, each with its 'yaml'")
+        raise UserError(
+            f"{path} has no 'systems': list them by name, each with its 'yaml'", code="missing-key"
+        )
     _known(tree, KEYS, str(path))
     every = {name: _system(name, entry, path) for name, entry in tree["systems"].items()}
     left_out = _left_out(every, folders or {}, path)
@@ -188,13 +193,20 @@ def read_plan(path: Path, folders: Mapping[str, Path | None] | None = None) -> P
 
 def _system(name: str, entry: Any, path: Path) -> Variant:
     if not isinstance(entry, dict) or "yaml" not in entry:
-        raise UserError(f"{path}: {name} has no 'yaml', the file of hparams/ that describes it")
+        raise UserError(
+            f"{path}: {name} has no 'yaml', the file of hparams/ that describes it",
+            code="missing-key",
+        )
     if not re.fullmatch(r"[\w.-]+", str(name)) or name == "log":
-        raise UserError(f"{path}: {name} cannot name a system: use letters, digits and _")
+        raise UserError(
+            f"{path}: {name} cannot name a system: use letters, digits and _", code="bad-name"
+        )
     _known(entry, SYSTEM_KEYS, f"{path}: {name}")
     seeds = entry.get("seeds", 1)
     if seeds != "all" and not (isinstance(seeds, int) and seeds >= 1):
-        raise UserError(f"{path}: {name} has seeds {seeds}: give 'all' or a number from 1")
+        raise UserError(
+            f"{path}: {name} has seeds {seeds}: give 'all' or a number from 1", code="bad-setting"
+        )
     return Variant(
         name,
         entry["yaml"],
@@ -226,7 +238,10 @@ def _left_out(
     for system in systems.values():
         for name in _given(system).values():
             if name not in FOLDERS:
-                raise UserError(f"{path}: {system.name}: given is one of {', '.join(FOLDERS)}")
+                raise UserError(
+                    f"{path}: {system.name}: given is one of {', '.join(FOLDERS)}",
+                    code="bad-setting",
+                )
             if folders.get(name) is None:
                 left_out[system.name] = (
                     f"the corpus has no folder {FOLDERS[name]}, and --{name} names no other"
@@ -247,7 +262,8 @@ def _lengths(lengths: Any, path: Path) -> list[float]:
     numbers = isinstance(lengths, list) and all(isinstance(n, int | float) for n in lengths)
     if not numbers or any(n < 0.1 for n in lengths) or lengths != sorted(set(lengths)):
         raise UserError(
-            f"{path}: lengths {lengths}: give rising seconds of speech, 0.1 or more, as in [1, 10]"
+            f"{path}: lengths {lengths}: give rising seconds of speech, 0.1 or more, as in [1, 10]",
+            code="bad-setting",
         )
     return lengths
 
@@ -255,11 +271,16 @@ def _lengths(lengths: Any, path: Path) -> list[float]:
 def _known(entry: Mapping[str, Any], keys: set[str], where: str) -> None:
     for key in entry:
         if key not in keys:
-            raise UserError(f"{where}: nothing reads the key {key}; there are {sorted(keys)}")
+            raise UserError(
+                f"{where}: nothing reads the key {key}; there are {sorted(keys)}",
+                code="unknown-key",
+            )
 
 
 def _no_circle(plan: Plan, name: str, way: list[str], path: Path) -> None:
     if name in way:
-        raise UserError(f"{path}: {' needs '.join([*way, name])}: a circle, take a teacher out")
+        raise UserError(
+            f"{path}: {' needs '.join([*way, name])}: a circle, take a teacher out", code="circular"
+        )
     for needed in plan.systems[name].experiments.values():
         _no_circle(plan, needed, [*way, name], path)

@@ -140,7 +140,10 @@ class Runner:
         name, _ = job.todo.pop(0)
         try:
             if status != 0:
-                raise UserError(_last_error(self.place.log(job.run), job.output_from, status))
+                raise UserError(
+                    _last_error(self.place.log(job.run), job.output_from, status),
+                    code="failed-process",
+                )
             finish_step(self.place, job.run, job.record, name)
         except UserError as error:
             self.active.remove(job)

@@ -38,14 +38,18 @@ class Corpus:
             )
         except FileNotFoundError:
             raise UserError(
-                f"{path} is missing: run stage 1 first (python local/prepare_manifests.py)."
+                f"{path} is missing: run stage 1 first (python local/prepare_manifests.py).",
+                code="earlier-stage",
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path} cannot be used ({error!r}): run stage 1 again, which makes it."
+                f"{path} cannot be used ({error!r}): run stage 1 again, which makes it.",
+                code="damaged-file",
             ) from None
         if not lists:
-            raise UserError(f"{path} names no trial list: give stage 1 a list with --trials.")
+            raise UserError(
+                f"{path} names no trial list: give stage 1 a list with --trials.", code="no-trials"
+            )
         return corpus
 
     @property
@@ -91,14 +95,16 @@ class Corpus:
             raise UserError(
                 f"{path}: {len(unknown)} utterances are not in {entry['set']}.csv: "
                 f"{first_few(unknown)}; "
-                "run stages 1 and 4 again."
+                "run stages 1 and 4 again.",
+                code="unknown-utterance",
             )
         owners = (manifest.speakers[number] for number in manifest.speaker_index[places])
         speaker_of = dict(zip(utterances, owners, strict=True))
         names, numbers = np.unique(trials.speakers(speaker_of.__getitem__), return_inverse=True)
         if len(names) < 2:
             raise UserError(
-                f"{path}: all its utterances are of {names[0]}; give a list with others."
+                f"{path}: all its utterances are of {names[0]}; give a list with others.",
+                code="one-sided-trials",
             )
         return trials, numbers
 
@@ -108,6 +114,7 @@ class Corpus:
         if unknown:
             raise UserError(
                 f"--trials {unknown[0]}: {self.manifests / 'manifest.json'} has no such list; it "
-                f"has {', '.join(self.lists)}."
+                f"has {', '.join(self.lists)}.",
+                code="unknown-name",
             )
         return [self.lists[name] for name in names or self.lists]

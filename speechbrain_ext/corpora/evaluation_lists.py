@@ -87,7 +87,8 @@ def read_evaluation_lists(
         if not paths:
             raise UserError(
                 f"--trials {root}: no list is given; write --trials ROOT LIST, the folder that the "
-                "names are below and then the lists."
+                "names are below and then the lists.",
+                code="bad-command",
             )
         _check_root("--trials", root)
         pairs += [(Path(root), Path(path)) for path in paths]
@@ -142,7 +143,8 @@ def _check_names(paths: Sequence[Path]) -> None:
         if path.stem in seen:
             raise UserError(
                 f"{seen[path.stem]} and {path} are both called {path.stem!r}, and results are "
-                "filed under that name: rename one of the lists, or leave one out."
+                "filed under that name: rename one of the lists, or leave one out.",
+                code="repeated-name",
             )
         seen[path.stem] = path
 
@@ -151,7 +153,8 @@ def _check_root(option: str, root: str) -> None:
     if not os.path.isdir(root):
         raise UserError(
             f"{option} {root}: there is no such folder; write {option} ROOT LIST, first the folder "
-            "that the names are below."
+            "that the names are below.",
+            code="missing-folder",
         )
 
 
@@ -204,7 +207,8 @@ def _find(
         raise UserError(
             f"{source}: {len(missing)} of its {len(names)} audio files are not below {root} "
             f"({first_few(missing)}): give the folder that the names are below, as in "
-            f"{option} ROOT LIST."
+            f"{option} ROOT LIST.",
+            code="missing-audio",
         )
     return found
 
@@ -298,7 +302,9 @@ def check_audio(
             what = f"cannot be used (the first: {files[0][1]}): mend them or take"
         named = first_few([path for path, _ in files])
         raise UserError(
-            f"{len(files)} of {len(utterances)} audio files ({named}) {what} them out of the lists."
+            f"{len(files)} of {len(utterances)} audio files ({named}) {what} them out of the "
+            "lists.",
+            code="unusable-audio",
         )
     if replaced:
         print(f"of files that cannot be used another format is: {first_few(replaced)}")

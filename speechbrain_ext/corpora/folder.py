@@ -24,7 +24,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged; delete the folder {path.parent} and run this again.")
+        raise UserError(
+            f"{path} is damaged; delete the folder {path.parent} and run this again.",
+            code="damaged-file",
+        )
     return content
 
 
@@ -68,7 +71,7 @@ def claim_corpus(folder: Path, description: dict[str, Any]) -> bool:
     speechbrain_ext.errors.UserError: ... was made with seed 0, not 1; ...
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder; {ELSEWHERE}.")
+        raise UserError(f"{folder} is a file, not a folder; {ELSEWHERE}.", code="already-there")
     done = _read(folder / _DONE)
     previous = done or _read(folder / _BEGUN)
     if previous is None:
@@ -76,7 +79,8 @@ def claim_corpus(folder: Path, description: dict[str, Any]) -> bool:
         if strangers:
             raise UserError(
                 f"{folder} holds {strangers[0]}/ but no corpus.json, so it was not made by this "
-                f"command; {ELSEWHERE}."
+                f"command; {ELSEWHERE}.",
+                code="foreign-folder",
             )
         _write(folder / _BEGUN, description)
         return False
@@ -89,7 +93,8 @@ def claim_corpus(folder: Path, description: dict[str, Any]) -> bool:
     if differences:
         raise UserError(
             f"{folder} was made with {', '.join(differences)}; give the same options, "
-            f"{ELSEWHERE}, or delete that folder."
+            f"{ELSEWHERE}, or delete that folder.",
+            code="other-settings",
         )
     return done is not None
 

@@ -72,13 +72,15 @@ def _draw_speakers(by_speaker: dict[str, list[Utterance]], settings: ManifestSet
         raise UserError(
             f"valid_speakers is {number}, but only {len(sessions)} of the {len(by_speaker)} "
             "training speakers have two usable utterances or more, as trials need; "
-            f"{LOWER}, or give more recordings."
+            f"{LOWER}, or give more recordings.",
+            code="few-speakers",
         )
     if len(by_speaker) - number < 2:
         raise UserError(
             f"valid_speakers is {number}, which would leave {len(by_speaker) - number} of the "
             f"{len(by_speaker)} training speakers to train on, and two at least are needed; "
-            f"{LOWER}."
+            f"{LOWER}.",
+            code="few-speakers",
         )
     generator = random.Random(settings.valid_seed)
     several = sorted(speaker for speaker, count in sessions.items() if count > 1)
@@ -161,7 +163,8 @@ def read_excluded(
         if len(found | extra) > 1:
             raise UserError(
                 f"{path}:{number}: {line[:200]!r} may name {' or '.join(sorted(found | extra))}; "
-                "write one speaker a line."
+                "write one speaker a line.",
+                code="bad-line",
             )
         excluded |= found
         if not found:
@@ -172,7 +175,8 @@ def read_excluded(
         )
         raise UserError(
             f"{path}: {said} names a speaker below --train, such as {min(speakers)!r}; write their "
-            "names, one a line, or leave out --exclude_speakers."
+            "names, one a line, or leave out --exclude_speakers.",
+            code="unknown-name",
         )
     return frozenset(excluded), unknown
 

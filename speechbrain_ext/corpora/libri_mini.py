@@ -168,7 +168,8 @@ class LibriMini(CorpusMaker):
             raise UserError(
                 f"{len(missing)} of {len(wanted)} chapters are not below {source} "
                 f"({first_few(missing)}): give all of "
-                f"{SUBSET}, which is had from {HOME}."
+                f"{SUBSET}, which is had from {HOME}.",
+                code="missing-audio",
             )
         description = {
             "name": "libri_mini",
@@ -199,12 +200,16 @@ def _subset(librispeech: Path) -> Path:
         if folder.name == SUBSET and folder.is_dir():
             return folder
     raise UserError(
-        f"--librispeech {librispeech}: there is no folder {SUBSET}; it is had from {HOME}."
+        f"--librispeech {librispeech}: there is no folder {SUBSET}; it is had from {HOME}.",
+        code="missing-folder",
     )
 
 
 def _damaged(path: Path, fault: AudioFault) -> UserError:
-    return UserError(f"{path} cannot be read ({fault.detail}): LibriSpeech is had from {HOME}.")
+    return UserError(
+        f"{path} cannot be read ({fault.detail}): LibriSpeech is had from {HOME}.",
+        code="unusable-audio",
+    )
 
 
 CORPUS = LibriMini()

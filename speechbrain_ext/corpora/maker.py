@@ -84,7 +84,7 @@ class SentenceParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse a command line."""
-        raise UserError(f"{message}; see {self.prog} --help.")
+        raise UserError(f"{message}; see {self.prog} --help.", code="bad-command")
 
 
 def corpus_names() -> list[str]:
@@ -110,7 +110,8 @@ def find_corpus(name: str) -> CorpusMaker:
     maker = _maker(name)
     if maker is None:
         raise UserError(
-            f"there is no corpus {name!r} to make: choose one of {', '.join(corpus_names())}."
+            f"there is no corpus {name!r} to make: choose one of {', '.join(corpus_names())}.",
+            code="unknown-name",
         )
     return maker
 
@@ -161,7 +162,7 @@ def make_corpus(
     maker.add_options(parser)
     options = parser.parse_args(arguments)
     if options.jobs < 1:
-        raise UserError(f"--jobs is {options.jobs} but must be at least 1.")
+        raise UserError(f"--jobs is {options.jobs} but must be at least 1.", code="bad-option")
     finish_corpus(options.out, maker.prepare(options.out, options))
 
 

@@ -182,8 +182,12 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         return _read(os.path.abspath(path), status.st_size, status.st_mtime_ns)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
-            raise UserError(f"{path} does not exist: run stage 1 first, which makes it") from None
-        raise UserError(f"{path} cannot be read ({error.strerror}): run stage 1 again") from None
+            raise UserError(
+                f"{path} does not exist: run stage 1 first, which makes it", code="earlier-stage"
+            ) from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): run stage 1 again", code="unreadable-file"
+        ) from None
 
 
 # Those of training and validation: one that was read before them is memory nobody looks at.
@@ -198,7 +202,9 @@ def _read(path: str, size: int, changed: int) -> Manifest:
             header = next(lines, [])
             missing = [name for name in COLUMNS if name not in header]
             if missing:
-                raise UserError(f"{path} has no column {missing[0]}: run stage 1 again")
+                raise UserError(
+                    f"{path} has no column {missing[0]}: run stage 1 again", code="missing-column"
+                )
             fields = operator.itemgetter(*map(header.index, COLUMNS))
             for line in lines:
                 if not line:
@@ -215,16 +221,22 @@ def _read(path: str, size: int, changed: int) -> Manifest:
                 ids.append(name)
                 wavs.append(wav)
         except UnicodeDecodeError:
-            raise UserError(f"{path} is not UTF-8 text: run stage 1 again") from None
+            raise UserError(
+                f"{path} is not UTF-8 text: run stage 1 again", code="not-utf8"
+            ) from None
         except (ValueError, IndexError, OverflowError, csv.Error) as error:
             reason = "too few columns" if isinstance(error, IndexError) else error
             raise UserError(
-                f"{path}:{lines.line_num}: no row of a manifest ({reason}): run stage 1 again"
+                f"{path}:{lines.line_num}: no row of a manifest ({reason}): run stage 1 again",
+                code="bad-line",
             ) from None
     if not len(ids):
-        raise UserError(f"{path} lists no utterance: run stage 1 again on a folder with speech")
+        raise UserError(
+            f"{path} lists no utterance: run stage 1 again on a folder with speech",
+            code="empty-list",
+        )
     if (name := ids.repeated()) is not None:
-        raise UserError(f"{path} has the ID {name} twice: run stage 1 again")
+        raise UserError(f"{path} has the ID {name} twice: run stage 1 again", code="repeated-name")
     speakers = sorted(numbers)
     rank = np.empty(len(speakers), dtype=np.int32)
     rank[[numbers[speaker] for speaker in speakers]] = np.arange(len(speakers))

@@ -163,7 +163,10 @@ def _write(
     usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
     with _explaining_skipped(refused, skipped):
         if not usable and not skipped:
-            raise UserError("--exclude_speakers names all speakers below --train: leave some.")
+            raise UserError(
+                "--exclude_speakers names all speakers below --train: leave some.",
+                code="few-speakers",
+            )
         train, valid, valid_trials = hold_out(usable, settings)
 
     sets = {"train": train, "valid": valid}
@@ -198,7 +201,7 @@ def _explaining_skipped(table: Path, skipped: Sequence[SkippedFile]) -> Iterator
         if not skipped:
             raise
         write_skipped(table, skipped)
-        raise UserError(f"{error} {skipped_sentence(skipped, table)}") from None
+        raise UserError(f"{error} {skipped_sentence(skipped, table)}", code=error.code) from None
 
 
 def _write_list(
@@ -228,16 +231,23 @@ def _check_sources(sources: ManifestSources) -> None:
             if root == other or root in other.parents or other in root.parents:
                 raise UserError(
                     f"--train names {root} and {other}, which hold the same files; "
-                    "name each folder once."
+                    "name each folder once.",
+                    code="repeated-name",
                 )
     if sources.trials and not sources.trials_root:
         raise UserError(
-            "--trials needs --trials_root, the folder that the names in the lists are below."
+            "--trials needs --trials_root, the folder that the names in the lists are below.",
+            code="bad-command",
         )
     if sources.trials_root and not sources.trials:
-        raise UserError("--trials_root needs --trials, the lists whose utterances are below it.")
+        raise UserError(
+            "--trials_root needs --trials, the lists whose utterances are below it.",
+            code="bad-command",
+        )
     if sources.enrol and not sources.trials:
-        raise UserError("--enrol needs --trials, the lists whose models it explains.")
+        raise UserError(
+            "--enrol needs --trials, the lists whose models it explains.", code="bad-command"
+        )
     check_names(sources.trials)
 
 
@@ -251,9 +261,13 @@ def _corpus(corpus_dir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return corpus
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); make the corpus again.") from None
+        raise UserError(
+            f"{path}: cannot be read ({error}); make the corpus again.", code="damaged-file"
+        ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; make the corpus again.")
+        raise UserError(
+            f"{path}: holds no JSON object; make the corpus again.", code="damaged-file"
+        )
     corpus["corpus"] = str(content.get("name", name))
     corpus["title"] = str(content.get("title", corpus["corpus"]))
     corpus["synthetic"] = bool(content.get("synthetic", False))
@@ -265,5 +279,6 @@ def _digest(path: str) -> str:
         return files.file_digest(path)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name an existing file."
+            f"{path}: cannot be read ({error.strerror}); name an existing file.",
+            code="unreadable-file",
         ) from None

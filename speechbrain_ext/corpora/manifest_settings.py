@@ -40,7 +40,10 @@ class ManifestSettings:
             ("min_seconds", 0),
         ):
             if getattr(self, name) < lowest:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {lowest}.")
+                raise UserError(
+                    f"{name} is {getattr(self, name)}; it must be at least {lowest}.",
+                    code="bad-setting",
+                )
 
 
 KEYS = {
@@ -84,22 +87,28 @@ def load_manifest_settings(
         with open(path, encoding="utf-8") as stream:
             values = load_hyperpyyaml(stream)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a YAML file.", code="unreadable-file"
+        ) from None
     except Exception as error:  # ruamel and hyperpyyaml raise many kinds
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: is not valid HyperPyYAML ({reason}).") from None
+        raise UserError(f"{path}: is not valid HyperPyYAML ({reason}).", code="bad-yaml") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no keys; expected {', '.join(KEYS)}.")
+        raise UserError(f"{path}: holds no keys; expected {', '.join(KEYS)}.", code="missing-key")
     values.update({key: value for key, value in overrides.items() if value is not None})
     for key in values:
         if key not in KEYS:
-            raise UserError(f"{path}: unknown key {key!r}; the keys are {', '.join(KEYS)}.")
+            raise UserError(
+                f"{path}: unknown key {key!r}; the keys are {', '.join(KEYS)}.", code="unknown-key"
+            )
     for key, kind in KEYS.items():
         if key not in values:
-            raise UserError(f"{path}: the key {key!r} is missing; add it.")
+            raise UserError(f"{path}: the key {key!r} is missing; add it.", code="missing-key")
         allowed = (int,) if kind is int else (int, float)
         if isinstance(values[key], bool) or not isinstance(values[key], allowed):
             what = "a whole number" if kind is int else "a number"
-            raise UserError(f"{path}: {key} is {values[key]!r}; it must be {what}.")
+            raise UserError(
+                f"{path}: {key} is {values[key]!r}; it must be {what}.", code="bad-setting"
+            )
     typed: dict[str, Any] = {key: kind(values[key]) for key, kind in KEYS.items()}
     return ManifestSettings(**typed)

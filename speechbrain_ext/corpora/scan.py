@@ -82,7 +82,8 @@ def _run(
     except BrokenProcessPool:
         raise UserError(
             f"{root}: a process that was checking files was killed, for instance for want of "
-            "memory; run again with a smaller --jobs."
+            "memory; run again with a smaller --jobs.",
+            code="killed-process",
         ) from None
 
 

@@ -207,11 +207,14 @@ def list_speaker_tree(root: str | os.PathLike[str]) -> SpeakerTree:
     """
     top = os.path.abspath(root)
     if not os.path.isdir(top):
-        raise UserError(f"{root}: no such folder; give a folder laid out as {LAYOUT}.")
+        raise UserError(
+            f"{root}: no such folder; give a folder laid out as {LAYOUT}.", code="missing-folder"
+        )
     found = list_audio_files(top)
     for folder, reason in found.unlisted:
         raise UserError(
-            f"{os.path.join(top, folder)}: cannot be listed ({reason}); mend its permissions."
+            f"{os.path.join(top, folder)}: cannot be listed ({reason}); mend its permissions.",
+            code="unreadable-file",
         )
     paths = [path for path in found.files if path.count("/") in (1, 2)]
     elsewhere = len(found.files) - len(paths)
@@ -219,7 +222,8 @@ def list_speaker_tree(root: str | os.PathLike[str]) -> SpeakerTree:
         example = f" (there is, for instance, {found.files[0]})" if elsewhere else ""
         raise UserError(
             f"{root}: no audio file lies at {LAYOUT} below it{example}; give the folder that holds "
-            "the speakers' folders, or arrange the files that way."
+            "the speakers' folders, or arrange the files that way.",
+            code="bad-layout",
         )
     digest = hashlib.sha256(os.fsencode(top) + b"\0")
     for path in progress_bar(paths, desc=f"listing {Path(root).name}", unit=" files"):

@@ -74,12 +74,14 @@ def check_names(sources: Sequence[str]) -> None:
         if stem in ("valid", "speed") or stem.endswith("_fusion"):
             raise UserError(
                 f"{source}: results of the recipe's own are filed under the name {stem!r}; rename "
-                "the list."
+                "the list.",
+                code="bad-name",
             )
         if seen.setdefault(stem, source) != source or list(sources).count(source) > 1:
             raise UserError(
                 f"{seen[stem]} and {source} are both called {stem!r}, and results are filed "
-                "under that name; rename one of the lists."
+                "under that name; rename one of the lists.",
+                code="repeated-name",
             )
 
 
@@ -196,7 +198,8 @@ def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool
             raise UserError(
                 f"{item.source} is {item.title}, whose trials are drawn from VoxCeleb1's training "
                 f"part, and {len(voxceleb1)} speakers of VoxCeleb1 are training speakers "
-                f"({first_few(voxceleb1)}): train on VoxCeleb2 alone, or drop this list."
+                f"({first_few(voxceleb1)}): train on VoxCeleb2 alone, or drop this list.",
+                code="speaker-overlap",
             )
     everyone: set[str] = set()
     for item in lists:
@@ -206,7 +209,8 @@ def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool
             raise UserError(
                 f"{item.source}: {len(shared)} of its {len(item.speakers)} speakers are training "
                 f"speakers too ({first_few(shared)}), so its error rates would mean nothing; leave "
-                "their speech out, or name them in --exclude_speakers (--allow_overlap insists)."
+                "their speech out, or name them in --exclude_speakers (--allow_overlap insists).",
+                code="speaker-overlap",
             )
     return len(everyone)
 
@@ -246,7 +250,8 @@ def find_utterances(
             raise UserError(
                 f"{item.source}: {len(missing)} of its {len(names)} utterances have no file "
                 f"below {tree.root} ({first_few(missing)}); give the --trials_root that the names "
-                f"are relative to, laid out as {LAYOUT}."
+                f"are relative to, laid out as {LAYOUT}.",
+                code="missing-audio",
             )
         named.update(names)
     wanted = {name: files[name] for name in named}
@@ -260,6 +265,7 @@ def find_utterances(
     if unusable:
         raise UserError(
             f"{len(wanted) - len(usable)} of {len(wanted)} utterances of the trial lists cannot be "
-            f"used ({first_few(unusable, '; ')}); mend the files or take them out of the lists."
+            f"used ({first_few(unusable, '; ')}); mend the files or take them out of the lists.",
+            code="unusable-audio",
         )
     return utterances

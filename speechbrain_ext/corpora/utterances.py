@@ -137,7 +137,8 @@ def scan_trees(
                 if origin.setdefault(name, full) != full:
                     raise UserError(
                         f"{full} and {origin[name]} have the same name below their "
-                        "folders; rename the speakers of one, or give only one of the folders."
+                        "folders; rename the speakers of one, or give only one of the folders.",
+                        code="repeated-name",
                     )
         usable, others = scan_utterances(tree.root, files, settings, jobs)
         utterances += usable

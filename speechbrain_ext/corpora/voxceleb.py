@@ -73,7 +73,10 @@ def _speaker_roots(folder: Path, out: Path, depth: int = 3) -> Iterator[Path]:
 def _speakers(option: str, folder: Path, out: Path, leave_out_test: bool) -> dict[str, Path]:
     """Map each speaker of a tree to their folder."""
     if not folder.is_dir():
-        raise UserError(f"--{option} {folder}: no such folder; VoxCeleb is had from {HOME}.")
+        raise UserError(
+            f"--{option} {folder}: no such folder; VoxCeleb is had from {HOME}.",
+            code="missing-folder",
+        )
     speakers: dict[str, Path] = {}
     for root in _speaker_roots(folder, out):
         parts = root.relative_to(folder).parts
@@ -85,13 +88,15 @@ def _speakers(option: str, folder: Path, out: Path, leave_out_test: bool) -> dic
             if path.name in speakers:
                 raise UserError(
                     f"--{option} {folder} holds {path.name} twice, as {speakers[path.name]} and "
-                    f"as {path}; give a folder that has it once."
+                    f"as {path}; give a folder that has it once.",
+                    code="repeated-name",
                 )
             speakers[path.name] = path
     if not speakers:
         raise UserError(
             f"--{option} {folder}: no folders id00000 with wav or m4a files were found there, "
-            f"three levels deep; VoxCeleb is had from {HOME}."
+            f"three levels deep; VoxCeleb is had from {HOME}.",
+            code="bad-layout",
         )
     stranger = next(
         (s for s in speakers if (s >= _FIRST_OF_VOXCELEB1) != (option == "voxceleb1")), None
@@ -100,7 +105,8 @@ def _speakers(option: str, folder: Path, out: Path, leave_out_test: bool) -> dic
         other = {"voxceleb1": "voxceleb2", "voxceleb2": "voxceleb1"}[option]
         raise UserError(
             f"--{option} {folder} holds {stranger}, a speaker of the other VoxCeleb; give that "
-            f"one as --{other}."
+            f"one as --{other}.",
+            code="other-corpus",
         )
     return speakers
 
@@ -143,13 +149,15 @@ def find_voxceleb(
             else "the development part of VoxCeleb1 (--voxceleb1) or VoxCeleb2 (--voxceleb2)"
         )
         raise UserError(
-            f"there are no training speakers: {wanted} is missing; it is had from {HOME}."
+            f"there are no training speakers: {wanted} is missing; it is had from {HOME}.",
+            code="few-speakers",
         )
     if not found.test:
         raise UserError(
             "there are no test speakers: VoxCeleb1's test part (id10270 to id10309; --voxceleb1) "
             f"is missing; it is had from {HOME}; to train without it, give the speech "
-            "as --data of run.sh."
+            "as --data of run.sh.",
+            code="few-speakers",
         )
     return found
 
@@ -158,7 +166,10 @@ def _trial_lists(given: list[Path], voxceleb1: Path | None, all_speakers: bool) 
     """Take the lists given, or else those that lie in VoxCeleb1's folder."""
     for path in given:
         if not path.is_file():
-            raise UserError(f"--trials {path}: no such file; VoxCeleb's lists are had from {HOME}.")
+            raise UserError(
+                f"--trials {path}: no such file; VoxCeleb's lists are had from {HOME}.",
+                code="missing-file",
+            )
     if given or voxceleb1 is None:
         return given
     names = _LISTS_OF_ALL if all_speakers else (_TEST_LIST,)
@@ -167,7 +178,8 @@ def _trial_lists(given: list[Path], voxceleb1: Path | None, all_speakers: bool) 
     if not lists:
         raise UserError(
             f"there is no trial list: download {' or '.join(names)} from {HOME} into {voxceleb1}, "
-            "or name one with --trials."
+            "or name one with --trials.",
+            code="no-trials",
         )
     return lists
 

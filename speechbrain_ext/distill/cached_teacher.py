@@ -243,7 +243,8 @@ def _read(
             raise BrokenEmbeddings(f"the array {missing[0]!r} is missing")
     except (FileNotFoundError, BrokenEmbeddings) as error:
         raise UserError(
-            f"{path} is not a whole cache of embeddings ({error}): remove it, and it will be made"
+            f"{path} is not a whole cache of embeddings ({error}): remove it, and it will be made",
+            code="damaged-file",
         ) from None
     changed = []
     if kept.weights_sha256 != weights:
@@ -255,6 +256,7 @@ def _read(
         changed.append("other features (compute_features or mean_var_norm of the teacher)")
     if changed:
         raise UserError(
-            f"{path} was made from {' and '.join(changed)}: remove it, and it will be made anew"
+            f"{path} was made from {' and '.join(changed)}: remove it, and it will be made anew",
+            code="other-weights",
         )
     return kept.vectors

@@ -110,7 +110,8 @@ class TeacherClassifier:
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"{path} and the label_encoder.txt beside it are not the classifier of a trained "
-                f"teacher ({error}): start from SpeakerMeans, or name another folder"
+                f"teacher ({error}): start from SpeakerMeans, or name another folder",
+                code="damaged-file",
             ) from None
         return weight, labels
 

@@ -109,7 +109,10 @@ def write_model_folder(
     """
     experiment, folder = Path(experiment), Path(folder)
     if folder.exists() and not (folder / "embedding_model.ckpt").is_file():
-        raise UserError(f"{folder} is there and no exported model: choose another or remove it")
+        raise UserError(
+            f"{folder} is there and no exported model: choose another or remove it",
+            code="already-there",
+        )
     encoder = load_encoder(experiment)
     classification = _read_classification(experiment)
     with replaced_folder(folder) as draft:

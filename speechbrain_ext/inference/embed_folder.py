@@ -149,11 +149,16 @@ def embed_folder(
     """
     audio, out = Path(audio), Path(out)
     if not audio.is_dir():
-        raise UserError(f"{audio}: there is no such folder; give one that holds audio files.")
+        raise UserError(
+            f"{audio}: there is no such folder; give one that holds audio files.",
+            code="missing-folder",
+        )
     tree = list_audio_files(audio, out)
     if not tree.files and not tree.unlisted:
         found = f" (but {_counted(tree.ignored)})" if tree.ignored else ""
-        raise UserError(f"{audio} holds no audio file{found}: give another folder.")
+        raise UserError(
+            f"{audio} holds no audio file{found}: give another folder.", code="no-audio"
+        )
     if facts is not None:
         claim_for_model(out, {**facts, "audio": os.path.realpath(audio)})
     out.mkdir(parents=True, exist_ok=True)
@@ -365,7 +370,8 @@ class _Record:
             if error.errno in _STOPPING:
                 raise UserError(
                     f"{path} cannot be written ({error.strerror}): mend that and run again to go "
-                    "on."
+                    "on.",
+                    code="unwritable",
                 ) from None
             return f"{path} cannot be written ({error.strerror})"
         self.removed.discard(file)
@@ -393,7 +399,8 @@ class _Record:
         except OSError as error:
             raise UserError(
                 f"{self.together} cannot be written ({error.strerror}): mend that and run again to "
-                "go on."
+                "go on.",
+                code="unwritable",
             ) from None
 
     def _load(self, file: str) -> np.ndarray:
@@ -403,7 +410,8 @@ class _Record:
             return vector
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
-                f"{path} cannot be read ({error}): remove it and run again, which makes it anew."
+                f"{path} cannot be read ({error}): remove it and run again, which makes it anew.",
+                code="damaged-file",
             ) from None
 
     def _target(self, file: str) -> Path:

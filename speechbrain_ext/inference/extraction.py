@@ -86,7 +86,8 @@ def _read(path: str) -> Tensor:
     except AudioFault as fault:
         raise UserError(
             f"{path} cannot be used ({fault.detail}): make it again, or take it out of the list "
-            "(of a manifest by running stage 1 again)"
+            "(of a manifest by running stage 1 again)",
+            code="unusable-audio",
         ) from None
 
 

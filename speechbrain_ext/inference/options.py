@@ -54,7 +54,9 @@ def check_options(args: argparse.Namespace) -> str:
         When a number is out of range or there is no such device.
     """
     if args.num_workers < 0:
-        raise UserError(f"--num_workers {args.num_workers}: give 0 or more.")
+        raise UserError(f"--num_workers {args.num_workers}: give 0 or more.", code="bad-option")
     if not args.max_batch_seconds > 0:
-        raise UserError(f"--max_batch_seconds {args.max_batch_seconds}: give more than 0.")
+        raise UserError(
+            f"--max_batch_seconds {args.max_batch_seconds}: give more than 0.", code="bad-option"
+        )
     return check_device(args.device)

@@ -92,7 +92,9 @@ def claim_for_model(folder: str | os.PathLike[str], facts: Mapping[str, Any]) ->
             _compare(folder, _read(record), facts)
         elif folder.is_dir() and any(folder.iterdir()):
             raise UserError(
-                f"{folder} holds files that {facts['made_by']} did not make: choose another folder."
+                f"{folder} holds files that {facts['made_by']} did not make: choose another "
+                "folder.",
+                code="foreign-folder",
             )
         else:
             with atomic_path(record) as temporary:
@@ -100,7 +102,8 @@ def claim_for_model(folder: str | os.PathLike[str], facts: Mapping[str, Any]) ->
                 temporary.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}): choose another folder."
+            f"{folder} cannot be written ({error.strerror or error}): choose another folder.",
+            code="unwritable",
         ) from None
 
 
@@ -114,7 +117,8 @@ def _read(record: Path) -> dict[str, Any]:
         }
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{record} does not say what the folder was made with: choose another folder."
+            f"{record} does not say what the folder was made with: choose another folder.",
+            code="unknown-origin",
         ) from None
 
 
@@ -122,7 +126,8 @@ def _compare(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any]) 
     if before["made_by"] != facts["made_by"]:
         raise UserError(
             f"{folder} was made by {before['made_by']} and not {facts['made_by']}: choose another "
-            "folder."
+            "folder.",
+            code="foreign-folder",
         )
     probe = np.array(facts["probe"])
     same = before["weights_sha256"] == facts["weights_sha256"] and before["probe"].shape == (
@@ -131,17 +136,20 @@ def _compare(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any]) 
     if not same or not np.allclose(before["probe"], probe, rtol=0, atol=_TOLERANCE):
         raise UserError(
             f"{folder} was made with another model, {before['model']} as it was then: choose "
-            "another folder, or remove that one."
+            "another folder, or remove that one.",
+            code="other-weights",
         )
     if before["view"] != facts["view"]:
         raise UserError(
             f"{folder} was made with --view {before['view']} and not --view {facts['view']}: "
-            "choose another folder."
+            "choose another folder.",
+            code="other-settings",
         )
     if before["audio"] != facts.get("audio"):
         raise UserError(
             f"{folder} holds what was made of {before['audio'] or 'a folder that it does not name'}"
-            f" and not of {facts['audio']}: choose another folder, or remove that one."
+            f" and not of {facts['audio']}: choose another folder, or remove that one.",
+            code="other-inputs",
         )
 
 

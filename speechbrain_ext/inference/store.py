@@ -102,7 +102,8 @@ class EmbeddingStore:
             save_embeddings(path, embeddings)
         except OSError as error:
             raise UserError(
-                f"{path} cannot be written ({error.strerror}): mend that and run again to go on."
+                f"{path} cannot be written ({error.strerror}): mend that and run again to go on.",
+                code="unwritable",
             ) from None
         self.next_part += self.step
         self._vectors, self._stamps = {}, {}
@@ -129,7 +130,8 @@ class EmbeddingStore:
             first = names[int(np.flatnonzero(~filled)[0])]
             raise UserError(
                 f"{self.folder} lacks {int((~filled).sum())} embeddings, the first of {first}: run "
-                "again to make them."
+                "again to make them.",
+                code="missing-embedding",
             )
         return matrix
 
@@ -145,5 +147,6 @@ class EmbeddingStore:
         except (FileNotFoundError, BrokenEmbeddings) as error:
             raise UserError(
                 f"{part} is damaged ({error}): remove it and run again, which makes its embeddings "
-                "anew."
+                "anew.",
+                code="damaged-file",
             ) from None

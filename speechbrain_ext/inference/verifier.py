@@ -45,7 +45,9 @@ class SpeakerVerifier(SpeakerRecognition):
             return read_audio(path).to(self.device)
         except AudioFault as fault:
             raise UserError(
-                f"{path} cannot be used ({fault.cause}: {fault.detail}): give a recording of speech"
+                f"{path} cannot be used ({fault.cause}: {fault.detail}): give a recording of "
+                "speech",
+                code="unusable-audio",
             ) from None
 
     def verify_batch(
@@ -83,7 +85,8 @@ class SpeakerVerifier(SpeakerRecognition):
         if threshold is None:
             raise UserError(
                 "the model has no threshold of its own, since its recipe has not scored it: give "
-                "threshold=, found on data of your own"
+                "threshold=, found on data of your own",
+                code="no-threshold",
             )
         return super().verify_batch(wavs1, wavs2, wav1_lens, wav2_lens, threshold)
 

@@ -170,7 +170,8 @@ def load_model(
         except _UNREADABLE as error:
             raise UserError(
                 f"{find_weights(folder)} cannot be read as the weights that {folder / CONFIG} "
-                f"describes ({_reason(error)}): download the model again (git lfs pull in a clone)"
+                f"describes ({_reason(error)}): download the model again (git lfs pull in a clone)",
+                code="bad-weights",
             ) from error
     model = loaded.model.float()
     if chosen[-1] < config.num_hidden_layers and config.do_stable_layer_norm:
@@ -186,7 +187,8 @@ def _read_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # validated by dataclasses with errors of their own
         raise UserError(
-            f"{folder / CONFIG} cannot be used ({_reason(error)}): download it again"
+            f"{folder / CONFIG} cannot be used ({_reason(error)}): download it again",
+            code="damaged-file",
         ) from error
 
 
@@ -198,7 +200,8 @@ def _check_report(folder: Path, model: nn.Module, report: dict[str, Any]) -> Non
         raise UserError(
             f"{find_weights(folder)} lacks {len(missing)} of {len(model.state_dict())} tensors of "
             f"the model, or has them in other sizes, {missing[0]} for one: it is of another model, "
-            f"give the one that {folder / CONFIG} describes"
+            f"give the one that {folder / CONFIG} describes",
+            code="other-network",
         )
 
 
@@ -209,7 +212,8 @@ def _check_depth(folder: Path, model: nn.Module, report: dict[str, Any], depth: 
     if layers and len(layers) != depth:
         raise UserError(
             f"{folder / CONFIG} says {depth} layers, and {find_weights(folder)} has {len(layers)}: "
-            "give the one that belongs to the other"
+            "give the one that belongs to the other",
+            code="other-network",
         )
 
 

@@ -56,7 +56,8 @@ def find_model(source: str, offline: bool = False) -> Path:
     """
     if not isinstance(source, str):
         raise UserError(
-            f"source is {source!r}: give the folder of a model, or a name on the Hugging Face hub"
+            f"source is {source!r}: give the folder of a model, or a name on the Hugging Face hub",
+            code="bad-setting",
         )
     folder = Path(source).expanduser()
     if source and folder.is_dir():
@@ -66,7 +67,8 @@ def find_model(source: str, offline: bool = False) -> Path:
     except HFValidationError:
         raise UserError(
             f"source '{source}' is not a folder: give one with a model's {CONFIG} and weights, or "
-            "a name on the Hugging Face hub, such as microsoft/wavlm-large"
+            "a name on the Hugging Face hub, such as microsoft/wavlm-large",
+            code="missing-folder",
         ) from None
     cached = try_to_load_from_cache(source, CONFIG, cache_dir=constants.HF_HUB_CACHE)
     if isinstance(cached, str):
@@ -77,7 +79,8 @@ def find_model(source: str, offline: bool = False) -> Path:
         raise UserError(
             f"source '{source}' is not a folder, nor is it whole in the Hugging Face cache "
             f"{constants.HF_HUB_CACHE}, and offline is set: download it once with 'hf download "
-            f"{source}', or give a folder"
+            f"{source}', or give a folder",
+            code="not-cached",
         )
     return _download(source)
 
@@ -136,30 +139,35 @@ def check_ssl_folder(folder: Path, architecture: str, weights: bool = True) -> N
     if found != architecture:
         raise UserError(
             f"{folder / CONFIG} is of the architecture '{found}', not '{architecture}': set the "
-            "architecture to the model's, or give another model"
+            "architecture to the model's, or give another model",
+            code="other-network",
         )
     if weights and find_weights(folder) is None:
         raise UserError(
-            f"{folder} has no weights (model.safetensors or pytorch_model.bin): copy them there"
+            f"{folder} has no weights (model.safetensors or pytorch_model.bin): copy them there",
+            code="missing-file",
         )
     remedy = "it says whether waveforms are normalised, copy it from the model's page on the hub"
     rate = _read(folder / PREPROCESSOR, remedy).get("sampling_rate", SAMPLE_RATE)
     if rate != SAMPLE_RATE:
         raise UserError(
             f"{folder / PREPROCESSOR} has sampling_rate {rate}, and audio is read at "
-            f"{SAMPLE_RATE} Hz: give a model of that rate"
+            f"{SAMPLE_RATE} Hz: give a model of that rate",
+            code="bad-model",
         )
 
 
 def _read(path: Path, remedy: str) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: {remedy}")
+        raise UserError(f"{path} does not exist: {remedy}", code="missing-file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): download it again") from None
+        raise UserError(
+            f"{path} is not valid JSON ({error}): download it again", code="damaged-file"
+        ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no settings: download it again")
+        raise UserError(f"{path} holds no settings: download it again", code="damaged-file")
     return content
 
 
@@ -170,7 +178,10 @@ def _download(name: str) -> Path:
         sizes = {file.rfilename: file.size or 0 for file in siblings}
         weights = next((file for file in WEIGHTS if file in sizes), None)
         if weights is None:
-            raise UserError(f"source '{name}' has no weights on the hub: choose another model")
+            raise UserError(
+                f"source '{name}' has no weights on the hub: choose another model",
+                code="missing-file",
+            )
         wanted = [CONFIG, PREPROCESSOR, weights]
         parts = WEIGHTS[weights]
         known = sum(sizes.get(file, 0) for file in wanted)
@@ -192,5 +203,6 @@ def _download(name: str) -> Path:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise UserError(
             f"source '{name}' is not a folder, and the Hugging Face hub does not give it "
-            f"({type(error).__name__}: {reason}): check the name and the network, or give a folder"
+            f"({type(error).__name__}: {reason}): check the name and the network, or give a folder",
+            code="hub-refused",
         ) from error

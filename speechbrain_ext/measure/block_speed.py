@@ -38,7 +38,10 @@ def load_block(path: Path) -> tuple[str, nn.Module, int]:
     yaml = ruamel.yaml.YAML()
     tree = yaml.load(resolve_hparams(path))
     if "block" not in tree or "hidden_size" not in tree:
-        raise UserError(f"{path} has no block and hidden_size: give students of hparams/ssl")
+        raise UserError(
+            f"{path} has no block and hidden_size: give students of hparams/ssl",
+            code="wrong-system",
+        )
     part = io.StringIO()
     yaml.dump({"block": tree["block"]}, part)
     channels = int(tree["hidden_size"])
@@ -51,7 +54,10 @@ def time_blocks(paths: list[Path], shapes: list[tuple[int, float]], rounds: int)
     for path in paths:
         name, block, channels = load_block(path)
         if name in blocks:
-            raise UserError(f"{path} has the system {name} of a file before it: rename one")
+            raise UserError(
+                f"{path} has the system {name} of a file before it: rename one",
+                code="repeated-name",
+            )
         blocks[name] = block.eval(), channels
     systems: dict[str, dict[str, Any]] = {
         name: {
@@ -134,9 +140,12 @@ def _main() -> None:
     args = parser.parse_args()
     for name in ("rounds", "threads"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)} measures nothing: give 1 or more")
+            raise UserError(
+                f"--{name} {getattr(args, name)} measures nothing: give 1 or more",
+                code="bad-option",
+            )
     if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder: give the name of a file")
+        raise UserError(f"--out {args.out} is a folder: give the name of a file", code="bad-option")
     torch.set_num_threads(args.threads)
     figures = time_blocks(args.yamls, args.shapes, args.rounds)
     with atomic_path(args.out) as temporary:

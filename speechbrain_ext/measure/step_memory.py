@@ -105,7 +105,7 @@ def _main() -> None:
     line = read_command_line(sys.argv[1:])
     hparams, _ = load_hparams(line.path, line.overrides, line.given)
     if "teacher" not in hparams:
-        raise UserError(f"{line.path} has no teacher: give a student's YAML")
+        raise UserError(f"{line.path} has no teacher: give a student's YAML", code="no-teacher")
     figures = {name: round(value, 3) for name, value in estimate(hparams).items()}
     about = {"system": hparams["system"], "batch_size": hparams["batch_size"]}
     about |= {"precision": hparams["precision"], "threads": torch.get_num_threads()}

@@ -63,7 +63,8 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
     lists = [t.name for t in corpus.trials if t.set == kind]
     if not lists:
         raise UserError(
-            f"{manifests / 'manifest.json'} names no trial list; run stage 1 with trials."
+            f"{manifests / 'manifest.json'} names no trial list; run stage 1 with trials.",
+            code="no-trials",
         )
     own_teacher = _read_system("teacher", teacher, 2, lists) if teacher is not None else None
     student = _read_system("student", exp, 3, lists)
@@ -85,7 +86,8 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
             if score.corpus != corpus.name:
                 raise UserError(
                     f"{exp / 'results'} was scored on corpus '{score.corpus}' but {manifests} "
-                    f"describes '{corpus.name}'; give the manifests of the corpus that was scored."
+                    f"describes '{corpus.name}'; give the manifests of the corpus that was scored.",
+                    code="other-corpus",
                 )
     _check_weights(experiment)
     return experiment
@@ -99,14 +101,16 @@ def _check_weights(experiment: Experiment) -> None:
             if kept is not None and kept != system.scores[name].weights:
                 raise UserError(
                     f"{system.folder / 'results' / f'{name}.json'} was scored with other weights "
-                    f"than {system.folder} has by now; run stage 4 again."
+                    f"than {system.folder} has by now; run stage 4 again.",
+                    code="other-weights",
                 )
         both = "+".join(system.scores[name].weights for system in reversed(experiment.systems))
         if name in experiment.fusion and experiment.fusion[name].weights != both:
             path = experiment.folder / "results" / f"{name}{FUSION}.json"
             raise UserError(
                 f"{path} was scored with other weights than student and teacher now; run stage 4 "
-                "again."
+                "again.",
+                code="other-weights",
             )
 
 
@@ -184,7 +188,9 @@ def read_settings(path: Path, stage: int) -> dict[str, str]:
     try:
         root = ruamel.yaml.YAML(typ="safe", pure=True).compose(text)
     except ruamel.yaml.YAMLError as error:
-        raise UserError(f"{path} is not readable YAML; run stage {stage} again.") from error
+        raise UserError(
+            f"{path} is not readable YAML; run stage {stage} again.", code="bad-yaml"
+        ) from error
     pairs = root.value if isinstance(root, MappingNode) else []
     found = {
         key.value: _named(value) if key.value in NAMED else _setting(value) for key, value in pairs
@@ -267,13 +273,16 @@ def _parse(path: Path, stage: int, build: Callable[[dict[str, Any]], T]) -> T:
         return build(json.loads(text))
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path} is not readable JSON ({error}); run stage {stage} again."
+            f"{path} is not readable JSON ({error}); run stage {stage} again.", code="damaged-file"
         ) from error
     except KeyError as error:
-        raise UserError(f"{path} has no entry {error}; run stage {stage} again.") from error
+        raise UserError(
+            f"{path} has no entry {error}; run stage {stage} again.", code="missing-key"
+        ) from error
     except (TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"{path} does not hold what stage {stage} writes ({error}); run it again."
+            f"{path} does not hold what stage {stage} writes ({error}); run it again.",
+            code="damaged-file",
         ) from error
 
 
@@ -284,7 +293,7 @@ def _text(path: Path, stage: int) -> str:
 
 
 def _missing(path: Path, stage: int) -> UserError:
-    return UserError(f"{path} is missing; run {_writer(stage)} first.")
+    return UserError(f"{path} is missing; run {_writer(stage)} first.", code="earlier-stage")
 
 
 def _writer(stage: int) -> str:

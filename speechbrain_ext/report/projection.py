@@ -61,13 +61,14 @@ def load_vectors(
         kept = read_embeddings(path)
     except BrokenEmbeddings as error:
         raise UserError(
-            f"{path} is not an embeddings file ({error}); run stage 4 again."
+            f"{path} is not an embeddings file ({error}); run stage 4 again.", code="damaged-file"
         ) from error
     for trials in lists:
         if system.scores[trials].weights != kept.weights_sha256:
             result = system.folder / "results" / f"{trials}.json"
             raise UserError(
-                f"{result} was scored with other weights than {path} holds; run stage 4 again."
+                f"{result} was scored with other weights than {path} holds; run stage 4 again.",
+                code="other-weights",
             )
     return kept.ids, kept.vectors
 

@@ -69,7 +69,8 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
             word.encode("utf-8")
         except UnicodeEncodeError:  # bytes of a file's name, which Python keeps as surrogates
             raise UserError(
-                f"{word.encode('utf-8', 'replace').decode()} is not UTF-8 text: rename it"
+                f"{word.encode('utf-8', 'replace').decode()} is not UTF-8 text: rename it",
+                code="not-utf8",
             ) from None
     return CommandLine(*_RunOptions.from_command_line_args(list(arguments)))
 
@@ -98,23 +99,33 @@ def check_keys(line: CommandLine, keys: Keys) -> None:
     tree = merge(layers)
     read = keys.known | OPTIONS | {key for key, _ in references(tree)}
     if "objective" in tree and "objective" not in keys.known:
-        raise UserError(f"{path} is a student's: train it with train_distill.py")
+        raise UserError(
+            f"{path} is a student's: train it with train_distill.py", code="wrong-system"
+        )
     if "objective" in keys.needed and "objective" not in tree:
-        raise UserError(f"{path} has no objective, so no student: train it with train_teacher.py")
+        raise UserError(
+            f"{path} has no objective, so no student: train it with train_teacher.py",
+            code="wrong-system",
+        )
     for key in sorted(keys.needed - tree.keys()):
         raise UserError(
-            f"{path} has no key '{key}': build on a file of hparams/shared/, which has it"
+            f"{path} has no key '{key}': build on a file of hparams/shared/, which has it",
+            code="missing-key",
         )
     for key, value in tree.items():
         if key not in ever_read and not key.startswith("__"):
             close = difflib.get_close_matches(key, ever_read, n=1)
             hint = f": did you mean {close[0]}?" if close else ": remove it"
-            raise UserError(f"{path} has the key '{key}' ({value}), which nothing reads{hint}")
+            raise UserError(
+                f"{path} has the key '{key}' ({value}), which nothing reads{hint}",
+                code="unknown-key",
+            )
     for key, value in overrides.items():
         if key in tree and key not in read:
             raise UserError(
                 f"--{key} {value} would change nothing: what reads '{key}' is not in {path}, only "
-                "in a file that it builds on: leave it out"
+                "in a file that it builds on: leave it out",
+                code="no-effect",
             )
 
 
@@ -138,7 +149,10 @@ class _RunOptions(RunOptions):
                 key, equals, value = word.removeprefix("--").partition("=")
                 values[key] = [value] if equals else []
             elif key is None:
-                raise UserError(f"'{word}' stands alone: write --key value, with the key it is of")
+                raise UserError(
+                    f"'{word}' stands alone: write --key value, with the key it is of",
+                    code="bad-command",
+                )
             else:  # a list that the shell has split at its blanks
                 values[key].append(word)
         return {key: " ".join(parts) for key, parts in values.items()}

@@ -83,7 +83,8 @@ def _read(path: str | os.PathLike[str], option: str) -> tuple[str, Any]:
     if not NAME.holds(system):
         raise UserError(
             f"--{option} {path} has no line 'system: NAME' to name its folder by, without a slash "
-            "and not with . or - first."
+            "and not with . or - first.",
+            code="missing-key",
         )
     return system, merge(layers)
 

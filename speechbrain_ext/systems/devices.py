@@ -26,5 +26,7 @@ def check_device(device: str | None) -> str:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts that it has it
         reason = " ".join(str(error).split(".")[0].split())
-        raise UserError(f"--device {device} cannot be used ({reason}): give another.") from None
+        raise UserError(
+            f"--device {device} cannot be used ({reason}): give another.", code="bad-device"
+        ) from None
     return device

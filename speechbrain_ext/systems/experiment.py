@@ -82,12 +82,15 @@ def load_weights(
     path = Path(folder) / WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
         raise UserError(
-            f"{path} does not exist: the training of {folder} has not finished, run it first"
+            f"{path} does not exist: the training of {folder} has not finished, run it first",
+            code="unfinished-training",
         )
     try:
         module.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path} does not fit the {name} of the YAML: {error}") from None
+        raise UserError(
+            f"{path} does not fit the {name} of the YAML: {error}", code="other-network"
+        ) from None
 
 
 def read_labels(path: str | os.PathLike[str]) -> CategoricalEncoder:
@@ -106,7 +109,8 @@ def read_labels(path: str | os.PathLike[str]) -> CategoricalEncoder:
     except (ValueError, SyntaxError, KeyError) as error:
         raise UserError(
             f"{path} does not list the speakers of a classifier ({error}): bring it back whole, or "
-            "remove it"
+            "remove it",
+            code="damaged-file",
         ) from None
     return labels
 
@@ -160,7 +164,8 @@ def _encoder_part(tree: Any, path: str | os.PathLike[str], build_arguments: dict
     missing = [key for key in ENCODER_KEYS if key not in tree]
     if missing:
         raise UserError(
-            f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}"
+            f"{path} has no {', '.join(missing)}: an encoder needs {', '.join(ENCODER_KEYS)}",
+            code="missing-key",
         )
     if build_arguments:
         tree["embedding_model"].update(build_arguments)
@@ -232,16 +237,20 @@ def load_teacher(folder: str | os.PathLike[str]) -> tuple[str, SpeakerEncoder]:
     name = teacher_name({"teacher_source": read_setting(folder, "teacher_source")})
     teacher = read_setting(folder, "teacher")
     if name is None:
-        raise UserError(f"{folder} has no teacher_source: measure its teacher's experiment beside")
+        raise UserError(
+            f"{folder} has no teacher_source: measure its teacher's experiment beside",
+            code="no-teacher",
+        )
     if teacher is None:
-        raise UserError(f"{folder} was trained without a teacher")
+        raise UserError(f"{folder} was trained without a teacher", code="no-teacher")
     part = io.StringIO()
     ruamel.yaml.YAML().dump({"teacher": teacher}, part)
     try:
         encoder = load_hyperpyyaml(part.getvalue())["teacher"].encoder
     except (UserError, OSError, ValueError, TypeError, ImportError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"the teacher {name} cannot be loaded here ({reason})") from None
+        code = error.code if isinstance(error, UserError) else "bad-model"
+        raise UserError(f"the teacher {name} cannot be loaded here ({reason})", code=code) from None
     return name, encoder.eval()
 
 

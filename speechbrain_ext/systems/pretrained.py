@@ -50,11 +50,15 @@ def load_pretrained(folder: str | os.PathLike[str]) -> SpeakerEncoder:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give that of a trained model.")
+        raise UserError(
+            f"{folder}: there is no such folder; give that of a trained model.",
+            code="missing-folder",
+        )
     if not (folder / "hyperparams.yaml").is_file():
         raise UserError(
             f"{folder} has no hyperparams.yaml: give the folder of a training that has ended, or "
-            "one that export.py made."
+            "one that export.py made.",
+            code="not-a-model",
         )
     if (folder / "embedding_model.ckpt").is_file():
         return _load_exported(folder)
@@ -67,18 +71,21 @@ def _load_exported(folder: Path) -> SpeakerEncoder:
         encoder = load_hyperpyyaml(path.read_text(encoding="utf-8")).get("embedding_model")
     except Exception as error:  # whatever the classes that the YAML names may raise
         raise UserError(
-            f"{path} cannot be loaded ({_first_line(error)}): export the model again."
+            f"{path} cannot be loaded ({_first_line(error)}): export the model again.",
+            code="bad-model",
         ) from None
     if not isinstance(encoder, SpeakerEncoder):
         raise UserError(
             f"{path}: embedding_model is a {type(encoder).__name__} and no SpeakerEncoder, which "
-            "goes from waveform to embedding: give a folder that export.py made."
+            "goes from waveform to embedding: give a folder that export.py made.",
+            code="not-a-model",
         )
     try:
         encoder.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(
-            f"{weights} does not fit {path.name} ({_first_line(error)}): export the model again."
+            f"{weights} does not fit {path.name} ({_first_line(error)}): export the model again.",
+            code="other-network",
         ) from None
     return encoder.eval()
 
@@ -124,7 +131,8 @@ def least_samples(encoder: nn.Module) -> int:
     if reason:
         raise UserError(
             f"the model cannot embed a second of noise ({reason}): look at its training, or give "
-            "another model."
+            "another model.",
+            code="bad-model",
         )
     too_short, enough = 0, SAMPLE_RATE
     while enough - too_short > 1:

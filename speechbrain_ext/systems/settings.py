@@ -273,7 +273,9 @@ def check_settings(path: object, settings: Mapping[str, Any]) -> None:
                 shown = repr(value)
                 if not isinstance(value, str) and (len(shown) > 60 or "\n" in shown):
                     shown = "a dict" if isinstance(value, dict) else f"a {type(value).__name__}"
-                raise UserError(f"{path}: {key} is {shown}, and must be {rule.words}")
+                raise UserError(
+                    f"{path}: {key} is {shown}, and must be {rule.words}", code="bad-setting"
+                )
 
 
 def _to_be_made(node: Any) -> bool:

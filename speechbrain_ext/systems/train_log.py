@@ -37,7 +37,7 @@ def read_train_log(path: Path, writer: str) -> list[dict[str, Any]]:
         When there is no such file, no epoch in it, or a line that is no epoch's.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing; run {writer} first.")
+        raise UserError(f"{path} is missing; run {writer} first.", code="earlier-stage")
     epochs: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
@@ -46,10 +46,13 @@ def read_train_log(path: Path, writer: str) -> list[dict[str, Any]]:
                 epochs[int(entry["epoch"])] = entry
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"{path}, line {number}, is not the log of an epoch: {line[:60]}"
+                    f"{path}, line {number}, is not the log of an epoch: {line[:60]}",
+                    code="damaged-file",
                 ) from error
     if not epochs:
-        raise UserError(f"{path} holds no epoch yet; let {writer} finish first.")
+        raise UserError(
+            f"{path} holds no epoch yet; let {writer} finish first.", code="unfinished-training"
+        )
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 

@@ -64,16 +64,22 @@ def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any
     try:
         tree = ruamel.yaml.YAML(typ=typ).load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} does not exist: {remedy}") from None
+        raise UserError(f"{path} does not exist: {remedy}", code="missing-file") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as such") from None
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as such", code="not-utf8"
+        ) from None
     except (ruamel.yaml.YAMLError, ValueError) as error:  # a date of no calendar
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}", code="bad-yaml"
+        ) from None
     if not hasattr(tree, "keys"):
-        raise UserError(f"{path} holds no keys: write one 'key: value' a line")
+        raise UserError(f"{path} holds no keys: write one 'key: value' a line", code="missing-key")
     for key in tree:
         if not isinstance(key, str):
-            raise UserError(f"{path} has the key {key!r}, which is no word: put it in quotes")
+            raise UserError(
+                f"{path} has the key {key!r}, which is no word: put it in quotes", code="bad-yaml"
+            )
     return tree
 
 
@@ -113,11 +119,11 @@ def load_hparams(
     try:
         hparams = load_hyperpyyaml(hidden, loader=_Loader)
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
-        raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}") from None
+        raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}", code="bad-setting") from None
     except _Refused as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}", code="bad-setting") from None
     except ruamel.yaml.YAMLError as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: {' '.join(str(error).split())}", code="bad-yaml") from None
     check_settings(path, hparams)
     return hparams, resolved
 
@@ -143,7 +149,7 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
         if key not in tree:
             close = difflib.get_close_matches(key, tree, n=1)
             hint = f"did you mean --{close[0]}?" if close else f"see the keys of {path}"
-            raise UserError(f"{path} has no key '{key}' to override: {hint}")
+            raise UserError(f"{path} has no key '{key}' to override: {hint}", code="unknown-key")
         changes[key] = _value(key, text, defaults[key])
     tree.update({key: value for key, value in run_options.items() if key in LEARNING})
     changes |= {key: value for key, value in run_options.items() if key in tree}
@@ -154,11 +160,14 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
         if len(error.args) > 1:  # HyperPyYAML's, with all overrides
             raise UserError(
                 f"{path}: an override has another structure than the file's value: a list cannot "
-                "become a mapping, nor a mapping a list"
+                "become a mapping, nor a mapping a list",
+                code="bad-setting",
             ) from None
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}", code="bad-yaml") from None
     except (ArithmeticError, TypeError) as error:  # of what a reference computes
-        raise UserError(f"{path}: a reference cannot be computed: {error}") from None
+        raise UserError(
+            f"{path}: a reference cannot be computed: {error}", code="bad-setting"
+        ) from None
 
 
 def _check_references(path: Path, tree: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
@@ -170,7 +179,8 @@ def _check_references(path: Path, tree: Mapping[str, Any], changes: Mapping[str,
         if attribute and key in values and values[key] is None:
             raise UserError(
                 f"{path}: {key} is null, and <{key}.{attribute}> is read: override what reads it "
-                "too"
+                "too",
+                code="bad-setting",
             )
 
 
@@ -178,7 +188,9 @@ def _value(key: str, text: str, defaults: list[Any]) -> Any:
     """What the command line means by the text after a key."""
     if holds_text(key, defaults) and not text.startswith("!ref "):
         if not text:
-            raise UserError(f"--{key} is empty: give it a value, or leave it out")
+            raise UserError(
+                f"--{key} is empty: give it a value, or leave it out", code="bad-setting"
+            )
         return None if text == "null" else _hide(text)
     return _parse(key, text)
 
@@ -188,7 +200,7 @@ def _parse(key: str, text: str) -> Any:
         return ruamel.yaml.YAML().load(text)
     except ruamel.yaml.YAMLError as error:
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"--{key} {text} is not valid YAML: {reason}") from None
+        raise UserError(f"--{key} {text} is not valid YAML: {reason}", code="bad-yaml") from None
 
 
 # Where HyperPyYAML puts a value into another one, it takes `<x>` for a reference and `#` for a
@@ -300,7 +312,9 @@ def read_layers(path: str | os.PathLike[str], overrides: Mapping[str, str] = NOT
     def add(file: Path, way: tuple[str, ...]) -> None:
         place = os.path.realpath(file)
         if place in way:
-            raise UserError(f"{file} builds on itself: take it out of what it includes")
+            raise UserError(
+                f"{file} builds on itself: take it out of what it includes", code="circular"
+            )
         if place in layers:
             return
         tree = read_yaml(file, "give a YAML file of hparams/")
@@ -320,7 +334,10 @@ def read_layers(path: str | os.PathLike[str], overrides: Mapping[str, str] = NOT
 
 def _file_names(where: object, names: Any) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{where}: {INCLUDES} is {names!r}, and must be a list such as [a.yaml]")
+        raise UserError(
+            f"{where}: {INCLUDES} is {names!r}, and must be a list such as [a.yaml]",
+            code="bad-setting",
+        )
     return names
 
 

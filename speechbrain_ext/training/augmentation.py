@@ -226,7 +226,10 @@ def _read(path: str, samples: int, place: float = 0.0) -> Tensor:
     except Exception:  # libsndfile's wrapper raises several kinds
         signal, rate = torch.zeros(1, 0), SAMPLE_RATE
     if signal.shape[1] == 0 or not bool(torch.isfinite(signal).all()):
-        raise UserError(f"{path} cannot be read, or has no samples: mend it or take it away")
+        raise UserError(
+            f"{path} cannot be read, or has no samples: mend it or take it away",
+            code="unusable-audio",
+        )
     return _resampler(rate)(signal[:1])[0, :samples]
 
 

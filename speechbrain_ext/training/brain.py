@@ -149,7 +149,7 @@ class SpeakerBrain(sb.Brain):
         try:
             self.check()
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(str(error), code="bad-setting") from None
         crops = crop_loader(
             self.train_data,
             self.order,
@@ -203,7 +203,8 @@ class SpeakerBrain(sb.Brain):
         if self.processes > 1:  # which would wait for this one's gradients
             raise UserError(
                 f"no crop of a batch of epoch {self.epoch} could be read in process "
-                f"{self.process}, last {batch.unreadable[-1]}: mend the files or run stage 1 again"
+                f"{self.process}, last {batch.unreadable[-1]}: mend the files or run stage 1 again",
+                code="unusable-audio",
             )
         should_step = self.step % self.grad_accumulation_factor == 0
         self.on_fit_batch_start(batch, should_step)
@@ -294,7 +295,8 @@ class SpeakerBrain(sb.Brain):
             raise UserError(
                 f"the loss was not finite in more than {self.nonfinite_patience} batches of epoch "
                 f"{self.epoch}, last with the utterances {', '.join(self.batch_ids)}: look at "
-                "them, or lower --lr"
+                "them, or lower --lr",
+                code="diverged",
             ) from None
 
     def on_fit_batch_end(
@@ -356,7 +358,8 @@ class SpeakerBrain(sb.Brain):
         if valid_stats is None:
             raise UserError(
                 f"the embeddings of {self.hparams.valid_csv} are not finite after epoch "
-                f"{self.epoch}: the training has diverged, lower --lr"
+                f"{self.epoch}: the training has diverged, lower --lr",
+                code="diverged",
             )
         valid_stats["seconds"] = time.perf_counter() - self.stage_start
         lr = self._anneal(valid_stats["eer"])

@@ -116,7 +116,8 @@ def room_in(folder: str | os.PathLike[str]) -> Iterator[None]:
         reason = str(error).split("\n")[0]
         raise UserError(
             f"{folder} could not be written to ({reason}): make room and run again, the checkpoint "
-            "before it is intact"
+            "before it is intact",
+            code="unwritable",
         ) from None
 
 

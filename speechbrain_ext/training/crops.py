@@ -203,7 +203,8 @@ def encode_speakers(path: str | Path, speeds: Sequence[float], count: int) -> Ca
     if len(speakers) != count:
         raise UserError(
             f"num_speakers is {count}, and {path} has {len(speakers)} at the speeds {speeds}: "
-            "leave num_speakers to the manifest"
+            "leave num_speakers to the manifest",
+            code="bad-setting",
         )
     encoder = CategoricalEncoder()
     encoder.update_from_iterable(speakers)

@@ -90,7 +90,8 @@ def read_start(source: str) -> Start:
     raise UserError(
         f"start_from: {source} has no finished training and is no model: give the folder of a "
         "finished training, of an export or of a SpeechBrain model (with embedding_model.ckpt), or "
-        "a file of weights"
+        "a file of weights",
+        code="not-a-model",
     )
 
 
@@ -125,7 +126,8 @@ def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[st
         raise UserError(
             f"start_from: {start.path} is of another network than the YAML's: {different[0]} "
             f"({len(different)} differences in all): choose the YAML of its network, and give the "
-            "sizes that it was trained with as --key value"
+            "sizes that it was trained with as --key value",
+            code="other-network",
         )
     hparams.embedding_model.load_state_dict(found)
     unused = getattr(hparams, "classifier_start", None) is not None
@@ -231,11 +233,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file fails in as many ways as there are formats
         reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(
-            f"start_from: {path} is no file of weights ({reason}): give another"
+            f"start_from: {path} is no file of weights ({reason}): give another", code="bad-weights"
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(
-            f"start_from: {path} is no state dict, tensors by name: give a file that holds one"
+            f"start_from: {path} is no state dict, tensors by name: give a file that holds one",
+            code="bad-weights",
         )
     return dict(state)
 

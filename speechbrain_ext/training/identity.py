@@ -52,7 +52,8 @@ def data_digests(settings: Mapping[str, Any]) -> dict[str, str]:
         return dict(zip(DATA_KEYS, found, strict=True))
     except FileNotFoundError as error:
         raise UserError(
-            f"{error.filename} does not exist: run stage 1 first, which makes it"
+            f"{error.filename} does not exist: run stage 1 first, which makes it",
+            code="earlier-stage",
         ) from None
 
 
@@ -150,7 +151,8 @@ def check_experiment(
     if others and not path.is_file():
         raise UserError(
             f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: "
-            f"{ELSEWHERE}"
+            f"{ELSEWHERE}",
+            code="foreign-folder",
         )
     if not (path.is_file() and begun):
         return
@@ -166,7 +168,8 @@ def check_experiment(
         key, before, after = changed[0]
         raise UserError(
             f"{folder} was made with other settings ({key}: {before} there, {after} now; "
-            f"{len(changed)} differences in all): {ELSEWHERE}, or another --seed, or remove it"
+            f"{len(changed)} differences in all): {ELSEWHERE}, or another --seed, or remove it",
+            code="other-settings",
         )
     _check_sources(folder, new, digests)
 
@@ -176,7 +179,8 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
     if digests.keys() - before.keys():
         raise UserError(
             f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
-            f"does not say from what: {ELSEWHERE}, or remove it"
+            f"does not say from what: {ELSEWHERE}, or remove it",
+            code="unknown-origin",
         )
     changed = []
     for key, digest in digests.items():
@@ -187,7 +191,8 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
     if changed:
         raise UserError(
             f"{folder} was made from other {' and other '.join(changed)} than there are now: bring "
-            f"those back, {ELSEWHERE}, or remove it"
+            f"those back, {ELSEWHERE}, or remove it",
+            code="other-inputs",
         )
 
 

@@ -38,7 +38,8 @@ def launch(count: int, command: list[str]) -> None:
     if count > gpus and not _on_cpu(command):
         raise UserError(
             f"--ngpu {count} is one process for each of {count} GPUs, and there "
-            f"{'is' if gpus == 1 else 'are'} {gpus} here: give --ngpu {gpus}"
+            f"{'is' if gpus == 1 else 'are'} {gpus} here: give --ngpu {gpus}",
+            code="gpu-count",
         )
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, with ten lines of warning
@@ -50,9 +51,12 @@ def launch(count: int, command: list[str]) -> None:
         rank = min(failures, key=lambda i: (not isinstance(failures[i].message, dict), i))
         message, status = failures[rank].message, failures[rank].exitcode
         if isinstance(message, dict):
-            raise UserError(message["message"]) from None
+            code = message["extraInfo"].get("code", "failed-process")
+            raise UserError(message["message"], code=code) from None
         why = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise UserError(f"process {rank} of {command[0]} {why}: see above") from None
+        raise UserError(
+            f"process {rank} of {command[0]} {why}: see above", code="failed-process"
+        ) from None
     except SignalException as error:
         raise SystemExit(128 + error.sigval) from None
 

@@ -78,7 +78,8 @@ def check_trials(path: str, trials: TrialList, manifest: str) -> None:
     if len(unknown):
         raise UserError(
             f"{path}: {len(unknown)} utterances are not in {manifest}, {names[unknown[0]]} for "
-            "one: run stage 1 again, which makes both"
+            "one: run stage 1 again, which makes both",
+            code="unknown-utterance",
         )
 
 
@@ -111,7 +112,8 @@ def check_train_audio(path: str, threads: int) -> None:
         wav = firsts[min(lost)]
         raise UserError(
             f"{path}: {len(lost)} of {len(firsts)} speakers have no file that can be read, "
-            f"{manifest.speakers[min(lost)]} for one ({wav}: {faults[wav]}): {REMEDY}"
+            f"{manifest.speakers[min(lost)]} for one ({wav}: {faults[wav]}): {REMEDY}",
+            code="unusable-audio",
         )
 
 
@@ -135,7 +137,8 @@ def check_valid_audio(path: str, threads: int) -> None:
     if faults:
         wav, why = next(iter(faults.items()))
         raise UserError(
-            f"{path}: {len(faults)} of {len(wavs)} files cannot be used ({wav}: {why}): {REMEDY}"
+            f"{path}: {len(faults)} of {len(wavs)} files cannot be used ({wav}: {why}): {REMEDY}",
+            code="unusable-audio",
         )
 
 
@@ -178,7 +181,8 @@ def check_networks(
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"crop_seconds {reader.samples / SAMPLE_RATE:g} is too short for the network "
-            f"({str(error).splitlines()[0]}): raise it"
+            f"({str(error).splitlines()[0]}): raise it",
+            code="bad-setting",
         ) from None
     try:
         classifier.eval()(embeddings)
@@ -187,7 +191,8 @@ def check_networks(
     except RuntimeError as error:
         raise UserError(
             f"the network gives embeddings of {encoder.embedding_size} numbers, which the "
-            f"classifier does not take ({str(error).splitlines()[0]}): give both one lin_neurons"
+            f"classifier does not take ({str(error).splitlines()[0]}): give both one lin_neurons",
+            code="bad-setting",
         ) from None
 
 
@@ -251,16 +256,21 @@ def check_steps(
     >>> check_steps(crops=24, batch_size=4, processes=1, batches=6, accumulated=6)
     """
     if batch_size * processes < 2:
-        raise UserError("batch_size 1 leaves batch normalisation no statistics: give 2 or more")
+        raise UserError(
+            "batch_size 1 leaves batch normalisation no statistics: give 2 or more",
+            code="bad-setting",
+        )
     if crops < batch_size * processes:
         raise UserError(
             f"train_csv gives {crops} crops an epoch, fewer than one batch of {batch_size} in "
-            f"{processes} process(es): lower --batch_size or raise --crops_per_utterance"
+            f"{processes} process(es): lower --batch_size or raise --crops_per_utterance",
+            code="bad-setting",
         )
     if batches < accumulated:
         raise UserError(
             f"grad_accumulation_factor {accumulated} is more than the {batches} batches of an "
-            "epoch, so no step would be made: lower it or --batch_size"
+            "epoch, so no step would be made: lower it or --batch_size",
+            code="bad-setting",
         )
 
 
@@ -279,13 +289,15 @@ def check_teacher(hparams: SimpleNamespace) -> None:
     """
     if hparams.teacher_hears not in HEARS:
         raise UserError(
-            f"teacher_hears must be {' or '.join(HEARS)}, got {hparams.teacher_hears!r}"
+            f"teacher_hears must be {' or '.join(HEARS)}, got {hparams.teacher_hears!r}",
+            code="bad-setting",
         )
     if hparams.teacher is None:
         if hparams.objective.needs_teacher:
             raise UserError(
                 "teacher is null, but the loss listens to one: set alpha to 0 and leave out "
-                "terms that need it, or name a teacher"
+                "terms that need it, or name a teacher",
+                code="no-teacher",
             )
     elif not hparams.teacher.hears:
         whole = {"mixup": 0, "teacher_hears": "clean", "speeds": [1.0]}
@@ -294,7 +306,8 @@ def check_teacher(hparams: SimpleNamespace) -> None:
                 raise UserError(
                     f"{type(hparams.teacher).__name__} gives embeddings of whole utterances "
                     f"as they are, so it cannot follow {key} {getattr(hparams, key)}: use "
-                    f"FrozenTeacher, or {key} {value}"
+                    f"FrozenTeacher, or {key} {value}",
+                    code="bad-setting",
                 )
 
 

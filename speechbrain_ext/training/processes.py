@@ -38,7 +38,8 @@ def join_processes(device: str, backend: str | None = None) -> None:
         raise UserError(
             f"process {get_local_rank()} has no GPU, of which there are "
             f"{torch.cuda.device_count()} here: start one process for each, or all of them with "
-            "--device cpu (trainings with --distributed_backend gloo as well)"
+            "--device cpu (trainings with --distributed_backend gloo as well)",
+            code="gpu-count",
         ) from None
 
 
@@ -55,18 +56,18 @@ def first_decides(decide: Callable[[], None]) -> None:
     UserError
         In every process, with what ``decide`` was refused for.
     """
-    refused: str | None = None
+    refused: UserError | None = None
     if if_main_process():
         try:
             decide()
         except UserError as error:
-            refused = str(error)
+            refused = error
         except OSError as error:
-            refused = system_sentence(error) or str(error)
+            refused = UserError(system_sentence(error) or str(error), code="system-error")
     refused = ddp_broadcast(refused)
     if refused is not None:
         leave_together()
-        raise UserError(refused)
+        raise refused
 
 
 def leave_together() -> None:

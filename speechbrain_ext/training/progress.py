@@ -124,7 +124,8 @@ class EpochMeter:
             raise UserError(
                 f"{unreadable} of {planned} crops of epoch {epoch} could not be read, last "
                 f"{files[-1]}, more than the share max_unreadable {allowed}: mend the files or run "
-                "stage 1 again"
+                "stage 1 again",
+                code="unusable-audio",
             )
 
     def state(self) -> dict[str, float]:
@@ -232,7 +233,8 @@ def averages_of(totals: dict[str, float], epoch: int) -> dict[str, float]:
         nonfinite, skipped = (int(totals.get(name, 0)) for name in ("nonfinite", "skipped"))
         raise UserError(
             f"no batch of epoch {epoch} had a finite loss ({nonfinite} had another, and {skipped} "
-            "crops were skipped): lower --lr, or look at the audio"
+            "crops were skipped): lower --lr, or look at the audio",
+            code="diverged",
         )
     left_out = ("seconds", "waited", "weight", *COUNTS)
     return {

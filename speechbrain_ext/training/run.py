@@ -54,5 +54,5 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
         try:
             brain = brain_class(hparams, run_opts)
         except ValueError as error:  # of SpeechBrain's options, such as fp16 on a CPU
-            raise UserError(" ".join(str(error).split())) from None
+            raise UserError(" ".join(str(error).split()), code="bad-setting") from None
         brain.train()

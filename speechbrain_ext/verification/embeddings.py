@@ -106,7 +106,8 @@ def with_models(embeddings: Embeddings, models: Mapping[str, Sequence[str]]) -> 
             raise UserError(
                 f"{len(missing)} of the {len(utterances)} utterances of the model {model} have no "
                 f"embedding: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; extract "
-                "the embeddings of the set again, or mend the list of models."
+                "the embeddings of the set again, or mend the list of models.",
+                code="missing-embedding",
             )
         rows = [row_of[name] for name in utterances]
         means.append(embeddings.vectors[rows].mean(axis=0, dtype=np.float64))
@@ -150,9 +151,13 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     try:
         return read_embeddings(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such embeddings file; extract them first.") from None
+        raise UserError(
+            f"{path}: there is no such embeddings file; extract them first.", code="missing-file"
+        ) from None
     except BrokenEmbeddings as error:
-        raise UserError(f"{path}: {error}; extract the embeddings again.") from None
+        raise UserError(
+            f"{path}: {error}; extract the embeddings again.", code="damaged-file"
+        ) from None
 
 
 class BrokenEmbeddings(Exception):

@@ -79,13 +79,17 @@ def read_enrolment(path: str | os.PathLike[str], roots: Sequence[str] = ()) -> E
         if columns is not None:
             fields = [model, *utterances]
             if len(fields) <= max(columns):
-                raise UserError(f"{path}:{number}: {line[:200]!r} lacks a column of the header.")
+                raise UserError(
+                    f"{path}:{number}: {line[:200]!r} lacks a column of the header.",
+                    code="bad-line",
+                )
             model, utterances = fields[columns[0]], [fields[columns[1]]]
         names = [name for name in utterances if name]
         if not names or not model:
             raise UserError(
                 f"{path}:{number}: {line[:200]!r} names no utterance of a model; write the model "
-                "and then its utterances, or take the line out."
+                "and then its utterances, or take the line out.",
+                code="bad-line",
             )
         name = model
         try:
@@ -93,9 +97,12 @@ def read_enrolment(path: str | os.PathLike[str], roots: Sequence[str] = ()) -> E
             for name in names:
                 own[utterance_name(name, roots)] = None
         except ValueError as error:
-            raise UserError(f"{path}:{number}: {name!r} {error}.") from None
+            raise UserError(f"{path}:{number}: {name!r} {error}.", code="bad-line") from None
     if not models:
-        raise UserError(f"{path}: names no model; write a model and its utterances on each line.")
+        raise UserError(
+            f"{path}: names no model; write a model and its utterances on each line.",
+            code="empty-list",
+        )
     return Enrolment(os.fspath(path), {model: tuple(names) for model, names in models.items()})
 
 
@@ -122,7 +129,8 @@ def require_use(enrolment: Enrolment, used: Iterable[Mapping[str, Sequence[str]]
         first = ", ".join(list(enrolment.models)[:3])
         raise UserError(
             f"{enrolment.source}: no trial list has one of its models ({first}, …) on its "
-            "enrolment side; give the lists that do, or leave the models out."
+            "enrolment side; give the lists that do, or leave the models out.",
+            code="bad-enrolment",
         )
 
 

@@ -50,15 +50,22 @@ def read_lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, s
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if "\0" in line:  # UTF-16 without its mark, or no text: no file has such a name
-                    raise UserError(f"{path}:{number}: {what} has a zero byte; save it as UTF-8.")
+                    raise UserError(
+                        f"{path}:{number}: {what} has a zero byte; save it as UTF-8.",
+                        code="not-utf8",
+                    )
                 line = line.strip()
                 if line and not line.startswith("#"):
                     yield number, line
     except UnicodeDecodeError:
-        raise UserError(f"{path}: {what} is not UTF-8 text; save it as UTF-8.") from None
+        raise UserError(
+            f"{path}: {what} is not UTF-8 text; save it as UTF-8.", code="not-utf8"
+        ) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{path}: {what} cannot be read ({reason}).") from None
+        raise UserError(
+            f"{path}: {what} cannot be read ({reason}).", code="unreadable-file"
+        ) from None
 
 
 def delimiter_of(line: str, least: int) -> str | None:

@@ -70,7 +70,8 @@ def _rows_and_scale(trials: TrialList, embeddings: Embeddings) -> tuple[np.ndarr
         raise UserError(
             f"{len(unknown)} utterances of the trials have no embedding: {first}"
             f"{', …' if len(unknown) > 5 else ''}; extract the embeddings of the set that the "
-            "trials are about, or mend the list."
+            "trials are about, or mend the list.",
+            code="missing-embedding",
         )
     scale = np.ones(len(names), dtype=np.float32)
     for start in range(0, len(names), _BLOCK):
@@ -82,7 +83,8 @@ def _rows_and_scale(trials: TrialList, embeddings: Embeddings) -> tuple[np.ndarr
         if bad.any():
             raise UserError(
                 f"the embedding of {names[block[bad][0]]} is zero or not finite; look at that "
-                "recording and at the weights, then extract the embeddings again."
+                "recording and at the weights, then extract the embeddings again.",
+                code="bad-embedding",
             )
         scale[block] = 1.0 / lengths
     return rows, scale

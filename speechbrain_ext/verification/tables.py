@@ -40,7 +40,8 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
             results.append({"list": "", "det": None, **result})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path} is no result of evaluate.py ({error!r}): remove it and run again."
+                f"{path} is no result of evaluate.py ({error!r}): remove it and run again.",
+                code="damaged-file",
             ) from None
     return results
 
@@ -116,7 +117,8 @@ def check_earlier(folder: Path, lists: Sequence[os.PathLike[str]]) -> None:
         if earlier is not None and earlier != os.path.abspath(path):
             raise UserError(
                 f"{folder} holds the results of {earlier}, and those of {path} would be filed "
-                "under the same name: rename the list, or choose another --out."
+                "under the same name: rename the list, or choose another --out.",
+                code="repeated-name",
             )
 
 

@@ -151,7 +151,8 @@ class TrialList:
             if len(own) > 1:
                 raise UserError(
                     f"the model {name} has utterances of {len(own)} speakers "
-                    f"({', '.join(list(own)[:5])}); mend the list of models."
+                    f"({', '.join(list(own)[:5])}); mend the list of models.",
+                    code="bad-enrolment",
                 )
             found += own
         return found
@@ -237,7 +238,7 @@ def read_trials(
             try:
                 known = utterance_name(name, roots)
             except ValueError as error:
-                raise UserError(f"{path}:{number}: {name!r} {error}.") from None
+                raise UserError(f"{path}:{number}: {name!r} {error}.", code="bad-line") from None
             seen[name] = positions.setdefault(known, len(positions))
         return seen[name]
 
@@ -261,7 +262,8 @@ def read_trials(
         missing = "non-target" if trials.targets else "target"
         raise UserError(
             f"{path}: has no {missing} trial, so no error rate can be computed; give a list with "
-            "both."
+            "both.",
+            code="one-sided-trials",
         )
     return trials if enrolment is None else _with_models(path, trials, enrolment)
 
@@ -299,10 +301,13 @@ def _layout(path: str | os.PathLike[str]) -> _Layout:
             enrol, test = (header["enrol"], header["test"]) if header else others
             return _Layout(delimiter, enrol, test, label, labels, columns, first)
     if not first:
-        raise UserError(f"{path}: the trial list is empty; write one trial a line.")
+        raise UserError(
+            f"{path}: the trial list is empty; write one trial a line.", code="empty-list"
+        )
     raise UserError(
         f"{path}:{first}: the first field and the last can both be labels, here and on every line; "
-        "put a header 'enrol test label' above the lines, its words in the order of the columns."
+        "put a header 'enrol test label' above the lines, its words in the order of the columns.",
+        code="unknown-format",
     )
 
 
@@ -327,7 +332,9 @@ def _header(fields: Sequence[str]) -> dict[str, int] | None:
 
 
 def _no_trial(path: str | os.PathLike[str], number: int, line: str) -> UserError:
-    return UserError(f"{path}:{number}: {line[:200]!r} is no trial; write {FORMATS}.")
+    return UserError(
+        f"{path}:{number}: {line[:200]!r} is no trial; write {FORMATS}.", code="bad-line"
+    )
 
 
 def _with_models(
@@ -342,7 +349,8 @@ def _with_models(
         raise UserError(
             f"{path}: {len(unknown)} of its {len(enrolled)} models are not in {enrolment.source}: "
             f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; add them there, or take "
-            "their trials out."
+            "their trials out.",
+            code="bad-enrolment",
         )
     models = {name: enrolment.models[name] for name in enrolled}
     heard = {names[place] for place in np.unique(trials.test_index)}.union(*models.values())
@@ -352,7 +360,8 @@ def _with_models(
         elif name in heard:
             raise UserError(
                 f"{path}: {name} is a model of {enrolment.source} and an utterance as well; give "
-                "the model another name."
+                "the model another name.",
+                code="repeated-name",
             )
     return replace(trials, models=models)
 
@@ -433,7 +442,8 @@ def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[
         raise UserError(
             f"{len(ids)} utterances of {len(speaker_codes)} speakers form no {missing} trial: at "
             "least two speakers are needed, and one of them with two or more utterances; hold out "
-            "more speakers or give more recordings of each."
+            "more speakers or give more recordings of each.",
+            code="one-sided-trials",
         )
     return TrialList(np.array(ids, dtype=np.str_), first, second, labels)
 

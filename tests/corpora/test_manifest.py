@@ -11,7 +11,7 @@ import pytest
 
 from speechbrain_ext.corpora import manifest as manifests
 from speechbrain_ext.corpora.manifest import COLUMNS, Texts, read_manifest
-from speechbrain_ext.errors import UserError
+from tests.refusals import refused
 
 HEADER = ",".join(COLUMNS)
 ROWS = [
@@ -69,35 +69,41 @@ def test_its_hash_is_that_of_what_is_said(path: Path, old: str, new: str, same: 
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, told",
     [
-        (None, "does not exist: run stage 1"),
-        ("", "has no column ID"),
-        (HEADER.replace(",spk_id", ""), "has no column spk_id"),
-        (HEADER, "lists no utterance"),
-        (f"{HEADER}\na/1,1.0,a.wav,0,16000,a\nb/1,long,b.wav,0,1,b", ":3: .*'long'"),
-        (f"{HEADER}\na/1,1.0,a.wav,0,1.5,a", r":2: .*'1\.5'"),
-        (f"{HEADER}\na/1,1.0,a.wav", ":2: .*too few columns"),
-        (f"{HEADER}\na/1,1.0,a.wav,0,99999999999999999999,a", ":2: "),
-        (f"{HEADER}\na/1,1.0,a.wav,5,5,a", ":2: .*a length no length"),
-        (f"{HEADER}\na/1,1.0,a.wav,-1,5,a", ":2: .*a length no length"),
-        (f"{HEADER}\na/1,nan,a.wav,0,5,a", ":2: .*a length no length"),
-        (f"{HEADER}\na/1,1.0,,0,5,a", ":2: .*a name is no name"),
-        (f"{HEADER}\na/1,1.0,a\0.wav,0,5,a", ":2: .*no name|:2: .*NUL"),
-        (f"{HEADER}\na/1,1,a.wav,0,5,a\nb/1,1,b.wav,0,5,b\na/1,1,c.wav,0,5,a", "ID a/1 twice"),
+        (None, ("earlier-stage",)),
+        ("", ("missing-column", "ID")),
+        (HEADER.replace(",spk_id", ""), ("missing-column", "spk_id")),
+        (HEADER, ("empty-list",)),
+        (f"{HEADER}\na/1,1.0,a.wav,0,16000,a\nb/1,long,b.wav,0,1,b", ("bad-line", ":3:", "'long'")),
+        (f"{HEADER}\na/1,1.0,a.wav,0,1.5,a", ("bad-line", ":2:", "'1.5'")),
+        (f"{HEADER}\na/1,1.0,a.wav", ("bad-line", ":2:")),
+        (f"{HEADER}\na/1,1.0,a.wav,0,99999999999999999999,a", ("bad-line", ":2:")),
+        (f"{HEADER}\na/1,1.0,a.wav,5,5,a", ("bad-line", ":2:", "length")),
+        (f"{HEADER}\na/1,1.0,a.wav,-1,5,a", ("bad-line", ":2:", "length")),
+        (f"{HEADER}\na/1,nan,a.wav,0,5,a", ("bad-line", ":2:", "length")),
+        (f"{HEADER}\na/1,1.0,,0,5,a", ("bad-line", ":2:", "name")),
+        (f"{HEADER}\na/1,1.0,a\0.wav,0,5,a", ("bad-line", ":2:")),
+        (
+            f"{HEADER}\na/1,1,a.wav,0,5,a\nb/1,1,b.wav,0,5,b\na/1,1,c.wav,0,5,a",
+            ("repeated-name", "a/1"),
+        ),
     ],
 )
-def test_what_is_no_manifest_is_refused(text: str | None, said: str, tmp_path: Path) -> None:
+def test_what_is_no_manifest_is_refused(
+    text: str | None, told: tuple[str, ...], tmp_path: Path
+) -> None:
     path = tmp_path / "train.csv"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(UserError, match=f"{path}.*{said}"):
+    code, *facts = told
+    with refused(code, path, *facts):
         read_manifest(path)
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(HEADER.encode() + b"\na/\xff1,1.0,a.wav,0,1,a\n")
-    with pytest.raises(UserError, match="train.csv is not UTF-8 text"):
+    with refused("not-utf8", "train.csv"):
         read_manifest(tmp_path / "train.csv")
 
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from speechbrain_ext.distill import classifier_start as aligned
 from speechbrain_ext.distill.classifier_start import SpeakerMeans, TeacherClassifier
-from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.experiment import save_weights
+from tests.refusals import refused
 
 UTTERANCES = {"a/1": "ann", "b/1": "bob", "a/2": "ann"}
 
@@ -44,19 +44,19 @@ def test_a_speaker_that_is_new_to_the_teacher_is_named(teacher: Path) -> None:
 @pytest.mark.parametrize("missing", ["classifier.safetensors", "label_encoder.txt"])
 def test_a_folder_without_a_trained_classifier_is_named(teacher: Path, missing: str) -> None:
     (teacher / "save" / missing).unlink()
-    with pytest.raises(UserError, match=f"{teacher}.*start from SpeakerMeans"):
+    with refused("damaged-file", teacher, "SpeakerMeans"):
         TeacherClassifier(teacher).weights("train.csv", ["ann"])
 
 
 def test_a_damaged_classifier_is_named(teacher: Path) -> None:
     (teacher / "save" / "classifier.safetensors").write_bytes(b"half")
-    with pytest.raises(UserError, match="classifier.safetensors"):
+    with refused("damaged-file", "classifier.safetensors"):
         TeacherClassifier(teacher).weights("train.csv", ["ann"])
 
 
 def test_a_classifier_of_other_speakers_is_named(teacher: Path) -> None:
     save_weights(teacher, Classifier(2, out_neurons=2), {}, "classifier")
-    with pytest.raises(UserError, match=r"label_encoder.txt .*\(2 rows, 3 speakers\)"):
+    with refused("damaged-file", "label_encoder.txt", "2 rows", "3 speakers"):
         TeacherClassifier(teacher).weights("train.csv", ["ann"])
 
 

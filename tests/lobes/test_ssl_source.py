@@ -19,11 +19,11 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
-from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes import ssl_source
 from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
 from speechbrain_ext.systems.yaml import load_hparams
 from tests.lobes.ssl_models import change_json, make_model_folder
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -87,46 +87,46 @@ def save_nested(folder: Path) -> None:
     write("config.json", json.dumps(settings).encode(), folder)
 
 
-FAULTS: dict[str, tuple[Any, str]] = {
-    "no config": (partial(remove, "config.json"), r"config.json does not exist: give"),
-    "broken config": (partial(write, "config.json", b"{"), r"config.json is not valid JSON"),
-    "no settings": (partial(write, "config.json", b"[]"), r"config.json holds no settings"),
+FAULTS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "no config": (partial(remove, "config.json"), ("missing-file", "config.json")),
+    "broken config": (partial(write, "config.json", b"{"), ("damaged-file", "config.json", "JSON")),
+    "no settings": (partial(write, "config.json", b"[]"), ("damaged-file", "config.json")),
     "odd setting": (
         partial(set_keys, "config.json", {"hidden_size": "wide"}),
-        r"config.json cannot be used \(.*hidden_size",
+        ("damaged-file", "config.json", "hidden_size"),
     ),
     "other architecture": (
         partial(set_keys, "config.json", {"model_type": "hubert"}),
-        r"config.json is of the architecture 'hubert', not 'wavlm': set",
+        ("other-network", "config.json", "'hubert'", "'wavlm'"),
     ),
-    "no weights": (partial(remove, "model.safetensors"), r"model has no weights \(model.safetens"),
+    "no weights": (partial(remove, "model.safetensors"), ("missing-file", "model.safetensors")),
     "no preprocessor": (
         partial(remove, "preprocessor_config.json"),
-        r"preprocessor_config.json does not exist: it says whether waveforms are normalised",
+        ("missing-file", "preprocessor_config.json"),
     ),
     "other sample rate": (
         partial(set_keys, "preprocessor_config.json", {"sampling_rate": 8000}),
-        r"preprocessor_config.json has sampling_rate 8000, and audio is read at 16000 Hz",
+        ("bad-model", "preprocessor_config.json", "8000", "16000 Hz"),
     ),
     "a pointer for weights": (
         partial(write, "model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
-        r"model.safetensors cannot be read as the weights .*git lfs pull",
+        ("bad-weights", "model.safetensors", "git lfs pull"),
     ),
-    "tensors of other names": (rename_tensors, r"model.safetensors lacks 95 of 95 tensors"),
+    "tensors of other names": (rename_tensors, ("other-network", "model.safetensors", "95 of 95")),
     "tensors of other sizes": (
         partial(set_keys, "config.json", {"intermediate_size": 48}),
-        r"model.safetensors lacks 9 of 95 tensors of the model, or has them in other sizes, enco",
+        ("other-network", "model.safetensors", "9 of 95", "encoder"),
     ),
     "more layers than weights": (
         partial(set_keys, "config.json", {"num_hidden_layers": 4}),
-        r"model.safetensors lacks \d+ of \d+ tensors .*encoder.layers.3",
+        ("other-network", "model.safetensors", "encoder.layers.3"),
     ),
     "fewer layers than weights": (
         partial(set_keys, "config.json", {"num_hidden_layers": 2}),
-        r"config.json says 2 layers, and .*model.safetensors has 3: give the one",
+        ("other-network", "config.json", "2 layers", "model.safetensors", "3"),
     ),
-    "tensors one level down": (save_nested, r"pytorch_model.bin cannot be read as the weights"),
-    "a pickle that runs commands": (save_command, r"pytorch_model.bin .*other things than tensors"),
+    "tensors one level down": (save_nested, ("bad-weights", "pytorch_model.bin")),
+    "a pickle that runs commands": (save_command, ("bad-weights", "pytorch_model.bin", "tensors")),
 }
 
 
@@ -135,11 +135,11 @@ def test_a_folder_that_is_no_model_is_refused(
     fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    damage, words = FAULTS[fault]
+    damage, told = FAULTS[fault]
     damage(folder)
-    with pytest.raises(UserError, match=words) as error:
+    with refused(*told) as caught:
         SSLEncoder(str(folder), "wavlm")
-    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
     assert not (folder / "ran").exists()
 
 
@@ -170,14 +170,14 @@ def test_a_yaml_file_names_itself(folder: Path, tmp_path: Path) -> None:
     hparams, _ = load_hparams(path)
     assert hparams["encoder"].layers == {"layer2": 32}
     path.write_text(path.read_text(encoding="utf-8").replace("[2]", "[9]"), encoding="utf-8")
-    with pytest.raises(UserError, match="system.yaml: encoder: layers has 9: the model has lay"):
+    with refused("bad-setting", "system.yaml", "encoder", "layers", "9"):
         load_hparams(path)
 
 
 def test_a_depth_that_is_not_the_weights_is_refused_whatever_layers_are_read(folder: Path) -> None:
     """The final norm would be left out after the last layer that there is."""
     set_keys("config.json", {"num_hidden_layers": 5}, folder)
-    with pytest.raises(UserError, match=r"config.json says 5 layers, and .* has 3"):
+    with refused("other-network", "config.json", "5 layers", "3"):
         SSLEncoder(str(folder), "wavlm", layers=[3])
 
 
@@ -225,7 +225,7 @@ def test_a_cached_name_needs_no_network(folder: Path, cache: Path) -> None:
     encoder = SSLEncoder("someone/wavlm", "wavlm", offline=True)
     assert encoder.layers == {"layer3": 32}
     remove("model.safetensors", snapshot)
-    with pytest.raises(UserError, match="nor is it whole in the Hugging Face cache"):
+    with refused("not-cached", "someone/wavlm"):
         SSLEncoder("someone/wavlm", "wavlm", offline=True)
 
 
@@ -245,7 +245,7 @@ def test_a_cached_model_without_all_its_parts_is_not_whole(folder: Path, cache: 
     write("model.safetensors.index.json", json.dumps(index).encode(), snapshot)
     assert SSLEncoder("someone/wavlm", "wavlm", offline=True).layers == {"layer3": 32}
     remove(f"{parts[1]}.safetensors", snapshot)
-    with pytest.raises(UserError, match="nor is it whole in the Hugging Face cache"):
+    with refused("not-cached", "someone/wavlm"):
         SSLEncoder("someone/wavlm", "wavlm", offline=True)
 
 
@@ -254,15 +254,14 @@ def test_offline_downloads_nothing(
     cache: Path, by_argument: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not by_argument)
-    words = f"'someone/wavlm' is not a folder, .* {cache}, and offline is set: download it once"
-    with pytest.raises(UserError, match=words):
+    with refused("not-cached", "'someone/wavlm'", cache, "offline"):
         SSLEncoder("someone/wavlm", "wavlm", offline=by_argument)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("source", ["", "/no/such/folder", "./model", "a/b/c"])
 def test_what_is_no_folder_and_no_name_is_refused(source: str, cache: Path) -> None:
-    with pytest.raises(UserError, match=f"source '{source}' is not a folder: give one"):
+    with refused("missing-folder", f"'{source}'"):
         SSLEncoder(source, "wavlm")
 
 
@@ -309,6 +308,6 @@ def test_a_hub_that_does_not_answer_is_a_sentence(
         raise ConnectionError("no route to host\nand a long story")
 
     monkeypatch.setattr(ssl_source.HfApi, "model_info", fail)
-    words = r"does not give it \(ConnectionError: no route to host\): check the name"
-    with pytest.raises(UserError, match=words):
+    with refused("hub-refused", "someone/wavlm", "ConnectionError: no route to host") as caught:
         SSLEncoder("someone/wavlm", "wavlm")
+    assert "\n" not in str(caught.value)

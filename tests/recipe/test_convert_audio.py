@@ -15,8 +15,8 @@ import soundfile
 from local import convert_audio
 from speechbrain_ext.corpora.mirror import make
 from speechbrain_ext.corpora.mirror import speaker as speaker_module
-from speechbrain_ext.errors import UserError
 from tests.audio_files import TONE, m4a, names, tree, wav
+from tests.refusals import refused
 
 
 def mirrored(source: Path, mirror: Path, jobs: int = 2, **options: Any) -> list[str]:
@@ -252,7 +252,7 @@ def test_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     wav(source / "bert/monday/1.ogg", rate=44100)
     mirrored(source, tmp_path / "a")  # not needed for these
     (source / "anna/monday/2.m4a").write_bytes(b"x")
-    with pytest.raises(UserError, match="no ffmpeg on PATH"):
+    with refused("missing-program", "2.m4a", "ffmpeg"):
         make.mirror_source(source, tmp_path / "b", jobs=1)
 
 
@@ -267,7 +267,7 @@ def test_full_disk_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match="make room"):
+    with refused("unwritable", "No space left on device"):
         make.mirror_source(tmp_path / "speech", tmp_path / "mirror", 1, max_failed=1)
     assert names(tmp_path / "mirror") == [] and len(written) == 1
 
@@ -286,7 +286,7 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_gone(
         return listed(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match="anna/s: cannot be listed"):
+    with refused("unreadable-file", "anna/s"):
         make.mirror_source(source, mirror, jobs=1)
     monkeypatch.undo()
     assert names(mirror) == before
@@ -297,14 +297,14 @@ def test_refused_mirrors(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     mirror_source = make.mirror_source
     mirror_source(a, mirror, jobs=1)
-    for source, place, said in (
-        (b, mirror, "was made from"),
-        (a, a / "mirror", "one inside the other; .*--data_root of run.sh"),
-        (a, tmp_path, "one inside the other"),
-        (a, b, "did not make"),
-        (a / "anna" / "x", tmp_path / "c", "holds no folders"),
-        (tmp_path / "gone", tmp_path / "c", "no such folder"),
+    for source, place, code, *facts in (
+        (b, mirror, "other-settings", mirror, a, b),
+        (a, a / "mirror", "bad-option", "--dst", "--src", "--data_root of run.sh"),
+        (a, tmp_path, "bad-option", "--dst", "--src"),
+        (a, b, "foreign-folder", b),
+        (a / "anna" / "x", tmp_path / "c", "bad-layout", a / "anna" / "x"),
+        (tmp_path / "gone", tmp_path / "c", "missing-folder", tmp_path / "gone"),
     ):
-        with pytest.raises(UserError, match=said):
+        with refused(str(code), *facts):
             mirror_source(source, place, jobs=1)
     assert names(a) == ["anna/x/1.wav"] and names(b) == ["bert/x/1.wav"]

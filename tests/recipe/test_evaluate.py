@@ -18,7 +18,6 @@ import torch
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.evaluation_lists import Audio
-from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
@@ -28,6 +27,7 @@ from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.trials import read_trials
 from tests.recipe.experiments import make_experiment
 from tests.recipe.tiny import make_corpus, run
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -497,6 +497,6 @@ def test_parts_are_read_in_their_order(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path)
     assert store.known()["/both"] == (3, 0) and len(store.known()) == 5
     assert store.matrix(["/only1", "/both"]).tolist() == [[1.0, 1.0], [3.0, 3.0]]
-    with pytest.raises(UserError, match="lacks 1 embeddings, the first of /none"):
+    with refused("missing-embedding", " 1 ", "/none"):
         store.matrix(["/both", "/none"])
     assert Audio("/a", 2.0, (1, 2)).row == {"ID": "/a", "wav": "/a", "duration": 2.0}

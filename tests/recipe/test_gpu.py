@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.systems.devices import check_device
@@ -19,6 +18,7 @@ from speechbrain_ext.training.crops import CropBatch
 from speechbrain_ext.training.progress import Stopwatch
 from tests.lobes.systems import ENCODERS, OWN_ENCODERS, make_encoder
 from tests.recipe.tiny import TEACHER, make_corpus, run
+from tests.refusals import refused
 
 pytestmark = [
     pytest.mark.gpu,
@@ -122,5 +122,5 @@ def test_speed_and_memory_are_measured() -> None:
 
 def test_a_device_that_is_not_there() -> None:
     assert check_device("cuda") == "cuda"
-    with pytest.raises(UserError, match="--device cuda:99 cannot be used"):
+    with refused("bad-device", "cuda:99"):
         check_device("cuda:99")

@@ -20,9 +20,9 @@ from speechbrain_ext.corpora.mini import engine
 from speechbrain_ext.corpora.mini.noises import augmentation_files
 from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, speaker_tasks
 from speechbrain_ext.corpora.mini.trials import draw_trials
-from speechbrain_ext.errors import UserError
 from tests.recipe.killing import run_until
 from tests.recipe.tiny import RECIPE
+from tests.refusals import refused
 
 pytest.importorskip("espeakng_loader", reason="the extra `mini` is not installed")
 
@@ -122,7 +122,7 @@ def test_killed_run_goes_on(corpus: Path, tmp_path: Path, monkeypatch: pytest.Mo
         for speaker in (out / split).glob("*"):
             assert len(list(speaker.glob("*/*.flac"))) == 2, "a speaker's folder is whole or absent"
 
-    with pytest.raises(UserError, match="utterances 1, not 2"):
+    with refused("other-settings", out, "utterances 1", "2"):
         mini.make_mini_corpus(replace(SMALL, utterances=2), out, jobs=1)
 
     finished = {path.name for path in out.glob("dev/*")}
@@ -150,7 +150,7 @@ def test_lost_speaker_is_made_again(corpus: Path, tmp_path: Path) -> None:
 
 def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "dev" / "precious").mkdir(parents=True)
-    with pytest.raises(UserError, match="not made by this command"):
+    with refused("foreign-folder", tmp_path, "dev/"):
         mini.make_mini_corpus(SMALL, tmp_path, jobs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["dev"]
 
@@ -194,7 +194,7 @@ def test_augmentation(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "fact"),
     [
         ({"train_speakers": 1}, "--train_speakers is 1"),
         ({"test_speakers": 0}, "--test_speakers is 0"),
@@ -205,14 +205,14 @@ def test_augmentation(corpus: Path) -> None:
         ({"seed": -1}, "--seed is -1"),
     ],
 )
-def test_impossible_options(wrong: dict[str, float], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_impossible_options(wrong: dict[str, float], fact: str) -> None:
+    with refused("bad-option", fact):
         MiniOptions(**wrong)  # type: ignore[arg-type]
 
 
 def test_missing_engine_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(UserError, match="pip install espeakng-loader"):
+    with refused("missing-program", "pip install espeakng-loader"):
         engine.data_folder()
-    with pytest.raises(UserError, match="musl"):
+    with refused("missing-program", "musl"):
         mini.make_mini_corpus(SMALL, tmp_path / "none", jobs=2)

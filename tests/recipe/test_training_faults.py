@@ -14,12 +14,13 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
 from speechbrain_ext.training.teacher import TeacherBrain
 from speechbrain_ext.workers import in_threads
 from tests.recipe.tiny import STUDENT
+from tests.refusals import refused
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +46,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(train: Train, tmp_path: Path) 
 
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(UserError, match="could not be written to.*before it is intact"):
+        with refused("unwritable", tmp_path / "exp"):
             train(Filling)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -70,10 +71,8 @@ def test_too_much_unreadable_audio_stops(train: Train, corpus: Path) -> None:
     samples, rate = soundfile.read(path, dtype="float32")
     samples[-1] = np.nan
     soundfile.write(path, samples, rate, subtype="FLOAT")
-    why = rf"the sample at {(len(samples) - 1) / rate:.3f} s is nan"
-    with pytest.raises(
-        UserError, match=rf"1 of 24 crops of epoch 1 could.* last {path} \({why}\), more .*stage 1"
-    ):
+    why = f"{(len(samples) - 1) / rate:.3f} s is nan"
+    with refused("unusable-audio", "1 of 24 ", "epoch 1 ", path, why, "max_unreadable", "stage 1"):
         train(TeacherBrain, "--max_unreadable", 0.0, "--crop_seconds", 60)
 
 
@@ -81,11 +80,8 @@ def test_a_folder_that_is_not_mounted_is_named(train: Train, corpus: Path, tmp_p
     folder, away = corpus / "train" / "id002", tmp_path / "away"
     folder.rename(away)
     first = sorted(path.relative_to(away) for path in away.rglob("*.wav"))[0]
-    with pytest.raises(
-        UserError,
-        match=rf"train.csv: 1 of 6 speakers have no file that can be read, id002 for one "
-        rf"\({folder / first}: No such file or directory\): mount or mend",
-    ):
+    facts = ("train.csv", "1 of 6", "id002", folder / first, "No such file or directory")
+    with refused("unusable-audio", *facts):
         train(TeacherBrain)
 
 
@@ -101,7 +97,7 @@ def test_a_corpus_that_is_not_mounted_is_told_without_delay(
 
     monkeypatch.setattr("speechbrain_ext.training.preflight.in_threads", counted)
     (corpus / "train").rename(corpus / "away")
-    with pytest.raises(UserError, match="6 of 6 speakers have no file that can be read"):
+    with refused("unusable-audio", "6 of 6"):
         train()
     assert len(started) == 1
 
@@ -115,21 +111,19 @@ def half(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "reason"),
     [
         (Path.unlink, "No such file or directory"),
-        (half, r"ends \d+ bytes before its \d+ of sound"),
+        (half, " bytes before its "),
         (silence, "all samples are the same"),
     ],
 )
 def test_validation_is_heard_before_training(
-    train: Train, corpus: Path, tmp_path: Path, damage: Callable[[Path], None], words: str
+    train: Train, corpus: Path, tmp_path: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
     path = sorted((corpus / "valid").rglob("*.wav"))[-1]
     damage(path)
-    with pytest.raises(
-        UserError, match=rf"valid.csv: 1 of \d+ files cannot be used \({path}: {words}\): mount"
-    ):
+    with refused("unusable-audio", "valid.csv", "1 of ", path, reason):
         train(TeacherBrain)
     assert not (tmp_path / "exp" / "train_log.jsonl").exists()
 
@@ -139,9 +133,7 @@ def test_trials_of_other_utterances_are_refused_before_training(
 ) -> None:
     path = corpus / "manifests" / "trials" / "valid.txt"
     path.write_text(path.read_text() + "1 id050/s0/0 id999/s0/0\n")
-    with pytest.raises(
-        UserError, match=r"valid.txt: 1 utterances are not in \S+valid.csv, id999/s0/0 for one: run"
-    ):
+    with refused("unknown-utterance", "valid.txt", "1 ", "valid.csv", "id999/s0/0"):
         train(TeacherBrain)
     assert not (tmp_path / "exp" / "train_log.jsonl").exists()
 
@@ -156,7 +148,7 @@ def test_audio_of_another_kind_is_heard_alike(train: Train, corpus: Path, tmp_pa
 
 
 def test_an_epoch_without_a_step_is_refused(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"grad_accumulation_factor 7 is more than the \d batches"):
+    with refused("bad-setting", "grad_accumulation_factor 7"):
         train(TeacherBrain, "--grad_accumulation_factor", 7)
     assert not (tmp_path / "exp" / "train_log.jsonl").exists()
 
@@ -166,9 +158,7 @@ def test_a_loss_that_is_not_finite_names_its_utterances(train: Train, tmp_path: 
         def classification_loss(self, *args: Any) -> torch.Tensor:
             return super().classification_loss(*args) * float("nan")
 
-    with pytest.raises(
-        UserError, match=r"not finite in more than 1 batches of epoch 1.*id00\d/s\d/\d"
-    ):
+    with refused("diverged", " 1 batches", "epoch 1", "id00"):
         train(Diverging, "--nonfinite_patience", 1)
     assert not checkpoints(tmp_path)
 
@@ -183,16 +173,16 @@ def test_mixed_precision_trains(train: Train, tmp_path: Path) -> None:
 def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Path) -> None:
     train(TeacherBrain, "--number_of_epochs", 1)
     kept = (tmp_path / "exp" / "hyperparams.yaml").read_text()
-    with pytest.raises(UserError, match=r"made with other settings \(lr: 0.0005 there, 0.01 now"):
+    with refused("other-settings", "lr: 0.0005", "0.01"):
         train(TeacherBrain, "--lr", 0.01)
-    with pytest.raises(UserError, match="made with other settings"):
+    with refused("other-settings"):
         train(TeacherBrain, "--embedding_model", "{lstm_layers: 1}")
     # A key does not pass because one that is free changes by the same values.
-    with pytest.raises(UserError, match=r"\(crops_per_utterance: 1 there, 2 now"):
+    with refused("other-settings", "(crops_per_utterance: 1", "2"):
         train(TeacherBrain, "--number_of_epochs", 2, "--crops_per_utterance", 2)
     # Nor do options of SpeechBrain's that no YAML has a key for.
     for option in ("--bfloat16_mix_prec", "--remove_vector_weight_decay"):
-        with pytest.raises(UserError, match=rf"\({option[2:]}: None there, True now"):
+        with refused("other-settings", f"({option[2:]}: None", "True"):
             train(TeacherBrain, "--number_of_epochs", 2, option)
     assert (tmp_path / "exp" / "hyperparams.yaml").read_text() == kept
     train(TeacherBrain, "--number_of_epochs", 2)  # longer is no other setting
@@ -200,36 +190,33 @@ def test_a_folder_made_with_other_settings_is_refused(train: Train, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "told"),
     [
-        (
-            ["--alhpa", "0.5"],
-            r"hparams/v2.yaml has no key 'alhpa' to override: did you mean --alpha\?",
-        ),
-        (["--alpha", "-0.5"], r"alpha must lie in \[0, 1\], got -0.5"),
-        (["--alpha=1.5"], r"alpha must lie in \[0, 1\], got 1.5"),
-        (["--groups", "5"], "groups=5 must divide the channels 16 and 48"),
-        (["--crop_seconds", "0"], "crop_seconds is 0, and must be a number above 0"),
-        (["--crop_seconds", "0.001"], r"crop_seconds 0.001 is too short for the network \(.*raise"),
-        (["--keep_checkpoints", "0"], "keep_checkpoints is 0, and must be a whole number, 1 or"),
-        (["--batch_size", "1"], "batch_size 1 leaves .* give 2 or more"),
-        (["--seed", "-1"], "seed is -1, and must be a whole number, 0 or more"),
-        (["--lr", "fast"], "lr is 'fast', and must be a number above 0"),
-        (["--spec_augment", "maybe"], "spec_augment is 'maybe', and must be True or False"),
-        (["--precision", "fp16"], "set to fp16. .*not yet supported on CPU"),
-        (["--eval_precision", "fp16"], "set to fp16. .*not yet supported on CPU"),
-        (["--device", "gpu"], "--device gpu cannot be used .*: give another"),
-        (["--distillation", "cosine"], "distillation is 'cosine', and must be a loss or a layer"),
-        (["--batch_size", "64"], "24 crops an epoch, fewer than one batch of 64"),
+        (["--alhpa", "0.5"], ("unknown-key", "hparams/v2.yaml", "'alhpa'", "--alpha")),
+        (["--alpha", "-0.5"], ("bad-setting", "alpha", "[0, 1]", "-0.5")),
+        (["--alpha=1.5"], ("bad-setting", "alpha", "[0, 1]", "1.5")),
+        (["--groups", "5"], ("bad-setting", "groups=5", "16", "48")),
+        (["--crop_seconds", "0"], ("bad-setting", "crop_seconds is 0", "above 0")),
+        (["--crop_seconds", "0.001"], ("bad-setting", "crop_seconds 0.001", "(")),
+        (["--keep_checkpoints", "0"], ("bad-setting", "keep_checkpoints is 0", "1 or more")),
+        (["--batch_size", "1"], ("bad-setting", "batch_size 1 ", "2 or more")),
+        (["--seed", "-1"], ("bad-setting", "seed is -1", "0 or more")),
+        (["--lr", "fast"], ("bad-setting", "lr is 'fast'", "above 0")),
+        (["--spec_augment", "maybe"], ("bad-setting", "spec_augment is 'maybe'", "True or False")),
+        (["--precision", "fp16"], ("bad-setting", "fp16", "CPU")),
+        (["--eval_precision", "fp16"], ("bad-setting", "fp16", "CPU")),
+        (["--device", "gpu"], ("bad-device", "--device gpu")),
+        (["--distillation", "cosine"], ("bad-setting", "distillation is 'cosine'")),
+        (["--batch_size", "64"], ("bad-setting", "24 crops", " 64 ")),
     ],
 )
 def test_a_bad_override_is_one_sentence(
-    train: Train, tmp_path: Path, arguments: list[str], sentence: str
+    train: Train, tmp_path: Path, arguments: list[str], told: tuple[str, ...]
 ) -> None:
     base = [*STUDENT, "--teacher_folder", str(tmp_path / "teacher")]
     teacher = ["--output_folder", tmp_path / "teacher", "--number_of_epochs", 1]
     train(TeacherBrain, *teacher)
-    with pytest.raises(UserError, match=sentence):
+    with refused(*told):
         train(DistillBrain, *arguments, base=base)
 
 
@@ -237,17 +224,17 @@ def test_stages_out_of_order_say_which_is_missing(
     train: Train, corpus: Path, tmp_path: Path
 ) -> None:
     base = [*STUDENT, "--teacher_folder", str(tmp_path / "nowhere")]
-    with pytest.raises(UserError, match="nowhere is not an experiment folder, train it first"):
+    with refused("missing-file", tmp_path / "nowhere"):
         train(DistillBrain, base=base)
     shutil.rmtree(corpus / "manifests")
-    with pytest.raises(UserError, match="train.csv does not exist: run stage 1 first"):
+    with refused("earlier-stage", "train.csv", "stage 1"):
         train()
 
 
 def test_no_speakers(train: Train, corpus: Path) -> None:
     manifest = corpus / "manifests" / "train.csv"
     manifest.write_text(manifest.read_text().splitlines()[0] + "\n")
-    with pytest.raises(UserError, match="train.csv lists no utterance"):
+    with refused("empty-list", "train.csv"):
         train()
 
 
@@ -262,5 +249,5 @@ def test_the_command_prints_the_sentence_and_fails(capsys: pytest.CaptureFixture
 
 def test_the_sample_rate_is_no_setting(train: Train) -> None:
     """Models hear 16 kHz; a key that only some places read would train on something else."""
-    with pytest.raises(UserError, match="sample_rate"):
+    with refused("unknown-key", "sample_rate"):
         train(TeacherBrain, "--sample_rate", 8000)

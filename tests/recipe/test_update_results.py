@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_ext.errors import UserError
+from tests.refusals import refused
 from tools import update_results
 
 RESULTS_MD = """\
@@ -58,7 +58,7 @@ def test_an_experiment_fills_both_pages(root: Path) -> None:
 
 def test_a_name_that_no_page_has_is_one_sentence(root: Path) -> None:
     experiment(root, "teacher")
-    with pytest.raises(UserError, match="'<!-- results: other -->': add it first"):
+    with refused("missing-key", "'<!-- results: other -->'"):
         update_results.main([f"other={experiment(root, 'v2')}"])
 
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.workers import in_threads, reading_options
 from tests.processes import HANG, environment
 from tests.recipe.tiny import RECIPE, TEACHER, command, make_corpus
+from tests.refusals import refused
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def test_no_room_for_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(multiprocessing, "Lock", full)
     assert reading_options(0)["num_workers"] == 0
-    with pytest.raises(UserError, match=r"No space left on device; .*--num_workers 0"):
+    with refused("system-error", "No space left on device", "--num_workers 0"):
         reading_options(1)
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from speechbrain_ext.corpora.manifest import read_manifest
-from speechbrain_ext.errors import UserError
 from speechbrain_ext.training.augmentation import Augmentation, Mixing
 from speechbrain_ext.training.crops import (
     CropBatch,
@@ -26,6 +25,7 @@ from speechbrain_ext.training.crops import (
     speakers_of,
     utterance_of,
 )
+from tests.refusals import refused
 
 RATE = 16000
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
     else:
         (tmp_path / "bad.wav").write_bytes(content)
     for key in ("noise_folder", "rir_folder"):
-        with pytest.raises(UserError, match=f"{tmp_path}/bad.wav cannot be read"):
+        with refused("unusable-audio", f"{tmp_path}/bad.wav"):
             Augmentation(**folder(key, tmp_path)).waveforms(crops(20))
 
 

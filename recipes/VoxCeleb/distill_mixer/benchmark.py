@@ -55,16 +55,20 @@ def main() -> None:
     for name in ("batch", "rounds", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name} {value} measures nothing: give 1 or more")
+            raise UserError(f"--{name} {value} measures nothing: give 1 or more", code="bad-option")
     # The front end reflects half a window at both ends.
     if not 0.1 <= args.seconds_of_speech < math.inf:
         seconds = args.seconds_of_speech
-        raise UserError(f"--seconds_of_speech {seconds} is too short: give 0.1 or more")
+        raise UserError(
+            f"--seconds_of_speech {seconds} is too short: give 0.1 or more", code="bad-option"
+        )
     for seconds in args.lengths or ():
         if not 0.1 <= seconds < math.inf:
-            raise UserError(f"--lengths {seconds:g} is too short: give 0.1 or more")
+            raise UserError(
+                f"--lengths {seconds:g} is too short: give 0.1 or more", code="bad-option"
+            )
     if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder: give the name of a file")
+        raise UserError(f"--out {args.out} is a folder: give the name of a file", code="bad-option")
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -62,7 +62,10 @@ def folders_of(options: argparse.Namespace) -> dict[str, Path | None]:
     for key, name in FOLDERS.items():
         given, own = getattr(options, key), options.corpus_dir / name
         if given is not None and not given.is_dir():
-            raise UserError(f"--{key} {given}: there is no such folder; give one with audio files")
+            raise UserError(
+                f"--{key} {given}: there is no such folder; give one with audio files",
+                code="missing-folder",
+            )
         folders[key] = given or (own if own.is_dir() else None)
     return folders
 

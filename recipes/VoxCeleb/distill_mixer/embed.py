@@ -51,7 +51,8 @@ def main() -> int:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             "embed.py is one process: start it for each GPU, --device cuda:0, cuda:1 and so on, on "
-            "a folder of its own"
+            "a folder of its own",
+            code="bad-command",
         )
 
     encoder = load_pretrained(args.model)

@@ -189,7 +189,8 @@ def embed(
                 if not np.isfinite(length) or length < np.finfo(np.float32).tiny:
                     raise UserError(
                         f"the embedding of {path} is zero or not finite: look at that recording, "
-                        "or take it out of the lists."
+                        "or take it out of the lists.",
+                        code="bad-embedding",
                     )
             store.add(vectors, stamps)
     finally:

@@ -51,7 +51,8 @@ def main() -> None:
             there = ", ".join(sorted(path.stem for path in args.manifests.glob("*.csv")))
             raise UserError(
                 f"--sets {name}: {args.manifests} has no {name}.csv but {there or 'no manifest'}; "
-                "stage 1 makes them, test.csv of the lists given with --trials."
+                "stage 1 makes them, test.csv of the lists given with --trials.",
+                code="unknown-name",
             )
     encoder = load_encoder(args.experiment).to(device)
     for name in sets:

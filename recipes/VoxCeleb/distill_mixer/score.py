@@ -48,7 +48,8 @@ class System:
     def __init__(self, folder: Path, manifests: Path) -> None:
         if not folder.is_dir():
             raise UserError(
-                f"{folder}: there is no such experiment folder; train the system first."
+                f"{folder}: there is no such experiment folder; train the system first.",
+                code="missing-folder",
             )
         self.folder, self.manifests = folder, manifests
         self._sets: dict[str, Embeddings] = {}
@@ -71,13 +72,15 @@ class System:
                 command += ["--manifests", str(self.manifests), "--sets", set_name]
                 raise UserError(
                     f"{path} is missing: extract.py (stage 4) makes it; "
-                    f"run `{shlex.join(command)}` first."
+                    f"run `{shlex.join(command)}` first.",
+                    code="earlier-stage",
                 )
             embeddings, kept = load_embeddings(path), kept_sha256(self.folder)
             if kept is not None and kept != embeddings.weights_sha256:
                 raise UserError(
                     f"{path} was made with other weights than {self.folder} has by now: run "
-                    "extract.py (stage 4) again, which makes it anew."
+                    "extract.py (stage 4) again, which makes it anew.",
+                    code="other-weights",
                 )
             self._sets[set_name] = embeddings
         return self._sets[set_name]
@@ -143,7 +146,9 @@ def _scores_of(
     try:
         return cosine_scores(trials, embeddings), embeddings.weights_sha256
     except UserError as error:
-        raise UserError(f"{path} with the embeddings of {system.folder}: {error}") from None
+        raise UserError(
+            f"{path} with the embeddings of {system.folder}: {error}", code=error.code
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

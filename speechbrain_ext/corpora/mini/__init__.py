@@ -62,7 +62,7 @@ def make_mini_corpus(options: MiniOptions, out: Path, jobs: int = 2) -> bool:
         When ``out`` holds another corpus, or eSpeak NG is missing, or a file cannot be written.
     """
     if jobs < 1:
-        raise UserError(f"--jobs is {jobs} but must be at least 1.")
+        raise UserError(f"--jobs is {jobs} but must be at least 1.", code="bad-option")
     finished = claim_corpus(out, options.description())
     tasks = [t for t in speaker_tasks(options) if not (out / t.split / t.name).is_dir()]
     if finished and not tasks:
@@ -83,11 +83,13 @@ def make_mini_corpus(options: MiniOptions, out: Path, jobs: int = 2) -> bool:
     except BrokenProcessPool:
         raise UserError(
             f"a process that made {out} was killed, perhaps for want of memory; run this again "
-            "with a smaller --jobs to go on."
+            "with a smaller --jobs to go on.",
+            code="killed-process",
         ) from None
     except OSError as error:
         raise UserError(
-            f"cannot write {out}: {error.strerror or error}; mend it and run this again to go on."
+            f"cannot write {out}: {error.strerror or error}; mend it and run this again to go on.",
+            code="unwritable",
         ) from error
     return True
 

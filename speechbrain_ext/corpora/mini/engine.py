@@ -32,7 +32,8 @@ def _import_loader() -> Any:
         raise UserError(
             "the mini corpus needs eSpeak NG: `pip install espeakng-loader==0.2.4` (it has no "
             "wheel for musl-based systems such as Alpine; there, give your own speech with "
-            "--data of run.sh)."
+            "--data of run.sh).",
+            code="missing-program",
         ) from None
     return espeakng_loader
 
@@ -94,7 +95,8 @@ class Espeak:
         )
         if self.sample_rate <= 0:
             raise UserError(
-                f"eSpeak NG could not read its data in {data_folder()}; reinstall espeakng-loader."
+                f"eSpeak NG could not read its data in {data_folder()}; reinstall espeakng-loader.",
+                code="missing-program",
             )
         library.espeak_ng_SetRandSeed(seed)
         self._chunks: list[npt.NDArray[np.int16]] = []

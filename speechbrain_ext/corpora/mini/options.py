@@ -35,13 +35,18 @@ class MiniOptions:
         ):
             if getattr(self, name) < least:
                 raise UserError(
-                    f"--{name} is {getattr(self, name)} but must be at least {least}: {why}."
+                    f"--{name} is {getattr(self, name)} but must be at least {least}: {why}.",
+                    code="bad-option",
                 )
         if self.train_speakers > 9999 or self.test_speakers > 9999:
-            raise UserError("--train_speakers and --test_speakers may be at most 9999 each.")
+            raise UserError(
+                "--train_speakers and --test_speakers may be at most 9999 each.", code="bad-option"
+            )
         if self.max_seconds < self.min_seconds:
             raise UserError(
-                f"--max_seconds is {self.max_seconds}, less than --min_seconds, {self.min_seconds}."
+                f"--max_seconds is {self.max_seconds}, less than --min_seconds, "
+                f"{self.min_seconds}.",
+                code="bad-option",
             )
 
     def description(self) -> dict[str, object]:

@@ -83,7 +83,8 @@ def speakers_of_list(source: Path) -> list[SourceSpeaker]:
         if earlier != line.place:
             raise UserError(
                 f"{line.place}: {line.speaker}/{names[-1]} stands at {earlier} as well; give every "
-                "utterance of a speaker a name of its own."
+                "utterance of a speaker a name of its own.",
+                code="repeated-name",
             )
     found: dict[str, list[Recording]] = {}
     # Many at a time, as a far disk takes long to answer.
@@ -92,11 +93,12 @@ def speakers_of_list(source: Path) -> list[SourceSpeaker]:
             if path is None:
                 raise UserError(
                     f"{line.place}: there is no file {line.path}; write absolute paths, or paths "
-                    "relative to the list's folder."
+                    "relative to the list's folder.",
+                    code="missing-audio",
                 )
             found.setdefault(line.speaker, []).append(Recording(name, path, line.cut))
     if not found:
-        raise UserError(f"{source}: names no utterances; give {FORMATS}.")
+        raise UserError(f"{source}: names no utterances; give {FORMATS}.", code="empty-list")
     return [
         SourceSpeaker(name, partial(Listing, recordings))
         for name, recordings in sorted(found.items())
@@ -113,16 +115,23 @@ def _check(line: _Line) -> None:
     if not speaker or speaker.startswith(".") or "/" in speaker or len(speaker.split()) != 1:
         raise UserError(
             f"{line.place}: the speaker {speaker!r} cannot name a folder; write a name without "
-            "blanks and slashes that begins with no dot."
+            "blanks and slashes that begins with no dot.",
+            code="bad-name",
         )
     if "$" in path:
-        raise UserError(f"{line.place}: {path!r} holds a variable; write the path itself.")
+        raise UserError(
+            f"{line.place}: {path!r} holds a variable; write the path itself.", code="bad-line"
+        )
     if not path.lower().endswith(AUDIO):
-        raise UserError(f"{line.place}: {path!r} is no file of a known audio format.")
+        raise UserError(
+            f"{line.place}: {path!r} is no file of a known audio format.", code="bad-line"
+        )
     if line.cut is not None:
         start, stop = line.cut.start, line.cut.stop
         if not (0 <= start < (math.inf if stop is None else stop)):
-            raise UserError(f"{line.place}: there is nothing from {start:g} to {stop}.")
+            raise UserError(
+                f"{line.place}: there is nothing from {start:g} to {stop}.", code="bad-line"
+            )
 
 
 def _name(line: _Line) -> str:
@@ -131,7 +140,10 @@ def _name(line: _Line) -> str:
     if len(parts) > 1 and parts[0] == line.speaker:
         del parts[0]
     if not parts or any(part.startswith(".") for part in parts):
-        raise UserError(f"{line.place}: {line.key!r} cannot name an utterance; write another key.")
+        raise UserError(
+            f"{line.place}: {line.key!r} cannot name an utterance; write another key.",
+            code="bad-name",
+        )
     session = "-".join(parts[:-1])
     return f"{session}/{parts[-1]}" if session else parts[-1]
 
@@ -143,7 +155,8 @@ def _file(source: Path) -> Iterator[_Line]:
     if {"wav", "spk_id"} <= {name.strip() for name in first.split(",")}:
         return _csv(source)
     raise UserError(
-        f"{source}: begins with {first[:80]!r}, which is no list known here: {FORMATS}."
+        f"{source}: begins with {first[:80]!r}, which is no list known here: {FORMATS}.",
+        code="unknown-format",
     )
 
 
@@ -152,9 +165,11 @@ def _text(path: Path) -> Iterator[str]:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             yield from stream
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; give {FORMATS}.") from None
+        raise UserError(f"{path}: is not UTF-8 text; give {FORMATS}.", code="not-utf8") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}).", code="unreadable-file"
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -172,7 +187,10 @@ def _json(path: Path) -> Iterator[_Line]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            raise UserError(f"{place}: {text[:80]!r} is no JSON object; write one on each line.")
+            raise UserError(
+                f"{place}: {text[:80]!r} is no JSON object; write one on each line.",
+                code="bad-line",
+            )
         wav, speaker = _of(entry, _PATH, place), _of(entry, _SPEAKER, place)
         cut = None
         if entry.get("offset") is not None:
@@ -197,14 +215,19 @@ def _key_of(wav: str, speaker: str) -> str:
 def _csv(path: Path) -> Iterator[_Line]:
     rows = csv.DictReader(_text(path), skipinitialspace=True)
     if "ID" not in (rows.fieldnames or ()):
-        raise UserError(f"{path}:1: has no column ID; write ID, wav and spk_id.")
+        raise UserError(
+            f"{path}:1: has no column ID; write ID, wav and spk_id.", code="missing-column"
+        )
     for row in _rows(rows, path):
         place = f"{path}:{rows.line_num}"
         if any(value and "\n" in value for value in row.values()):
-            raise UserError(f"{place}: ends a field that has several lines; mend the quotes.")
+            raise UserError(
+                f"{place}: ends a field that has several lines; mend the quotes.", code="bad-line"
+            )
         if None in row or None in row.values():
             raise UserError(
-                f"{place}: has {'more' if None in row else 'fewer'} fields than the header has."
+                f"{place}: has {'more' if None in row else 'fewer'} fields than the header has.",
+                code="bad-line",
             )
         cut = None
         if row.get("start") or row.get("stop"):
@@ -221,7 +244,7 @@ def _rows(rows: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:
         yield from rows
     except csv.Error as error:  # a quote that is never closed takes in all that follows
         place = f"{path}:{rows.line_num + 1}"
-        raise UserError(f"{place}: {error}; mend its quotes.") from None
+        raise UserError(f"{place}: {error}; mend its quotes.", code="bad-line") from None
 
 
 def _kaldi(folder: Path) -> Iterator[_Line]:
@@ -230,7 +253,8 @@ def _kaldi(folder: Path) -> Iterator[_Line]:
         if wav.endswith("|") or wav == "-":
             raise UserError(
                 f"{place}: {wav!r} is a command, which is not run here; write its output to a file "
-                "and name that."
+                "and name that.",
+                code="bad-line",
             )
         files[recording] = _absolute(folder / "wav.scp", wav)
     segments = folder / "segments"
@@ -239,7 +263,9 @@ def _kaldi(folder: Path) -> Iterator[_Line]:
         for place, (utterance, text) in _pairs(segments):
             fields = text.split()
             if len(fields) != 3:
-                raise UserError(f"{place}: is not 'utterance recording start end'.")
+                raise UserError(
+                    f"{place}: is not 'utterance recording start end'.", code="bad-line"
+                )
             start, stop = _number(fields[1], place), _number(fields[2], place)
             # An end of -1 is the recording's.
             parts[utterance] = fields[0], Cut(start, None if stop < 0 else stop, False)
@@ -252,7 +278,9 @@ def _kaldi(folder: Path) -> Iterator[_Line]:
                 utterance, lacking = parts[utterance][0], "wav.scp"
             else:
                 lacking = "segments" if segments.is_file() else "wav.scp"
-            raise UserError(f"{place}: there is no {utterance} in {folder / lacking}.")
+            raise UserError(
+                f"{place}: there is no {utterance} in {folder / lacking}.", code="unknown-utterance"
+            )
         unnamed.pop(utterance, None)
         recording, cut = parts[utterance]
         yield _Line(place, utterance, speaker, files[recording], cut)
@@ -260,7 +288,8 @@ def _kaldi(folder: Path) -> Iterator[_Line]:
         others = f" and {len(unnamed) - 1} others" if len(unnamed) > 1 else ""
         raise UserError(
             f"{folder / 'utt2spk'}: names no speaker of {next(iter(unnamed))}{others}; add them or "
-            "take them out of the other files."
+            "take them out of the other files.",
+            code="unknown-name",
         )
 
 
@@ -269,11 +298,14 @@ def _pairs(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     for number, text in _lines(path):
         fields = text.split(maxsplit=1)
         if len(fields) != 2:
-            raise UserError(f"{path}:{number}: {text[:80]!r} has nothing after its first word.")
+            raise UserError(
+                f"{path}:{number}: {text[:80]!r} has nothing after its first word.", code="bad-line"
+            )
         earlier = numbers.setdefault(fields[0], number)
         if earlier != number:
             raise UserError(
-                f"{path}:{number}: {fields[0]} stands at {path}:{earlier} as well; leave one out."
+                f"{path}:{number}: {fields[0]} stands at {path}:{earlier} as well; leave one out.",
+                code="repeated-name",
             )
         yield f"{path}:{number}", (fields[0], fields[1])
 
@@ -286,7 +318,7 @@ def _of(entry: dict[str, Any], names: tuple[str, ...], place: str) -> str:
     for name in names:
         if isinstance(entry.get(name), str | int) and entry[name] != "":
             return str(entry[name])
-    raise UserError(f"{place}: has no {' or '.join(names)}.")
+    raise UserError(f"{place}: has no {' or '.join(names)}.", code="missing-column")
 
 
 def _number(value: object, place: str) -> float:
@@ -295,5 +327,5 @@ def _number(value: object, place: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"{place}: {value!r} is no number.")
+        raise UserError(f"{place}: {value!r} is no number.", code="bad-line")
     return number

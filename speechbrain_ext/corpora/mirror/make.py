@@ -58,7 +58,7 @@ def mirror_speakers(
         When ffmpeg is needed but missing, too many conversions fail, or a file cannot be written.
     """
     if jobs < 1:
-        raise UserError(f"--jobs is {jobs} but must be at least 1.")
+        raise UserError(f"--jobs is {jobs} but must be at least 1.", code="bad-option")
     records = mirror / _RECORDS
     records.mkdir(parents=True, exist_ok=True)
     outcome, stopped = Outcome(), Event()
@@ -90,7 +90,8 @@ def mirror_speakers(
         raise UserError(
             f"{len(outcome.failed)} of {to_convert} files could not be converted, more than the "
             f"{max_failed:.0%} that --max_failed allows; {failure_table(mirror)} says why: make "
-            "those files again, or take them away."
+            "those files again, or take them away.",
+            code="unusable-audio",
         )
     return outcome
 
@@ -124,12 +125,14 @@ def _claim(mirror: Path, source: Path) -> None:
         if previous != path:
             raise UserError(
                 f"{mirror} was made from {previous}, not {path}; choose another --dst (another "
-                "--name of run.sh), or delete that folder."
+                "--name of run.sh), or delete that folder.",
+                code="other-settings",
             )
     elif mirror.exists() and any(mirror.iterdir()):
         raise UserError(
             f"{mirror} holds files that this command did not make; choose another --dst (another "
-            "--name of run.sh)."
+            "--name of run.sh).",
+            code="foreign-folder",
         )
     else:
         with files.atomic_path(note) as temporary:
@@ -161,7 +164,8 @@ def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX
     if outside.is_relative_to(inside) or (not listed and inside.is_relative_to(outside)):
         raise UserError(
             f"--dst {mirror} and --src {source} lie one inside the other; choose a --dst outside "
-            "(another --data_root of run.sh)."
+            "(another --data_root of run.sh).",
+            code="bad-option",
         )
     _claim(mirror, source)
     outcome = mirror_speakers(speakers, mirror, jobs, max_failed)

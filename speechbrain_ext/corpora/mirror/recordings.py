@@ -95,7 +95,10 @@ def speaker_of_folder(folder: Path, *avoided: Path) -> SourceSpeaker:
     def find() -> Listing:
         found = list_audio_files(folder, *avoided)
         for below, reason in found.unlisted:  # what cannot be seen is not gone
-            raise UserError(f"{folder / below}: cannot be listed ({reason}); mend its permissions.")
+            raise UserError(
+                f"{folder / below}: cannot be listed ({reason}); mend its permissions.",
+                code="unreadable-file",
+            )
         top = os.path.abspath(folder)
         return Listing(
             [Recording(strip_audio_extension(path), f"{top}/{path}") for path in found.files],
@@ -130,7 +133,8 @@ def speakers_of_tree(root: Path, mirror: Path) -> tuple[list[SourceSpeaker], Cou
     if not root.is_dir():
         raise UserError(
             f"{root}: no such folder; give one laid out as <speaker>/<session>/<utterance> or "
-            "<speaker>/<utterance>."
+            "<speaker>/<utterance>.",
+            code="missing-folder",
         )
     speakers, others = [], Counter[str]()
     top = root.resolve()
@@ -146,5 +150,7 @@ def speakers_of_tree(root: Path, mirror: Path) -> tuple[list[SourceSpeaker], Cou
         else:
             speakers.append(speaker_of_folder(path, root, mirror))
     if not speakers:
-        raise UserError(f"{root} holds no folders; it should hold one for each speaker.")
+        raise UserError(
+            f"{root} holds no folders; it should hold one for each speaker.", code="bad-layout"
+        )
     return speakers, others

@@ -253,7 +253,8 @@ def _convert_one_of(recordings: Sequence[Recording], target: Path) -> tuple[str,
         except OSError as error:
             raise UserError(
                 f"{target} cannot be written ({error.strerror}); make room or mend that, and run "
-                "this again to go on."
+                "this again to go on.",
+                code="unwritable",
             ) from None
         return None
     return problems[0]
@@ -264,7 +265,8 @@ def _flac_of(recording: Recording) -> bytes:
     if path.lower().endswith(DECODED) and shutil.which("ffmpeg") is None:
         raise UserError(
             f"{path} must be converted, but there is no ffmpeg on PATH; install it (for instance "
-            "`apt-get install ffmpeg`) and run this again."
+            "`apt-get install ffmpeg`) and run this again.",
+            code="missing-program",
         )
     start, stop = (0, None) if recording.cut is None else _ends(recording.cut, read_header(path))
     wav = read_audio(path, start, stop)
@@ -292,7 +294,8 @@ def _link(link: Path, target: Path) -> None:
     except OSError as error:
         raise UserError(
             f"cannot make the link {link}: {error.strerror}; choose a disk that can hold symbolic "
-            "links."
+            "links.",
+            code="unwritable",
         ) from error
 
 

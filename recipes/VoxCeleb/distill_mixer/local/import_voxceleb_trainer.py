@@ -80,7 +80,7 @@ def main() -> None:
     try:
         model = load_hyperpyyaml(encoder_part(resolved, args.hparams))["embedding_model"]
     except ValueError as error:
-        raise UserError(f"{args.hparams}: {error}") from None
+        raise UserError(f"{args.hparams}: {error}", code="bad-setting") from None
     checkpoint = read_checkpoint(args.checkpoint)
     load_published(model, checkpoint.network, args.checkpoint)
     claim_experiment(args.out, resolved, {})
@@ -112,12 +112,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give a checkpoint of voxceleb_trainer") from None
+        raise UserError(
+            f"{path} does not exist: give a checkpoint of voxceleb_trainer", code="missing-file"
+        ) from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} does not load as a file of tensors alone: {reason}") from None
+        raise UserError(
+            f"{path} does not load as a file of tensors alone: {reason}", code="bad-weights"
+        ) from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} is not a state dict: its entries must be tensors by name")
+        raise UserError(
+            f"{path} is not a state dict: its entries must be tensors by name", code="bad-weights"
+        )
     network: dict[str, Tensor] = {}
     has_classifier = False
     for key, value in state.items():
@@ -127,7 +133,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             continue
         name = name.removeprefix("__S__.")
         if name in network:
-            raise UserError(f"{path} has '{name}' twice, with different prefixes: keep one network")
+            raise UserError(
+                f"{path} has '{name}' twice, with different prefixes: keep one network",
+                code="repeated-name",
+            )
         if name.endswith(".flipped_filter"):
             print(f"warning: {path} was trained with pre-emphasis, which our front end has not")
         if not name.startswith("torchfb."):
@@ -156,7 +165,8 @@ def load_published(model: nn.Module, network: Mapping[str, Tensor], path: Path) 
     if rules is None:
         raise UserError(
             f"{type(model).__name__} has no published form in voxceleb_trainer: choose the YAML of "
-            "an LSTMAutoencoder or an MLPMixer"
+            "an LSTMAutoencoder or an MLPMixer",
+            code="wrong-system",
         )
     wanted = {published_name(name, rules): name for name in model.state_dict()}
     for trouble, keys in (
@@ -165,7 +175,8 @@ def load_published(model: nn.Module, network: Mapping[str, Tensor], path: Path) 
     ):
         if keys:
             raise UserError(
-                f"{path} {trouble} {_some(keys)}: choose the YAML of the network that it is of"
+                f"{path} {trouble} {_some(keys)}: choose the YAML of the network that it is of",
+                code="other-network",
             )
     state = model.state_dict()
     wrong = []
@@ -178,7 +189,8 @@ def load_published(model: nn.Module, network: Mapping[str, Tensor], path: Path) 
     if wrong:
         raise UserError(
             f"{path} has other sizes than the YAML in {_some(wrong)}: give the sizes that it was "
-            "trained with as --key value"
+            "trained with as --key value",
+            code="other-network",
         )
     model.load_state_dict(state)
 

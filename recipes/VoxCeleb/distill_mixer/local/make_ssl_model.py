@@ -31,10 +31,13 @@ def new_model(
     from transformers import WavLMConfig, WavLMModel
 
     if hidden_size < 1 or hidden_size % 64:
-        raise UserError(f"--hidden_size {hidden_size} is not a multiple of 64, the size of a head")
+        raise UserError(
+            f"--hidden_size {hidden_size} is not a multiple of 64, the size of a head",
+            code="bad-option",
+        )
     if num_layers < 1 or conv_channels < 1:
         sizes = f"--num_layers {num_layers} --conv_channels {conv_channels}"
-        raise UserError(f"{sizes}: give 1 or more of each")
+        raise UserError(f"{sizes}: give 1 or more of each", code="bad-option")
     _check_new(folder)
     torch.manual_seed(seed)
     model = WavLMModel(
@@ -61,12 +64,14 @@ def save_model(experiment: Path, folder: Path) -> int:
     if not isinstance(encoder, SSLEncoder):
         raise UserError(
             f"{experiment} trained a {type(encoder).__name__}, which is no self-supervised "
-            "Transformer: give an experiment of hparams/ssl/wavlm_finetuned.yaml"
+            "Transformer: give an experiment of hparams/ssl/wavlm_finetuned.yaml",
+            code="wrong-system",
         )
     if isinstance(encoder.model.encoder.layer_norm, nn.Identity):
         raise UserError(
             f"{experiment} trained the first {encoder.chosen[-1]} layers alone, and a folder holds "
-            "a whole model: train with teacher_layers null"
+            "a whole model: train with teacher_layers null",
+            code="wrong-system",
         )
     with replaced_folder(folder) as draft:
         _save(encoder.model, encoder.normalize, draft)
@@ -86,7 +91,9 @@ def _save(model: Any, normalize: bool, folder: Path) -> None:
 
 def _check_new(folder: Path) -> None:
     if folder.exists():
-        raise UserError(f"{folder} is there: choose another folder, or remove it")
+        raise UserError(
+            f"{folder} is there: choose another folder, or remove it", code="already-there"
+        )
 
 
 def main() -> None:
