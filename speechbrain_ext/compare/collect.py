@@ -25,10 +25,9 @@ from speechbrain_ext.systems.experiment import WEIGHTS, encoder_yaml, load_encod
 from speechbrain_ext.systems.train_log import read_train_log
 from speechbrain_ext.verification.comparison import FUSED, Comparison
 from speechbrain_ext.verification.embeddings import load_embeddings
+from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList
-
-PRIORS = ("0.01", "0.05")
 
 
 @dataclass(frozen=True)
@@ -304,7 +303,7 @@ def _rows(
             "training_seconds": statistics.fmean(each.seconds for each in own),
         }
         for prior in PRIORS:
-            costs = [each.results[list_name]["min_dcf"][prior]["value"] for each in own]
+            costs = [each.results[list_name]["min_dcf"][str(prior)]["value"] for each in own]
             values |= _spread(f"min_dcf_{prior}", costs)
         difference = comparison.difference(name, reference) if name != reference else None
         if difference is not None:

@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from speechbrain_ext.compare.claims import CONFIRMED, CONTRADICTED, Verdict, decide
-from speechbrain_ext.compare.collect import PRIORS, Evidence, ListEvidence, Missing, Row, Trained
+from speechbrain_ext.compare.collect import Evidence, ListEvidence, Missing, Row, Trained
 from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.measure.by_length import length_tables
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
+from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.tables import markdown_table
 
 LENGTHS = "cost_by_length"  # names the plot and the CSV
 NONE = "–"
@@ -113,7 +115,7 @@ def _machines(trained: Sequence[Trained]) -> str:
         ended = max(each.record.ended for each in own)
         lines.append([*machine, str(len(own)), begun[:16], ended[:16]])
     headings = ["Trained on", "Threads a run", "Cores", "PyTorch", "Runs", "From", "To"]
-    return markdown(headings, lines) if lines else "No run is finished."
+    return markdown_table(headings, lines) if lines else "No run is finished."
 
 
 def _speed_note(figures: dict[str, Any]) -> str:
@@ -141,7 +143,7 @@ def _by_length(figures: dict[str, Any] | None) -> list[str]:
         " them. A cost in proportion to the length grows by the factor that the last heading names,"
         " one with a fixed part by less; in the plot it is a level line."
     )
-    tables = [markdown(table.headings, table.lines) for table in length_tables(figures)]
+    tables = [markdown_table(table.headings, table.lines) for table in length_tables(figures)]
     return ["## Cost by length", note, *tables, _picture(LENGTHS)]
 
 
@@ -152,7 +154,7 @@ def _missing(missing: Sequence[Missing]) -> str:
         [each.run.system.name, str(each.run.seed), each.status, each.why or NONE, each.log or NONE]
         for each in missing
     ]
-    table = markdown(["System", "Seed", "Status", "Why", "Log"], lines)
+    table = markdown_table(["System", "Seed", "Status", "Why", "Log"], lines)
     return f"Not finished, {len(missing)} runs:\n\n{table}"
 
 
@@ -233,7 +235,7 @@ def _trainings(plan: Plan, rows: Sequence[Row]) -> str:
         line = [system.name, system.yaml, system.teacher or NONE, changed or NONE]
         line += [str(row.values.get("epochs", NONE)), _number(row, "valid_eer", ".2f")]
         lines.append([*line, _number(row, "training_seconds", ".0f")])
-    return markdown(headings, lines)
+    return markdown_table(headings, lines)
 
 
 def _plain(value: Any) -> str:
@@ -253,7 +255,7 @@ def _accuracy_table(rows: Sequence[Row], relative_to: str) -> str:
         line += [_between(row, "eer_low", "eer_high", ".2f")]
         line += [_mean_and_spread(row, f"min_dcf_{prior}", ".3f") for prior in PRIORS]
         lines.append([*line, _number(row, "share", ".1%")])
-    return markdown(headings, lines)
+    return markdown_table(headings, lines)
 
 
 def _difference_table(rows: Sequence[Row], reference: str) -> str:
@@ -271,7 +273,7 @@ def _difference_table(rows: Sequence[Row], reference: str) -> str:
         ]
         between = _between(row, "difference_low", "difference_high", "+.2f")
         lines.append([*line, between, words.get(word, word)])
-    return markdown(["System", "Seeds", f"EER − {reference}'s", "95 %", "Verdict"], lines)
+    return markdown_table(["System", "Seeds", f"EER − {reference}'s", "95 %", "Verdict"], lines)
 
 
 def claims_table(verdicts: Sequence[Verdict]) -> str:
@@ -287,16 +289,7 @@ def claims_table(verdicts: Sequence[Verdict]) -> str:
         what = found.what + (f" ({found.seeds} seeds)" if found.seeds and found.seeds > 1 else "")
         sentence = f"{claim.claim} *({claim.source})*"
         lines.append([sentence, claim.documents, what, value, between, f"*{found.verdict}*"])
-    return markdown(headings, lines)
-
-
-def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
-    rule = ["---"] + ["---:"] * (len(headings) - 1)
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-        for line in (headings, rule, *lines)
-    )
+    return markdown_table(headings, lines)
 
 
 def _number(row: Row, key: str, form: str, scale: float = 1) -> str:

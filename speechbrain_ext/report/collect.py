@@ -23,6 +23,7 @@ from speechbrain_ext.report.records import (
 )
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.train_log import read_train_log
+from speechbrain_ext.verification.results import PRIORS
 
 STAGES = {
     1: "the manifests",
@@ -253,7 +254,9 @@ def _read_score(folder: Path, name: str) -> Score:
             eer=float(content["eer"]),
             interval=(float(bounds[0]), float(bounds[1])) if bounds is not None else None,
             threshold=content["eer_threshold"],
-            min_dcf={p: float(content["min_dcf"][p]["value"]) for p in ("0.01", "0.05")},
+            min_dcf={
+                prior: float(content["min_dcf"][prior]["value"]) for prior in map(str, PRIORS)
+            },
             false_alarm=content["det"]["false_alarm"],
             miss=content["det"]["miss"],
             edges=content["histogram"]["edges"],

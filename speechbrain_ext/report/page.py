@@ -23,6 +23,7 @@ from speechbrain_ext.report.records import CorpusSummary, Experiment, TrainedSys
 from speechbrain_ext.report.svg import SPEAKER_COLOURS
 from speechbrain_ext.report.table import ResultsTable, giga, to_markdown
 from speechbrain_ext.systems.train_log import best_epoch
+from speechbrain_ext.verification.tables import markdown_table
 
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matplotlib")
 # What decides a result, and the keys under which recipes keep it.
@@ -123,10 +124,9 @@ def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
         f"EER: equal error rate in percent, with its 95 % interval. {_trial_counts(experiment)}",
         "",
     ]
-    lines += [f"| Setting | {' | '.join(s.role for s in systems)} |"]
-    lines += ["| --- |" + " --- |" * len(systems)]
-    for name, values in [*training_rows(systems), *compare_settings(systems)]:
-        lines.append(f"| {name} | " + " | ".join(v.replace("|", "\\|") for v in values) + " |")
+    settings = [*training_rows(systems), *compare_settings(systems)]
+    rows = [[name, *values] for name, values in settings]
+    lines.append(markdown_table(["Setting", *(s.role for s in systems)], rows, numbers=False))
     lines += ["", f"{experiment.corpus.described}: {corpus_sentence(experiment.corpus)}", ""]
     lines.append("Versions: " + ", ".join(f"{n} {v}" for n, v in versions()) + ".")
     return "\n".join(lines) + "\n"

@@ -13,11 +13,13 @@ from rich.table import Table
 
 from speechbrain_ext.report.records import Experiment, MeasuredSpeed, Score, TrainedSystem
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
+from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.tables import markdown_table
 
 NOT_MEASURED = "not measured"
 NONE = "–"
 SIZE_COLUMNS = ("Parameters", "MACs per utterance", "Utterances/s", "Relative speed")
-SCORE_COLUMNS = ("EER % [95\u00a0%]", "minDCF (0.01)", "minDCF (0.05)")
+SCORE_COLUMNS = ("EER % [95\u00a0%]", *(f"minDCF ({prior})" for prior in PRIORS))
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,7 @@ def build_table(experiment: Experiment) -> ResultsTable:
 
 def to_markdown(table: ResultsTable) -> str:
     """Write the table as Markdown, without its title and notes."""
-    alignment = ["---"] + ["---:"] * (len(table.columns) - 1)
-    lines = [table.headings(": "), alignment, *table.rows]
-    return "\n".join(
-        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
-    )
+    return markdown_table(table.headings(": "), table.rows)
 
 
 def print_table(table: ResultsTable, console: Console) -> None:
@@ -198,7 +196,7 @@ def _score_cells(score: Score | None) -> list[str]:
     if score is None:
         return [NONE] * len(SCORE_COLUMNS)
     interval = " [{:.2f}, {:.2f}]".format(*score.interval) if score.interval else ""
-    costs = (f"{score.min_dcf[p]:.3f}" for p in ("0.01", "0.05"))
+    costs = (f"{score.min_dcf[str(prior)]:.3f}" for prior in PRIORS)
     return [f"{score.eer:.2f}{interval}", *costs]
 
 

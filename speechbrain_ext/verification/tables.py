@@ -87,13 +87,13 @@ def write_results_page(
         f"Model `{facts['model']}`, weights `{facts['weights_sha256'][:16]}`, view "
         f"`{facts['view']}`. Cosine scores; the threshold is that of the equal error rate.",
         "",
-        f"| {' | '.join(columns)} |",
-        f"| --- |{' ---: |' * (len(columns) - 1)}",
     ]
+    rows = []
     for result in results:
         counts = [f"{result[key]:,}" for key in ("targets", "nontargets", "utterances")]
         cells = [result["title"], *counts, *cells_of(result), f"{result['eer_threshold']:.4f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
+    lines.append(markdown_table(columns, rows))
     if any(result["eer_interval_95"] is None for result in results):
         lines += ["", NO_INTERVAL]
     lines += ["", "![DET curves](plots/det_of_all_lists.svg)", ""]
@@ -130,3 +130,36 @@ def cells_of(result: Mapping[str, Any]) -> list[str]:
         "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
         *(f"{result['min_dcf'][str(prior)]['value']:.3f}" for prior in PRIORS),
     ]
+
+
+def markdown_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True
+) -> str:
+    """Draw a Markdown table.
+
+    Arguments
+    ---------
+    headings : sequence of str
+        One a column.
+    rows : sequence of sequences of str
+        The cells.
+    numbers : bool
+        Whether all columns but the first stand to the right.
+
+    Returns
+    -------
+    str
+        Lines without an end of line after the last.
+
+    Example
+    -------
+    >>> print(markdown_table(["System", "EER %"], [["v2", "8.02"]]))
+    | System | EER % |
+    | --- | ---: |
+    | v2 | 8.02 |
+    """
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(headings) - 1)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        for line in (headings, rule, *rows)
+    )
