@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from speechbrain.utils.distributed import (
@@ -14,6 +15,8 @@ from speechbrain.utils.distributed import (
 )
 
 from speechbrain_ext.errors import UserError, system_sentence
+
+Found = TypeVar("Found")
 
 
 def join_processes(device: str, backend: str | None = None) -> None:
@@ -43,7 +46,7 @@ def join_processes(device: str, backend: str | None = None) -> None:
         ) from None
 
 
-def first_decides(decide: Callable[[], None]) -> None:
+def first_decides(decide: Callable[[], Found]) -> Found:
     """Do in the first process what must be done once; the others wait, and leave if it is refused.
 
     Arguments
@@ -51,23 +54,29 @@ def first_decides(decide: Callable[[], None]) -> None:
     decide : callable
         Called in the first process alone.
 
+    Returns
+    -------
+    anything
+        What ``decide`` returned, in every process.
+
     Raises
     ------
     UserError
         In every process, with what ``decide`` was refused for.
     """
-    refused: UserError | None = None
+    outcome: Found | UserError | None = None
     if if_main_process():
         try:
-            decide()
+            outcome = decide()
         except UserError as error:
-            refused = error
+            outcome = error
         except OSError as error:
-            refused = UserError(system_sentence(error) or str(error), code="system-error")
-    refused = ddp_broadcast(refused)
-    if refused is not None:
+            outcome = UserError(system_sentence(error) or str(error), code="system-error")
+    outcome = ddp_broadcast(outcome)
+    if isinstance(outcome, UserError):
         leave_together()
-        raise refused
+        raise outcome
+    return outcome
 
 
 def leave_together() -> None:

@@ -31,13 +31,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from speechbrain.utils.distributed import ddp_barrier, ddp_broadcast, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
 from speechbrain_ext.corpora.evaluation_lists import (
@@ -55,7 +55,7 @@ from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
-from speechbrain_ext.training.processes import join_processes, leave_together
+from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.results import record
 from speechbrain_ext.verification.scores import cosine_scores
@@ -67,8 +67,6 @@ from speechbrain_ext.verification.tables import (
     write_results_page,
 )
 from speechbrain_ext.verification.trials import TrialList
-
-Found = TypeVar("Found")
 
 
 def main() -> None:
@@ -126,24 +124,6 @@ def main() -> None:
     if if_main_process():
         score(lists, used, store, args.out, facts, system_name(args.model))
     leave_together()
-
-
-def first_decides(function: Callable[[], Found]) -> Found:
-    """What a function gives in the first process, for all of them; its error ends all of them."""
-    outcome: Found | UserError | None = None
-    first = if_main_process()  # which all are once they have left
-    if first:
-        try:
-            outcome = function()
-        except UserError as error:
-            outcome = error
-    outcome = ddp_broadcast(outcome)
-    if isinstance(outcome, UserError):
-        leave_together()
-        if first:
-            raise outcome
-        raise SystemExit(1)
-    return outcome
 
 
 def announce(
