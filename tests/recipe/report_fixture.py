@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import report
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
+from speechbrain_ext.systems.yaml import resolve_hparams
+from tests.recipe.tiny import RECIPE
+
 EPOCHS = 14
-HYPERPARAMS = """# Generated from: hparams/{system}.yaml
-seed: 1234
-number_of_epochs: {epochs}
-batch_size: 64
-lr: 1e-3
-crop_seconds: 2.0
-margin: 0.2
-scale: 30
-{more}data_folder: data/mini
-augment: &id001 !new:speechbrain.augment.augmenter.Augmenter
-  augmentations: []
-embedding_model: !new:speechbrain_ext.lobes.mixer.Mixer
-  channels: 192
-valid_augment: *id001
-"""
-SSL = """alpha: 0.0
-distillation:
-terms: {{hidden: !new:speechbrain_ext.distill.layer_terms.HiddenMSE {{}}}}
-term_weights: {{hidden: 0.5}}
-lr_decay: 0.95
-patience: 5
-teacher_source: {source}
-teacher_layers: [8, 12]
-"""
 
 
 def make_experiment(
@@ -72,14 +47,13 @@ def make_experiment(
         folder = paths[role]
         student = role == "exp"
         folder.mkdir(parents=True)
-        more = (
-            "alpha: 0.7\ndistillation: !new:speechbrain_ext.distill.losses.CosineDistillation\n"
-            if student
-            else ""
-        )
+        yaml = {"lstm_autoencoder": "teacher.yaml", "v2": "v2.yaml"}[system]
+        settings = {"number_of_epochs": str(EPOCHS), "seed": "1234"}
         if source is not None:
-            more = SSL.format(source=source)
-        text = HYPERPARAMS.format(system=system, epochs=EPOCHS, more=more)
+            yaml = "ssl/sv_mixer_wavlm_large.yaml"
+            settings |= {"teacher_source": source, "teacher_layers": "[8, 12]"}
+            settings["layer_pairs"] = "[[block2, layer8], [block3, layer12]]"
+        text = resolve_hparams(RECIPE / "hparams" / yaml, settings)
         (folder / "hyperparams.yaml").write_text(text, encoding="utf-8")
         _log(folder / "train_log.jsonl", rng, student)
         _embeddings(folder / "embeddings" / "test.npz", rng, speakers, noise, system)
@@ -113,15 +87,6 @@ class Done:
     stderr: str
 
 
-def _command() -> ModuleType:
-    # By its path: ``report`` may also be the package of that name beside it.
-    spec = importlib.util.spec_from_file_location("report_command", RECIPE / "report.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def write_report(paths: dict[str, Path], *, columns: int = 80) -> Done:
     """Run the command on an experiment, in a terminal ``columns`` wide."""
     options = ["--manifests", str(paths["manifests"])]
@@ -130,12 +95,11 @@ def write_report(paths: dict[str, Path], *, columns: int = 80) -> Done:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.dict(os.environ, {"COLUMNS": str(columns)}),
-        mock.patch.object(sys, "path", [str(ROOT), str(RECIPE), *sys.path]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
         try:
-            _command().main([str(paths["exp"]), *options])
+            report.main([str(paths["exp"]), *options])
         except SystemExit as end:
             code = int(end.code or 0)
     return Done(code, out.getvalue(), err.getvalue())

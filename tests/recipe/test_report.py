@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import ROOT
 from tests.recipe.report_fixture import (
     RECIPE,
-    ROOT,
     make_experiment,
     write_json,
     write_report,
