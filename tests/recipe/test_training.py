@@ -144,7 +144,8 @@ def test_two_processes_end_where_one_does(
     for alone, together in zip(log_of(one), log_of(two), strict=True):
         assert together["train"]["utterances"] == alone["train"]["utterances"]
         assert together["train"]["loss"] == pytest.approx(alone["train"]["loss"], rel=1e-3)
-        assert together["valid"]["eer"] == pytest.approx(alone["valid"]["eer"], abs=1.0)
+        # Of 24 target trials one is 4.2 %, and rounding may move one across.
+        assert together["valid"]["eer"] == pytest.approx(alone["valid"]["eer"], abs=4.5)
 
 
 def test_averages_the_best_checkpoints(corpus: Path, tmp_path: Path) -> None:
