@@ -116,19 +116,7 @@ class HiddenMSE(LayerPairs):
     self-supervised learning models for speaker verification" (OS-KDFT), 2023: there the last
     layers alone, of one width.
 
-    Arguments
-    ---------
-    pairs : list of (str, str)
-        Names of a student's layer and of the teacher's layer it learns from.
-    student_layers, teacher_layers : mapping of str to int
-        Names and channels of all hidden outputs of the two networks: their ``layers``.
-    weights : list of float, optional
-        One for every pair, positive; only their proportions count. Equal by default.
-
-    Raises
-    ------
-    ValueError
-        For a layer that does not exist, no pairs, or weights that do not fit them.
+    Arguments and errors are those of :class:`LayerPairs`.
 
     Example
     -------
@@ -175,19 +163,7 @@ class Hints(LayerPairs):
     Romero et al., "FitNets: hints for thin deep nets", 2015, at several layers at once and by the
     cosine.
 
-    Arguments
-    ---------
-    pairs : list of (str, str)
-        Names of a student's layer and of the teacher's layer it learns from.
-    student_layers, teacher_layers : mapping of str to int
-        Names and channels of all hidden outputs of the two networks: their ``layers``.
-    weights : list of float, optional
-        One for every pair, positive; only their proportions count. Equal by default.
-
-    Raises
-    ------
-    ValueError
-        For a layer that does not exist, no pairs, or weights that do not fit them.
+    Arguments and errors are those of :class:`LayerPairs`.
 
     Example
     -------
@@ -306,19 +282,7 @@ class AttentionTransfer(LayerPairs):
     Zagoruyko and Komodakis, "Paying more attention to attention", 2017: the activation-based
     transfer with p 2.
 
-    Arguments
-    ---------
-    pairs : list of (str, str)
-        Names of a student's layer and of the teacher's layer it learns from.
-    student_layers, teacher_layers : mapping of str to int
-        Names and channels of all hidden outputs of the two networks: their ``layers``.
-    weights : list of float, optional
-        One for every pair, positive; only their proportions count. Equal by default.
-
-    Raises
-    ------
-    ValueError
-        For a layer that does not exist, no pairs, or weights that do not fit them.
+    Arguments and errors are those of :class:`LayerPairs`.
 
     Example
     -------

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -208,7 +208,7 @@ def _epochs_of_text(folder: Path) -> list[str]:
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, float]]:
-    metas = [yaml.safe_load(path.read_text()) for path in (folder / "save").glob("CKPT*/CKPT.yaml")]
+    metas = [YAML(typ="safe").load(path) for path in (folder / "save").glob("CKPT*/CKPT.yaml")]
     return sorted((meta["epoch"], meta["eer"]) for meta in metas)
 
 
