@@ -22,8 +22,8 @@ class CorpusMaker(ABC):
 
     ``speechbrain_ext/corpora/NAME.py`` holds a class that derives from this one, and the line
     ``CORPUS = TheClass()``. That is all: ``run.sh --corpus NAME`` then makes the corpus, and takes
-    the options that the file names. ``prepare_corpus.py NAME --help`` prints the docstring of the
-    class and these options.
+    its options. ``prepare_corpus.py NAME --help`` prints the docstring of the class and these
+    options.
 
     Example
     -------
@@ -47,9 +47,8 @@ class CorpusMaker(ABC):
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the options of this corpus.
 
-        Each stands in the file as ``"--name"``, by which run.sh knows it. ``--out`` and ``--jobs``
-        are there already. run.sh gives its own ``--data``, ``--trials`` and ``--trials_root`` to a
-        corpus that has them.
+        ``--out`` and ``--jobs`` are there already. run.sh gives its own ``--data``, ``--trials``
+        and ``--trials_root`` to a corpus that has them.
         """
 
     @abstractmethod
@@ -146,6 +145,14 @@ def make_corpus(
     UserError
         When the command line cannot be used or the corpus cannot be made.
     """
+    parser = _parser(maker, prog)
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        raise UserError(f"--jobs is {options.jobs} but must be at least 1.", code="bad-option")
+    finish_corpus(options.out, maker.prepare(options.out, options))
+
+
+def _parser(maker: CorpusMaker, prog: str | None = None) -> SentenceParser:
     parser = SentenceParser(
         prog=prog,
         description=inspect.getdoc(maker),
@@ -160,10 +167,7 @@ def make_corpus(
         help="processes or speakers at a time (default: one for each CPU)",
     )
     maker.add_options(parser)
-    options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        raise UserError(f"--jobs is {options.jobs} but must be at least 1.", code="bad-option")
-    finish_corpus(options.out, maker.prepare(options.out, options))
+    return parser
 
 
 def corpus_command(
@@ -172,3 +176,32 @@ def corpus_command(
     """Make the corpus of this name, as a script does: a mistake is a sentence and exit status 1."""
     with friendly_exit():
         make_corpus(find_corpus(name), arguments, prog)
+
+
+def describe_corpus(name: str) -> dict[str, str]:
+    """Tell which corpora can be made, and the options of one.
+
+    Arguments
+    ---------
+    name : str
+        Name of a corpus; it need not be one that can be made.
+
+    Returns
+    -------
+    dict of str to str
+        ``makers`` are the corpora that ``--corpus`` may name, as words of a sentence.
+        ``corpus_options`` are the options of this one, and empty where nothing makes it.
+
+    Example
+    -------
+    >>> describe_corpus("own")["corpus_options"]
+    '--out --jobs --data --trials_root --max_failed'
+    >>> describe_corpus("nothing")
+    {'makers': 'libri_mini or mini or voxceleb', 'corpus_options': ''}
+    """
+    maker = _maker(name) if name.isidentifier() else None
+    options = [] if maker is None else _parser(maker)._option_string_actions
+    return {
+        "makers": " or ".join(other for other in corpus_names() if other != "own"),
+        "corpus_options": " ".join(word for word in options if word not in ("-h", "--help")),
+    }

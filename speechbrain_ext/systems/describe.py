@@ -1,16 +1,16 @@
 """What run.sh asks of the YAML files of a student and its teacher, as assignments of a shell.
 
-    python -m speechbrain_ext.systems.describe STUDENT.yaml [TEACHER.yaml]
+    python -m speechbrain_ext.systems.describe STUDENT.yaml [TEACHER.yaml] [--corpus NAME]
 
-It makes nothing of what they name, and does without PyTorch.
+It makes nothing of what the files name, and does without PyTorch unless it is asked about a corpus.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,22 @@ def _switch(value: bool) -> str:
     return "true" if value else "false"
 
 
+def main() -> None:
+    """Print what run.sh asks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("student")
+    parser.add_argument("teacher", nargs="?")
+    parser.add_argument("--corpus")
+    arguments = parser.parse_args()
+    facts = describe_yaml(arguments.student, arguments.teacher)
+    if arguments.corpus is not None:
+        from speechbrain_ext.corpora.maker import describe_corpus  # with PyTorch
+
+        facts.update(describe_corpus(arguments.corpus))
+    for key, text in facts.items():
+        print(f"{key}={shlex.quote(text)}")
+
+
 if __name__ == "__main__":
     with friendly_exit():
-        for key, text in describe_yaml(*sys.argv[1:]).items():
-            print(f"{key}={shlex.quote(text)}")
+        main()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from speechbrain_ext import corpora
-from speechbrain_ext.corpora.maker import corpus_command, corpus_names
+from speechbrain_ext.corpora.maker import corpus_command, corpus_names, describe_corpus
+from speechbrain_ext.systems import describe
 from tests.audio_files import names, tree, wav
 
 ADDED = '''
@@ -76,6 +78,22 @@ def test_a_corpus_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "letters.py").write_text(ADDED)
     monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path)])
     assert "letters" in corpus_names()
+    assert describe_corpus("letters")["corpus_options"] == "--out --jobs --letters"
     corpus_command("letters", ["--letters", "ab", "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out/dev").iterdir()) == ["a", "b"]
     assert json.loads((tmp_path / "out/corpus.json").read_text())["title"] == "Letters"
+
+
+def test_what_run_sh_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The corpus beside the YAML files, as assignments of a shell."""
+    student = tmp_path / "mine.yaml"
+    student.write_text("{system: mine, teacher_source: some/wavlm}")
+    command = ["describe", str(student), str(student), "--corpus"]
+    for corpus, options in (("own", "'--out --jobs --data "), ("my speech", "''"), ("tree", "''")):
+        monkeypatch.setattr(sys, "argv", [*command, corpus])
+        describe.main()
+        told = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
+        assert told["student_system"] == "mine" and told["corpus_options"].startswith(options)
+        assert told["makers"] == "'libri_mini or mini or voxceleb'"

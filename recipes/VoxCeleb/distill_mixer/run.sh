@@ -104,14 +104,36 @@ else
 fi
 is_name "$name" ||
     die "the corpus cannot be called '$name': give a name with --name, without a slash, that begins with neither . nor -."
-# What makes a corpus is a file with a line "CORPUS = ..."; the options of the corpus stand in it as "--name".
-corpora=../../../speechbrain_ext/corpora
-maker=$(grep -ls "^CORPUS = " "$corpora/$kind.py" "$corpora/$kind/__init__.py" || true)
-takes() { [ -n "$maker" ] && grep -qF "\"--$1\"" "$maker"; } # NAME: whether the corpus has this option
-if [ -z "$maker" ] && [ "$stage" -eq 0 ]; then
-    makers=$(grep -ls "^CORPUS = " "$corpora"/*.py "$corpora"/*/__init__.py | sed -E "s|^$corpora/||; s|(/__init__)?\.py$||" |
-        sort | grep -v "^own$" | paste -sd , -)
-    die "there is no corpus '$name' to make: choose ${makers//,/ or }, or name the folder of its speech with --data."
+corpus_dir=$data_root/$name
+manifests=$corpus_dir/manifests
+
+# What is written is kept in the log of its stage. Bars of progress go to the terminal alone, where there is one.
+export TQDM_DISABLE=1 PYTHONUNBUFFERED=1
+if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
+! $offline || export HF_HUB_OFFLINE=1
+
+# The Python to run with. It says what the YAML files are (speechbrain_ext/systems/describe.py explains it), and which
+# options make the corpus.
+for option in teacher student; do
+    [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
+done
+yamls=("$student")
+case $given in *" teacher "*) yamls+=("$teacher") ;; esac # else the student's YAML names it
+asked=(--corpus "$kind")
+[ "$stage" -le 1 ] || [ ${#others[@]} -gt 0 ] || asked=() # which takes a second or two
+makers="" corpus_options=""
+student_system="" student_of_model=false teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name=""
+python=$(../../../tools/setup_env.sh mini)
+PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
+facts=$("$python" -m speechbrain_ext.systems.describe "${yamls[@]}" ${asked[@]+"${asked[@]}"})
+eval "$facts"
+takes() { case " $corpus_options " in *" --$1 "*) ;; *) return 1 ;; esac; } # NAME: whether the corpus has this option
+if $student_of_model || $teacher_of_model; then python=$(../../../tools/setup_env.sh mini,ssl); fi
+
+# What the corpus is made from.
+if [ -z "$corpus_options" ] && [ "$stage" -eq 0 ]; then
+    die "there is no corpus '$name' to make: choose $makers, or name the folder of its speech with --data."
 fi
 corpus_args=()
 for word in ${others[@]+"${others[@]}"}; do
@@ -122,8 +144,7 @@ for word in ${others[@]+"${others[@]}"}; do
     esac
     corpus_args+=("$word")
 done
-corpus_dir=$data_root/$name
-if { [ -n "$data" ] || [ -z "$maker" ]; } && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
+if { [ -n "$data" ] || [ -z "$corpus_options" ]; } && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
     [ ${#lists[@]} -eq 0 ] || [ -n "$trials_root" ] || [ -e "$corpus_dir/test" ] ||
         die "--trials needs --trials_root, the folder that the names in the lists are below."
     [ ${#lists[@]} -gt 0 ] || [ -z "$trials_root" ] ||
@@ -132,26 +153,6 @@ fi
 for option in enrol exclude_speakers; do
     [ -z "${!option}" ] || [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
 done
-manifests=$corpus_dir/manifests
-
-# What is written is kept in the log of its stage. Bars of progress go to the terminal alone, where there is one.
-export TQDM_DISABLE=1 PYTHONUNBUFFERED=1
-if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
-! $offline || export HF_HUB_OFFLINE=1
-
-# The Python to run with, which says what the YAML files are: speechbrain_ext/systems/describe.py explains it.
-for option in teacher student; do
-    [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
-done
-yamls=("$student")
-case $given in *" teacher "*) yamls+=("$teacher") ;; esac # else the student's YAML names it
-student_system="" student_of_model=false teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name=""
-python=$(../../../tools/setup_env.sh mini)
-PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONPATH
-facts=$("$python" -m speechbrain_ext.systems.describe "${yamls[@]}")
-eval "$facts"
-if $student_of_model || $teacher_of_model; then python=$(../../../tools/setup_env.sh mini,ssl); fi
 launch=("$python")
 [ "$ngpu" -eq 0 ] || launch=("$python" -m speechbrain_ext.training.launch "$ngpu")
 
