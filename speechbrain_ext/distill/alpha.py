@@ -158,7 +158,9 @@ class GradientBalance(Alpha):
 
 
 def capacity_alpha(ratio: float) -> float:
-    """The rule of the documents (docs/sources.md) by the ratio of student to teacher parameters.
+    """Alpha in steps, by the ratio of student to teacher parameters.
+
+    It is a rule of the documents (docs/sources.md: 003, Theoretical insights 2).
 
     Example
     -------
@@ -171,7 +173,9 @@ def capacity_alpha(ratio: float) -> float:
 
 
 def logarithmic_alpha(ratio: float) -> float:
-    """The other rule of the documents, 0.9 - 0.5 log2(ratio), kept within [0.1, 0.9].
+    """0.9 - 0.5 log2(ratio) of student to teacher parameters, kept within [0.1, 0.9].
+
+    It is a rule of the documents (docs/sources.md: 003, Open questions 2).
 
     Example
     -------

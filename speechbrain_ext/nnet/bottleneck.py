@@ -8,7 +8,8 @@ from torch import Tensor, nn
 class Bottleneck(nn.Module):
     """Two linear layers, down and up again: embeddings of D numbers that lie in fewer dimensions.
 
-    Approach P4B of the documents (docs/sources.md), with 128 of 512 dimensions.
+    With 128 of 512 dimensions it is that of the documents (docs/sources.md: 003, Architecture
+    enhancements B).
 
     Arguments
     ---------

@@ -44,8 +44,8 @@ class ForwardLSTM(nn.Module):
 class LSTMMixerBlock(MixerBlock):
     """A mixer block with an LSTM after its token mixing, inside the residual branch.
 
-    Approach P4A of the documents (docs/sources.md): what the MLPs mix in parallel, the LSTM then
-    reads in sequence.
+    What the MLPs mix in parallel, the LSTM then reads in sequence (docs/sources.md: 001, Approach
+    P4A).
 
     Arguments
     ---------

@@ -24,7 +24,7 @@ from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 
 _EXTENSIONS = {".wav", ".flac"}
-#: SNR in dB by kind of noise, as in voxceleb_trainer, the trainer of the documents (sources.md).
+#: SNR in dB by kind of noise, as in voxceleb_trainer.
 _SNRS = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20)}
 #: Longest masks of SpecAugment, as in the ECAPA-TDNN paper (crops of 2 s, 80 bands).
 _MASKED_FRAMES, _MASKED_BANDS = 5, 10

@@ -78,6 +78,55 @@ def test_choices_of_the_self_supervised_path_are_told_of() -> None:
     assert set(re.findall(r"\b(?:teachers|back_ends|losses)/\w+\.yaml", text)) == there
 
 
+def _places() -> set[str]:
+    """Every place of a document that docs/sources.md tells of, as it is cited."""
+    text = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+    places = set(re.findall(r"Cited as \*(.+?)\*", text))
+    for number, rows in re.findall(r"\| cited as \| what (\w+) says.*\n.*\n((?:\|.*\n)+)", text):
+        for cell in re.findall(r"^\| (.+?) \|", rows, re.MULTILINE):
+            for place in cell.split("; "):
+                place = place if number == "it" else f"{number}, {place}"
+                several = re.fullmatch(r"(.+? )((?:\w, )+\w)", place)  # Questions 2, 3
+                places |= (
+                    {several[1] + one for one in several[2].split(", ")} if several else {place}
+                )
+    return places
+
+
+def _cited(text: str) -> tuple[list[str], str]:
+    """The places that a text cites, and the text without them."""
+    of_claim = re.compile(r"^ *source: ((?:00|arXiv).*)$", re.MULTILINE)
+    lines = of_claim.findall(text)
+    text = re.sub(r"\s*\n *#? *", " ", of_claim.sub("", text))
+    form = r"docs/sources\.md: ([^)]+)\)|\*\(((?:00|arXiv)[^)]+)\)\*"
+    cited = []
+    for citation in [*lines, *("".join(found) for found in re.findall(form, text))]:
+        number = ""
+        for place in citation.split("; "):
+            found = re.fullmatch(r"(00\d|arXiv [\d.]+), (.+)", place)
+            number, place = found.groups() if found else (number, place)
+            cited.append(f"{number}, {place}")
+    return cited, re.sub(form, "", text)
+
+
+def test_what_is_cited_stands_among_the_sources() -> None:
+    """Each citation has a document and a place in it, which docs/sources.md has, too."""
+    places = _places()
+    assert {"001, Approach P4C", "002, Model compression", "003, Open questions 3"} <= places
+    files = [page for page in PAGES if page.name != "sources.md"]
+    files += [*(ROOT / "speechbrain_ext").rglob("*.py"), *(RECIPE / "hparams").rglob("*.yaml")]
+    count = 0
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        cited, rest = _cited(text)
+        assert set(cited) <= places, file
+        assert not re.findall(r"\b00[0-4], [A-Z]|\bP[1-4][ABC]?\b", rest), file
+        if file.suffix == ".yaml" and (cited or "ocuments" in rest):
+            assert "docs/sources.md" in text, file
+        count += len(cited)
+    assert count > 80
+
+
 def test_the_readme_is_one_page() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
