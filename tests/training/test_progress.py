@@ -1,4 +1,4 @@
-"""Sums of an epoch, across processes and across an interruption; batches of nothing."""
+"""Sums of an epoch, across processes and across an interruption."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from speechbrain_ext.training.crops import CropBatch
 from speechbrain_ext.training.progress import EpochMeter
-
-
-def test_an_empty_batch_can_be_pinned() -> None:
-    batch = CropBatch([{"id": "a@0", "sig": "a.wav (why)", "spk_id_encoded": torch.tensor([0])}])
-    assert batch.pin_memory() is batch and batch.unreadable == ["a.wav (why)"]
 
 
 def test_sums_of_an_interrupted_epoch_are_each_process_own(

@@ -1,12 +1,13 @@
-"""The order of an epoch follows from seed and epoch, and processes share it."""
+"""The order of an epoch follows from seed and epoch, and processes share it; batches of nothing."""
 
 from __future__ import annotations
 
 import itertools
 
 import pytest
+import torch
 
-from speechbrain_ext.training.crops import EpochOrder
+from speechbrain_ext.training.crops import CropBatch, EpochOrder
 
 
 def drawn(seed: int, epoch: int, items: int = 200) -> list[int]:
@@ -31,3 +32,8 @@ def test_processes_take_turns(items: int, drop_last: bool) -> None:
     together = [index for turn in zip(*parts, strict=True) for index in turn]
     whole = list(EpochOrder(items, 1))
     assert together == list(itertools.islice(itertools.cycle(whole), 4 * each))
+
+
+def test_an_empty_batch_can_be_pinned() -> None:
+    batch = CropBatch([{"id": "a@0", "sig": "a.wav (why)", "spk_id_encoded": torch.tensor([0])}])
+    assert batch.pin_memory() is batch and batch.unreadable == ["a.wav (why)"]
