@@ -82,7 +82,11 @@ class Lobe(nn.Module):
     def forward_intermediates(
         self, feats: Tensor, lengths: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every layer."""
+        """The embeddings (B, 1, D) of :meth:`forward` and the output (B, T, C) of every layer.
+
+        It calls ``forward``; unlike there, what it returns does not hang on an argument. Training
+        calls ``forward``, for the reason given there.
+        """
         embedding, hidden = self(feats, lengths, intermediates=True)
         return embedding, hidden
 

@@ -26,10 +26,11 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from ruamel.yaml import YAML
 
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.systems.experiment import read_setting
+from speechbrain_ext.systems.train_log import read_train_log
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("recipes/VoxCeleb/distill_mixer/results")
@@ -47,19 +48,12 @@ class Block(NamedTuple):
     summary: list[str]  # those of README.md
 
 
-def read_log(experiment: Path) -> tuple[list[int], list[float]]:
-    """Epochs and valid EER in percent of an experiment."""
-    lines = (experiment / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
-    epochs = [json.loads(line) for line in lines]
-    return [e["epoch"] for e in epochs], [e["valid"]["eer"] for e in epochs]
-
-
-def draw(curves: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
+def draw(curves: dict[str, dict[int, float]], path: Path) -> None:
     """Draw the valid EER of teacher and student by epoch."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    for role, (epochs, eers) in curves.items():
-        axes.plot(epochs, eers, color=COLOURS[role], label=role, marker=".", linewidth=1.5)
+    for role, eers in curves.items():
+        axes.plot(list(eers), list(eers.values()), color=COLOURS[role], label=role, marker=".")
     axes.set(xlabel="epoch", ylabel="valid EER, %", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
@@ -74,20 +68,21 @@ def experiment_block(name: str, experiment: Path) -> Block:
     """The table and the curve of an experiment."""
     results = (experiment / "RESULTS.md").read_text(encoding="utf-8")
     title, table, notes = results.split("\n\n")[1:4]
-    settings = YAML().load((experiment / "hyperparams.yaml").read_text(encoding="utf-8"))
-    # Paths of a hyperparams.yaml are relative to the recipe's folder.
-    recipe = experiment.resolve().parents[3]
     folders = {"student": experiment}
-    if "teacher_folder" in settings:  # else its teacher is taken as it is
-        folders = {"teacher": recipe / settings["teacher_folder"], **folders}
-    curves = {role: read_log(folder) for role, folder in folders.items()}
+    if teacher := read_setting(experiment, "teacher_folder"):  # else it is taken as it is
+        # Paths of a hyperparams.yaml are relative to the recipe's folder.
+        folders = {"teacher": experiment.resolve().parents[3] / teacher, **folders}
+    logs = {
+        role: read_train_log(folder / "train_log.jsonl", "the training")
+        for role, folder in folders.items()
+    }
+    curves = {role: {e["epoch"]: e["valid"]["eer"] for e in log} for role, log in logs.items()}
     draw(curves, ROOT / "docs" / f"{name}_curve.svg")
-    longest = max(len(epochs) for epochs, _ in curves.values())
+    longest = max(map(max, curves.values()))
     step = -(-longest // 12)
     shown = [n for n in range(1, longest + 1) if n == 1 or n % step == 0]
     rows = []
-    for role, curve in curves.items():
-        eers = dict(zip(*curve, strict=True))
+    for role, eers in curves.items():
         rows.append([role] + [f"{eers[n]:.1f}" if n in eers else "–" for n in shown])
     header = ["valid EER %, epoch", *map(str, shown)]
     lines = _markdown([header, ["---"] * len(header), *rows])

@@ -17,7 +17,7 @@ from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
-from speechbrain_ext.verification.lists import composed, on_disk, root_paths
+from speechbrain_ext.verification.lists import check_names, composed, on_disk, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
 from speechbrain_ext.workers import in_threads
 
@@ -92,7 +92,7 @@ def read_evaluation_lists(
             )
         _check_root("--trials", root)
         pairs += [(Path(root), Path(path)) for path in paths]
-    _check_names([path for _, path in pairs])
+    check_names([path for _, path in pairs])
     enrolment = None
     if enrol is not None:
         _check_root("--enrol", enrol[0])
@@ -135,18 +135,6 @@ def speakers_of_trials(trials: TrialList) -> np.ndarray | None:
     _, numbers = np.unique(first, return_inverse=True)
     same = numbers[trials.enrol_index] == numbers[trials.test_index]
     return numbers if np.array_equal(same, trials.labels) else None
-
-
-def _check_names(paths: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in seen:
-            raise UserError(
-                f"{seen[path.stem]} and {path} are both called {path.stem!r}, and results are "
-                "filed under that name: rename one of the lists, or leave one out.",
-                code="repeated-name",
-            )
-        seen[path.stem] = path
 
 
 def _check_root(option: str, root: str) -> None:

@@ -16,7 +16,7 @@ from speechbrain_ext.corpora.held_out import hold_out, read_excluded
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.tree import SpeakerTree, list_speaker_tree, name_of
 from speechbrain_ext.corpora.trial_lists import (
-    check_names,
+    check_corpus_names,
     check_overlap,
     complete_names,
     find_utterances,
@@ -248,7 +248,7 @@ def _check_sources(sources: ManifestSources) -> None:
         raise UserError(
             "--enrol needs --trials, the lists whose models it explains.", code="bad-command"
         )
-    check_names(sources.trials)
+    check_corpus_names(sources.trials)
 
 
 def _corpus(corpus_dir: Path) -> dict[str, Any]:

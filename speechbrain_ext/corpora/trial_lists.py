@@ -18,7 +18,7 @@ from speechbrain_ext.corpora.voxceleb_lists import (
 )
 from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.verification.enrolment import read_enrolment, require_use
-from speechbrain_ext.verification.lists import root_paths
+from speechbrain_ext.verification.lists import check_names, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
 
 
@@ -55,8 +55,8 @@ def _speaker_of(name: str) -> str:
     return name.split("/", 1)[0]
 
 
-def check_names(sources: Sequence[str]) -> None:
-    """Refuse lists whose files would be written under one name.
+def check_corpus_names(sources: Sequence[str]) -> None:
+    """Refuse lists that stages 5 and 6 could not file results under the names of.
 
     Raises
     ------
@@ -65,9 +65,9 @@ def check_names(sources: Sequence[str]) -> None:
 
     Example
     -------
-    >>> check_names(["a/test.txt", "b/dev.txt"])
+    >>> check_corpus_names(["a/test.txt", "b/dev.txt"])
     """
-    seen: dict[str, str] = {}
+    check_names(sources)
     for source in sources:
         stem = Path(source).stem
         # The trials between held-out speakers, the speeds, and the scores of a fusion.
@@ -76,12 +76,6 @@ def check_names(sources: Sequence[str]) -> None:
                 f"{source}: results of the recipe's own are filed under the name {stem!r}; rename "
                 "the list.",
                 code="bad-name",
-            )
-        if seen.setdefault(stem, source) != source or list(sources).count(source) > 1:
-            raise UserError(
-                f"{seen[stem]} and {source} are both called {stem!r}, and results are filed "
-                "under that name; rename one of the lists.",
-                code="repeated-name",
             )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_ext.audio import SAMPLE_RATE
+from speechbrain_ext.corpora.manifest import COLUMNS
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.scan import CAUSES, Skipped, scan_files
 from speechbrain_ext.corpora.tree import SpeakerTree, name_of
@@ -167,7 +168,7 @@ def skipped_sentence(skipped: Sequence[SkippedFile], table: Path) -> str:
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write a SpeechBrain CSV: ``ID,duration,wav,start,stop,spk_id``.
+    """Write a SpeechBrain CSV with the columns that :func:`read_manifest` reads.
 
     Arguments
     ---------
@@ -178,7 +179,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     """
     with open(path, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["ID", "duration", "wav", "start", "stop", "spk_id"])
+        writer.writerow(COLUMNS)
         for item in utterances:
             wav = os.path.join(item.root, item.path)
             duration = f"{item.frames / SAMPLE_RATE:.4f}"

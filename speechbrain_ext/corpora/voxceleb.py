@@ -20,7 +20,7 @@ from speechbrain_ext.corpora.mirror.make import (
     print_outcome,
 )
 from speechbrain_ext.corpora.mirror.recordings import speaker_of_folder
-from speechbrain_ext.corpora.trial_lists import check_names, read_corpus_lists
+from speechbrain_ext.corpora.trial_lists import check_corpus_names, read_corpus_lists
 from speechbrain_ext.corpora.voxceleb_lists import VOXCELEB1_TEST
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import replaced_folder
@@ -221,7 +221,7 @@ class VoxCeleb(CorpusMaker):
         found = find_voxceleb(first, second, out, test_only)
         lists = _trial_lists(options.trials, first, test_only)
         names = [str(path) for path in lists]
-        check_names(names)
+        check_corpus_names(names)
         read_corpus_lists(names)  # refused now rather than after hours of conversion
         description = {
             "name": "voxceleb",

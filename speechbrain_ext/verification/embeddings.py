@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
 
 _FIELDS = ("ids", "embeddings", "weights_sha256")
@@ -105,8 +105,8 @@ def with_models(embeddings: Embeddings, models: Mapping[str, Sequence[str]]) -> 
         if missing:
             raise UserError(
                 f"{len(missing)} of the {len(utterances)} utterances of the model {model} have no "
-                f"embedding: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; extract "
-                "the embeddings of the set again, or mend the list of models.",
+                f"embedding: {first_few(missing)}; extract the embeddings of the set again, or "
+                "mend the list of models.",
                 code="missing-embedding",
             )
         rows = [row_of[name] for name in utterances]

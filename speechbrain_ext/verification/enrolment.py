@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.lists import (
     read_first_line,
@@ -126,9 +126,9 @@ def require_use(enrolment: Enrolment, used: Iterable[Mapping[str, Sequence[str]]
     >>> require_use(Enrolment("m.txt", {"m": ("a", "b")}), [{}, {"m": ("a", "b")}])
     """
     if not any(used):
-        first = ", ".join(list(enrolment.models)[:3])
+        named = first_few(list(enrolment.models))
         raise UserError(
-            f"{enrolment.source}: no trial list has one of its models ({first}, …) on its "
+            f"{enrolment.source}: no trial list has one of its models ({named}) on its "
             "enrolment side; give the lists that do, or leave the models out.",
             code="bad-enrolment",
         )

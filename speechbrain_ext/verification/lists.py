@@ -7,7 +7,8 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from speechbrain_ext.errors import UserError
@@ -166,6 +167,29 @@ def on_disk(path: str) -> str:
     except OSError:  # not there, or no folder: nothing is below it
         return path
     return os.path.join(above, next((n for n in names if composed(n) == composed(base)), base))
+
+
+def check_names(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse lists whose results would be filed under one name, the stem of the file.
+
+    Raises
+    ------
+    UserError
+        Naming the first two that share one, which may be the same list given twice.
+
+    Example
+    -------
+    >>> check_names(["a/test.txt", "b/dev.txt"])
+    """
+    seen: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if path.stem in seen:
+            raise UserError(
+                f"{seen[path.stem]} and {path} are both called {path.stem!r}, and results are "
+                "filed under that name; rename one of the lists, or leave one out.",
+                code="repeated-name",
+            )
+        seen[path.stem] = path
 
 
 def root_paths(*folders: str | os.PathLike[str]) -> tuple[str, ...]:

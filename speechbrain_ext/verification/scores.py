@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.verification.embeddings import Embeddings, with_models
 from speechbrain_ext.verification.trials import TrialList
 
@@ -66,11 +66,10 @@ def _rows_and_scale(trials: TrialList, embeddings: Embeddings) -> tuple[np.ndarr
 
     unknown = np.flatnonzero(used & (rows < 0))
     if len(unknown):
-        first = ", ".join(names[position] for position in unknown[:5])
+        named = first_few([names[position] for position in unknown])
         raise UserError(
-            f"{len(unknown)} utterances of the trials have no embedding: {first}"
-            f"{', …' if len(unknown) > 5 else ''}; extract the embeddings of the set that the "
-            "trials are about, or mend the list.",
+            f"{len(unknown)} utterances of the trials have no embedding: {named}; extract "
+            "the embeddings of the set that the trials are about, or mend the list.",
             code="missing-embedding",
         )
     scale = np.ones(len(names), dtype=np.float32)

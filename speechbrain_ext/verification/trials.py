@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.enrolment import Enrolment
 from speechbrain_ext.verification.lists import (
@@ -151,7 +151,7 @@ class TrialList:
             if len(own) > 1:
                 raise UserError(
                     f"the model {name} has utterances of {len(own)} speakers "
-                    f"({', '.join(list(own)[:5])}); mend the list of models.",
+                    f"({first_few(list(own))}); mend the list of models.",
                     code="bad-enrolment",
                 )
             found += own
@@ -348,8 +348,7 @@ def _with_models(
     if unknown:
         raise UserError(
             f"{path}: {len(unknown)} of its {len(enrolled)} models are not in {enrolment.source}: "
-            f"{', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; add them there, or take "
-            "their trials out.",
+            f"{first_few(unknown)}; add them there, or take their trials out.",
             code="bad-enrolment",
         )
     models = {name: enrolment.models[name] for name in enrolled}

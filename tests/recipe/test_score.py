@@ -16,6 +16,7 @@ import pytest
 import torch
 from score import main
 
+from speechbrain_ext.corpora.manifest import COLUMNS
 from speechbrain_ext.inference.embed_folder import TOGETHER
 from speechbrain_ext.systems.experiment import save_weights, weights_sha256
 from speechbrain_ext.verification.bootstrap import eer_interval
@@ -66,7 +67,7 @@ def folders(tmp_path: Path) -> Folders:
         entries.append({**entry, "targets": trials.targets, "nontargets": trials.nontargets})
         with open(made.manifests / f"{set_name}.csv", "w", newline="", encoding="utf-8") as out:
             rows = csv.writer(out)
-            rows.writerow(["ID", "duration", "wav", "start", "stop", "spk_id"])
+            rows.writerow(COLUMNS)
             rows.writerows(
                 [i, 2.0, f"/x/{i}.flac", 0, 32000, s] for i, s in zip(ids, speakers, strict=True)
             )

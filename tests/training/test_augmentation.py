@@ -15,7 +15,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.corpora.manifest import COLUMNS, read_manifest
 from speechbrain_ext.training.augmentation import Augmentation, Mixing
 from speechbrain_ext.training.crops import (
     CropBatch,
@@ -279,7 +279,7 @@ def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "train.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["ID", "duration", "wav", "start", "stop", "spk_id"])
+        writer.writerow(COLUMNS)
         for speaker, hertz, seconds in (("b", 400, 3.0), ("a", 600, 3.0), ("c", 500, 0.4)):
             wave = tmp_path / "train" / f"{speaker}.wav"
             write(wave, sine(hertz, seconds))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from speechbrain_ext.corpora.manifest import COLUMNS
 from tests.processes import environment
 
 UTTERANCES, SPEAKERS = 1_100_000, 6_000
@@ -67,7 +68,7 @@ print(json.dumps([crops, ids, before, after - before, base, private - base]))
 def write_manifest(path: Path, each: int) -> str:
     root = "/corpora/voxceleb/voxceleb2/dev/mono_16k_flac"
     with open(path, "w") as file:
-        file.write("ID,duration,wav,start,stop,spk_id\n")
+        file.write(",".join(COLUMNS) + "\n")
         for speaker in range(SPEAKERS):
             for number in range(each):
                 frames = 64000 + 640 * (number * speaker % 250)
