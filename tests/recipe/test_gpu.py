@@ -1,4 +1,4 @@
-"""What only a GPU can show; ``tools/gpu_check.py`` runs these where there is one."""
+"""What only a GPU can show; ``tools/gpu_check`` runs these where there is one."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.processes import environment
-from tools.gpu_check import PARTS, compare_losses, page
+from tools.gpu_check.__main__ import PARTS
+from tools.gpu_check.correctness import compare_losses
+from tools.gpu_check.page import page
 
 ROOT = Path(__file__).resolve().parents[2]
 
