@@ -111,12 +111,12 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
 
-class Layers(dict[str, Tensor]):
+class HiddenOutputs(dict[str, Tensor]):
     """Hidden outputs by layer; one that is not there is an error that names those that are.
 
     Example
     -------
-    >>> Layers(block1=Tensor(1))["block2"]
+    >>> HiddenOutputs(block1=Tensor(1))["block2"]
     Traceback (most recent call last):
     ...
     ValueError: there is no layer 'block2', the layers are: block1
@@ -159,14 +159,14 @@ class Teacher(nn.Module):
         Names and channels of its hidden outputs.
     num_parameters : int
         Parameters of its embedding model.
-    hears : bool
+    hears_crop : bool
         Whether its output follows from the crop it is given.
     """
 
     embedding_size: int
     layers: dict[str, int]
     num_parameters: int
-    hears: bool = True
+    hears_crop: bool = True
 
     def prepare(self, manifest: str | os.PathLike[str]) -> None:
         """Get ready for the utterances of a training manifest, once before training."""

@@ -16,7 +16,7 @@ from speechbrain_ext.corpora.voxceleb_lists import published_title
 from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.progress import progress_bar
-from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, require_use
+from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, refuse_unused_models
 from speechbrain_ext.verification.lists import check_names, composed, on_disk, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
 from speechbrain_ext.workers import in_threads
@@ -101,7 +101,7 @@ def read_evaluation_lists(
     enrol_root = Path(enrol[0]) if enrol is not None else None
     lists = [_read_list(root, path, enrolment, enrol_root, folders) for root, path in pairs]
     if enrolment is not None:
-        require_use(enrolment, [each.trials.models for each in lists])
+        refuse_unused_models(enrolment, [each.trials.models for each in lists])
     return lists
 
 

@@ -17,7 +17,7 @@ from speechbrain_ext.corpora.voxceleb_lists import (
     published_title,
 )
 from speechbrain_ext.errors import UserError, first_few
-from speechbrain_ext.verification.enrolment import read_enrolment, require_use
+from speechbrain_ext.verification.enrolment import read_enrolment, refuse_unused_models
 from speechbrain_ext.verification.lists import check_names, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
 
@@ -113,7 +113,7 @@ def read_corpus_lists(
         title = published_title(len(trials), speakers) or Path(source).stem
         lists.append(CorpusList(source, title, trials))
     if enrolment is not None:
-        require_use(enrolment, [item.trials.models for item in lists])
+        refuse_unused_models(enrolment, [item.trials.models for item in lists])
     return lists
 
 

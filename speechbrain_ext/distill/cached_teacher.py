@@ -20,7 +20,7 @@ from speechbrain_ext.inference.extraction import (
     gather_embeddings,
     utterance_loader,
 )
-from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
+from speechbrain_ext.interfaces import HiddenOutputs, Teacher, TeacherOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.experiment import weights_sha256
@@ -67,7 +67,7 @@ class CachedTeacher(Teacher):
     torch.Size([2, 512])
     """
 
-    hears = False
+    hears_crop = False
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class CachedTeacher(Teacher):
             )
         if self.table.device != wavs.device:
             self.table = self.table.to(wavs.device)
-        return TeacherOutput(self.table[torch.from_numpy(rows)], Layers())
+        return TeacherOutput(self.table[torch.from_numpy(rows)], HiddenOutputs())
 
 
 # Features of one front end differ by less between devices and numbers of threads.

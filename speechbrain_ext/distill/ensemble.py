@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
+from speechbrain_ext.interfaces import HiddenOutputs, Teacher, TeacherOutput
 
 
 class EnsembleTeacher(Teacher):
@@ -77,9 +77,9 @@ class EnsembleTeacher(Teacher):
         self.eval()
 
     @property
-    def hears(self) -> bool:  # type: ignore[override]
+    def hears_crop(self) -> bool:  # type: ignore[override]
         """Whether the output of every teacher follows from the crop it is given."""
-        return all(teacher.hears for teacher in self._members)
+        return all(teacher.hears_crop for teacher in self._members)
 
     def prepare(self, manifest: str | os.PathLike[str]) -> None:
         """Have every teacher get ready for the utterances of a training manifest."""
@@ -96,7 +96,7 @@ class EnsembleTeacher(Teacher):
         named ``teacher.layer``.
         """
         embeddings = []
-        hidden = Layers()
+        hidden = HiddenOutputs()
         for (name, weight), teacher in zip(self.weights.items(), self.teachers, strict=True):
             output = teacher(wavs, lengths, ids)
             embeddings.append(math.sqrt(weight) * F.normalize(output.embedding.float(), dim=-1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from speechbrain_ext.interfaces import Layers, Teacher, TeacherOutput
+from speechbrain_ext.interfaces import HiddenOutputs, Teacher, TeacherOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
 
@@ -48,4 +48,6 @@ class FrozenTeacher(Teacher):
     ) -> TeacherOutput:
         """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`."""
         embedding, hidden = self.encoder(wavs, lengths, intermediates=True)
-        return TeacherOutput(embedding.squeeze(1), Layers(zip(self.layers, hidden, strict=True)))
+        return TeacherOutput(
+            embedding.squeeze(1), HiddenOutputs(zip(self.layers, hidden, strict=True))
+        )

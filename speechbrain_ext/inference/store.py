@@ -52,7 +52,7 @@ class EmbeddingStore:
         self._stamps: dict[str, Stamp] = {}
         self._written = time.monotonic()
 
-    def share(self, rank: int, world_size: int) -> None:
+    def number_parts(self, rank: int, world_size: int) -> None:
         """Number the parts so that the processes of one run write different ones.
 
         All of them call this before any of them writes.

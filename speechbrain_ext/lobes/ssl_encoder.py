@@ -14,7 +14,7 @@ from speechbrain_ext.interfaces import BackEnd, Lobe
 from speechbrain_ext.lobes.conv_front_end import receptive_field
 from speechbrain_ext.lobes.exact_length import each_length
 from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
-from speechbrain_ext.lobes.ssl_source import describe, described, find_model
+from speechbrain_ext.lobes.ssl_source import find_model, read_description, written_description
 from speechbrain_ext.nnet.masking import whole_lengths
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -112,11 +112,11 @@ class SSLEncoder(Lobe):
         if description is None:
             folder = find_model(source, offline)
             loaded = load_model(folder, architecture, layers)
-            self.description = describe(folder)
+            self.description = read_description(folder)
         else:
-            with described(description) as folder:
+            with written_description(description) as folder:
                 loaded = load_model(folder, architecture, layers, weights=False)
-                self.description = describe(folder)
+                self.description = read_description(folder)
         model, self.normalize, self.chosen = loaded
         self.model: Any = model.to(PRECISIONS[precision])
         self.precision = precision

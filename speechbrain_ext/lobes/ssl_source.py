@@ -101,14 +101,14 @@ def _whole(folder: Path) -> bool:
     return all((folder / shard).is_file() for shard in set(shards.values()))
 
 
-def describe(folder: Path) -> dict[str, dict[str, Any]]:
+def read_description(folder: Path) -> dict[str, dict[str, Any]]:
     """What a folder holds besides weights, by the names of its files."""
     return {name: _read(folder / name, "copy it there") for name in (CONFIG, PREPROCESSOR)}
 
 
 @contextmanager
-def described(description: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder, inside the block, with what :func:`describe` gave of another."""
+def written_description(description: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder, inside the block, with what :func:`read_description` gave of another."""
     with tempfile.TemporaryDirectory() as folder:
         for name in (CONFIG, PREPROCESSOR):
             (Path(folder) / name).write_text(json.dumps(description[name]), encoding="utf-8")

@@ -33,7 +33,7 @@ from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
-from speechbrain_ext.interfaces import Layers, StudentOutput
+from speechbrain_ext.interfaces import HiddenOutputs, StudentOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.progress import progress_bar
@@ -42,8 +42,8 @@ from speechbrain_ext.training.augmentation import Mixing
 from speechbrain_ext.training.checkpoints import (
     TRAINED,
     delete_others,
+    explain_write_errors,
     keep_best,
-    room_in,
     save_checkpoint,
     set_damaged_aside,
 )
@@ -76,7 +76,7 @@ class Forward(NamedTuple):
     """What the networks made of a batch: embeddings (B, D), speaker logits (B, 1, S)."""
 
     clean: Tensor  # waveforms (B, samples), as recorded
-    heard: Tensor  # and as the student heard them
+    corrupted: Tensor  # and as the student heard them
     mixing: Mixing | None  # how crops were mixed, in both
     student: StudentOutput
     logits: Tensor
@@ -174,7 +174,7 @@ class SpeakerBrain(sb.Brain):
             world_size=self.processes,
         )
         self.fit(self.hparams.epoch_counter, crops, utterances, progressbar=False)
-        with room_in(self.hparams.output_folder):
+        with explain_write_errors(self.hparams.output_folder):
             keep_best(self.checkpointer, self.hparams)
 
     def check(self) -> None:
@@ -225,31 +225,33 @@ class SpeakerBrain(sb.Brain):
         """Augment, embed and classify the crops of a batch; they are all of one length."""
         clean = batch.to(self.device).sig.data
         augmentation = self.hparams.augmentation
-        heard = augmentation.waveforms(clean)
+        corrupted = augmentation.waveforms(clean)
         mixing = augmentation.mixing(len(clean), self.device)
         if mixing is not None:
-            clean, heard = mixing(clean), mixing(heard)
-        feats = self.modules.mean_var_norm(self.modules.compute_features(heard))
-        return self.embed(clean, heard, mixing, augmentation.features(feats))
+            clean, corrupted = mixing(clean), mixing(corrupted)
+        feats = self.modules.mean_var_norm(self.modules.compute_features(corrupted))
+        return self.embed(clean, corrupted, mixing, augmentation.features(feats))
 
     @property
     def wants_hidden(self) -> bool:
         """Whether the loss reads hidden outputs of the embedding model."""
         return False
 
-    def embed(self, clean: Tensor, heard: Tensor, mixing: Mixing | None, feats: Tensor) -> Forward:
+    def embed(
+        self, clean: Tensor, corrupted: Tensor, mixing: Mixing | None, feats: Tensor
+    ) -> Forward:
         """Embed and classify features (B, T, F)."""
-        hidden = Layers()
+        hidden = HiddenOutputs()
         if self.wants_hidden:
             embedding, layers = self.modules.embedding_model(feats, intermediates=True)
-            hidden = Layers(zip(self.hparams.embedding_model.layers, layers, strict=True))
+            hidden = HiddenOutputs(zip(self.hparams.embedding_model.layers, layers, strict=True))
         else:
             embedding = self.modules.embedding_model(feats)
         embedding = embedding.squeeze(1)
         # Under AMP a cosine would have some three digits: too few for a margin.
         with torch.autocast(self.device_type, enabled=False):
             logits = self.modules.classifier(embedding.float().unsqueeze(1))
-        return Forward(clean, heard, mixing, StudentOutput(embedding, hidden, feats), logits)
+        return Forward(clean, corrupted, mixing, StudentOutput(embedding, hidden, feats), logits)
 
     def compute_objectives(self, predictions: Forward, batch: CropBatch, stage: sb.Stage) -> Tensor:
         """The loss of a batch; its terms, their weights and the accuracy are its figures."""
@@ -364,7 +366,7 @@ class SpeakerBrain(sb.Brain):
         valid_stats["seconds"] = time.perf_counter() - self.stage_start
         lr = self._anneal(valid_stats["eer"])
         # First the log: after a kill between the two the epoch is run again, and its line replaced.
-        with room_in(self.hparams.output_folder):
+        with explain_write_errors(self.hparams.output_folder):
             self.hparams.train_logger.log_stats(
                 {"epoch": epoch, "lr": lr, **self.train_meta}, self.train_stats, valid_stats
             )
@@ -393,7 +395,7 @@ class SpeakerBrain(sb.Brain):
         return old_lr
 
     def _checkpoint(self, meta: dict[str, Any], end_of_epoch: bool) -> None:
-        with room_in(self.hparams.output_folder):
+        with explain_write_errors(self.hparams.output_folder):
             save_checkpoint(self.checkpointer, meta, end_of_epoch)
             delete_others(self.checkpointer, self.kept)
 

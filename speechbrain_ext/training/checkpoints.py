@@ -102,7 +102,7 @@ def set_damaged_aside(checkpointer: Checkpointer) -> None:
 
 
 @contextlib.contextmanager
-def room_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+def explain_write_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
     """While a training writes into its folder: say so when that fails.
 
     Raises

@@ -78,7 +78,7 @@ class DistillBrain(SpeakerBrain):
     ) -> Objective:
         teacher: TeacherOutput | None = None
         if self.teacher is not None:
-            wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.heard
+            wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.corrupted
             with self.teaching:
                 teacher = self.teacher(wavs, ids=utterances)
         return self.modules.objective(classification, forward.student, teacher)

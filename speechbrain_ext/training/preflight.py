@@ -299,7 +299,7 @@ def check_teacher(hparams: SimpleNamespace) -> None:
                 "terms that need it, or name a teacher",
                 code="no-teacher",
             )
-    elif not hparams.teacher.hears:
+    elif not hparams.teacher.hears_crop:
         whole = {"mixup": 0, "teacher_hears": "clean", "speeds": [1.0]}
         for key, value in whole.items():
             if getattr(hparams, key) != value:

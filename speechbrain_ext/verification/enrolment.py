@@ -106,7 +106,7 @@ def read_enrolment(path: str | os.PathLike[str], roots: Sequence[str] = ()) -> E
     return Enrolment(os.fspath(path), {model: tuple(names) for model, names in models.items()})
 
 
-def require_use(enrolment: Enrolment, used: Iterable[Mapping[str, Sequence[str]]]) -> None:
+def refuse_unused_models(enrolment: Enrolment, used: Iterable[Mapping[str, Sequence[str]]]) -> None:
     """Refuse models that no trial list names.
 
     Arguments
@@ -123,7 +123,7 @@ def require_use(enrolment: Enrolment, used: Iterable[Mapping[str, Sequence[str]]
 
     Example
     -------
-    >>> require_use(Enrolment("m.txt", {"m": ("a", "b")}), [{}, {"m": ("a", "b")}])
+    >>> refuse_unused_models(Enrolment("m.txt", {"m": ("a", "b")}), [{}, {"m": ("a", "b")}])
     """
     if not any(used):
         named = first_few(list(enrolment.models))

@@ -72,9 +72,9 @@ def test_arguments_reach_every_teacher() -> None:
     output = teacher(torch.ones(1, 5), lengths, ["id1"])
     assert all(sayer.asked == ["train.csv", (lengths, ["id1"])] for sayer in sayers.values())
     assert list(output.hidden) == ["a.layer", "b.layer"]
-    assert teacher.hears
-    sayers["b"].hears = False
-    assert not teacher.hears
+    assert teacher.hears_crop
+    sayers["b"].hears_crop = False
+    assert not teacher.hears_crop
 
 
 def test_sizes_are_those_of_the_teachers_together() -> None:

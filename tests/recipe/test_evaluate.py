@@ -485,7 +485,7 @@ def test_models_of_several_utterances(
 def test_parts_are_read_in_their_order(tmp_path: Path) -> None:
     stores = [EmbeddingStore(tmp_path) for _ in range(2)]
     for rank, store in enumerate(stores):
-        store.share(rank, 2)
+        store.number_parts(rank, 2)
     for number, store in enumerate([*stores, *stores]):
         names = ["/both", f"/only{number}"]
         vectors = {name: np.full(2, number, dtype=np.float32) for name in names}

@@ -155,7 +155,7 @@ def embed(
 ) -> None:
     """Embed this process's share of the files and keep it."""
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    store.share(rank, world_size)
+    store.number_parts(rank, world_size)
     ddp_barrier()  # the numbers of the parts follow from what is there
     stamps = {audio.path: audio.stamp for audio in missing}
     rows = [audio.row for audio in missing]

@@ -16,7 +16,7 @@ from speechbrain_ext.corpora.mini.channels import (
     draw_room,
 )
 from speechbrain_ext.corpora.mini.options import MiniOptions
-from speechbrain_ext.corpora.mini.render import branch, make_babble, write_flac
+from speechbrain_ext.corpora.mini.render import make_babble, random_generator, write_flac
 from speechbrain_ext.files import atomic_path
 
 _FILES_PER_NOISE = 4
@@ -28,13 +28,13 @@ def _noise(options: MiniOptions, kind: str, index: int) -> Wave:
     if kind == "babble":
         wave = make_babble(options, "noise babble", _NOISE_SECONDS, index)
     else:
-        rng = branch(options, "noise", NOISE_KINDS.index(kind), index)
+        rng = random_generator(options, "noise", NOISE_KINDS.index(kind), index)
         wave = coloured_noise(kind, _NOISE_SECONDS * SAMPLE_RATE, rng)
     return np.asarray(wave / np.abs(wave).max() * 0.5)
 
 
 def _room(options: MiniOptions, index: int) -> Wave:
-    return draw_room(branch(options, "rir", index)) * 0.9
+    return draw_room(random_generator(options, "rir", index)) * 0.9
 
 
 def augmentation_files(options: MiniOptions) -> dict[str, Callable[[], Wave]]:

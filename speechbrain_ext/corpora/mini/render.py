@@ -28,7 +28,7 @@ _SILENCE = 0.01  # amplitude under which the synthesiser says nothing
 _BABBLE_SECONDS = 20
 
 
-def branch(options: MiniOptions, name: str, *numbers: int) -> np.random.Generator:
+def random_generator(options: MiniOptions, name: str, *numbers: int) -> np.random.Generator:
     """Give the random generator of one part of the corpus, independent of the order of work."""
     return np.random.default_rng([options.seed, BRANCHES[name], *numbers])
 
@@ -121,10 +121,10 @@ def make_babble(options: MiniOptions, name: str, seconds: float, *numbers: int) 
     """
     samples = int(seconds * SAMPLE_RATE)
     wave = np.zeros(samples)
-    engine_seed = int(branch(options, name, *numbers).integers(2**31))
+    engine_seed = int(random_generator(options, name, *numbers).integers(2**31))
     with tempfile.TemporaryDirectory() as folder, Espeak(engine_seed) as engine:
         for person in range(6):
-            rng = branch(options, name, *numbers, person)
+            rng = random_generator(options, name, *numbers, person)
             speaker = draw_speaker(rng, "fm"[person % 2])
             voice_file = Path(folder, f"voice{person}")
             voice_file.write_text(voice_file_text(speaker, rng, data_folder()), encoding="utf-8")
@@ -152,7 +152,7 @@ def render_speaker(options: MiniOptions, task: SpeakerTask, partial: Path, out: 
         The corpus folder; ``out/<split>/<speaker>`` is made.
     """
     babble = _corpus_babble(options)
-    rng = branch(options, task.split, task.index)
+    rng = random_generator(options, task.split, task.index)
     speaker = draw_speaker(rng, task.sex)
     work = partial / task.name
     shutil.rmtree(work, ignore_errors=True)
@@ -161,7 +161,7 @@ def render_speaker(options: MiniOptions, task: SpeakerTask, partial: Path, out: 
         Espeak(int(rng.integers(2**31))) as engine,
     ):
         for session in range(options.sessions):
-            rng = branch(options, task.split, task.index, session)
+            rng = random_generator(options, task.split, task.index, session)
             voice_file = Path(voices, f"session{session}")
             voice_file.write_text(voice_file_text(speaker, rng, data_folder()), encoding="utf-8")
             channel = draw_channel(rng)

@@ -12,7 +12,7 @@ from speechbrain_ext.corpora.mini.options import (
     speaker_tasks,
     utterance_path,
 )
-from speechbrain_ext.corpora.mini.render import branch
+from speechbrain_ext.corpora.mini.render import random_generator
 
 _MOST_TARGETS = 100  # of one speaker
 _SAME_SEX_SHARE = 0.6  # of the non-targets: pitch shall not solve the task
@@ -54,7 +54,7 @@ def draw_trials(options: MiniOptions) -> list[str]:
     lines: list[str] = []
     seen: set[frozenset[str]] = set()
     for task in people:
-        rng = branch(options, "trials", task.index)
+        rng = random_generator(options, "trials", task.index)
         pairs = [
             (a, b)
             for (day, a), (other_day, b) in itertools.combinations(files[task], 2)
