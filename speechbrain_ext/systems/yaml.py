@@ -40,7 +40,7 @@ def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any
     path : str or path
         The file.
     remedy : str
-        What to do where it is missing.
+        What to do where it cannot be opened.
     typ : str
         Of ``ruamel.yaml``: ``rt`` keeps tags, ``safe`` refuses them.
 
@@ -52,7 +52,8 @@ def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any
     Raises
     ------
     UserError
-        When it is missing, is no UTF-8 text or no YAML, or holds no keys or others than words.
+        When it cannot be opened, is no UTF-8 text or no YAML, or holds no keys or others than
+        words.
 
     Example
     -------
@@ -65,6 +66,10 @@ def read_yaml(path: str | os.PathLike[str], remedy: str, typ: str = "rt") -> Any
         tree = ruamel.yaml.YAML(typ=typ).load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist: {remedy}", code="missing-file") from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): {remedy}", code="unreadable-file"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not UTF-8 text (byte {error.start}): save it as such", code="not-utf8"
@@ -164,6 +169,11 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
                 code="bad-setting",
             ) from None
         raise UserError(f"{path}: {error}", code="bad-yaml") from None
+    except FileNotFoundError as error:  # of a value that is to be another file
+        raise UserError(
+            f"{path}: {INCLUDE}{error.filename} names no file: give a path from {os.getcwd()}",
+            code="missing-file",
+        ) from None
     except (ArithmeticError, TypeError) as error:  # of what a reference computes
         raise UserError(
             f"{path}: a reference cannot be computed: {error}", code="bad-setting"
@@ -309,7 +319,7 @@ def read_layers(path: str | os.PathLike[str], overrides: Mapping[str, str] = NOT
     """
     layers: dict[str, Any] = {}
 
-    def add(file: Path, way: tuple[str, ...]) -> None:
+    def add(file: Path, way: tuple[str, ...], remedy: str) -> None:
         place = os.path.realpath(file)
         if place in way:
             raise UserError(
@@ -317,18 +327,20 @@ def read_layers(path: str | os.PathLike[str], overrides: Mapping[str, str] = NOT
             )
         if place in layers:
             return
-        tree = read_yaml(file, "give a YAML file of hparams/")
+        tree = read_yaml(file, remedy)
         tag = tree.tag.value or ""
         names = [tag.removeprefix(INCLUDE)] if tag.startswith(INCLUDE) else []
         for name in [*names, *_file_names(file, tree.pop(INCLUDES, []))]:
-            add(file.parent / name, (*way, place))
+            way_here = (*way, place)
+            add(file.parent / name, way_here, f"mend the name in {file}, which includes it")
         layers[place] = tree
 
     path = Path(path)
-    add(path, ())
+    add(path, (), "give a YAML file of hparams/")
     if INCLUDES in overrides:
         for name in _file_names(f"--{INCLUDES}", _parse(INCLUDES, overrides[INCLUDES])):
-            add(path.parent / name, ())
+            remedy = f"--{INCLUDES} names it: give a path from {path.parent}"
+            add(path.parent / name, (), remedy)
     return list(layers.values())
 
 

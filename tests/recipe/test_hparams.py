@@ -235,7 +235,12 @@ def test_a_file_builds_on_several(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("includes: [no.yaml]", ("missing-file", "no.yaml")),
+        ("includes: [no.yaml]", ("missing-file", "no.yaml", "x.yaml")),
+        ("!include:no.yaml\na: 1", ("missing-file", "no.yaml", "x.yaml")),
+        ("a: !include:no.yaml", ("missing-file", "x.yaml", "!include:no.yaml")),
+        ("a:\n  b:\n  - !include:no.yaml", ("missing-file", "x.yaml", "!include:no.yaml")),
+        ("includes: [folder]", ("unreadable-file", "folder", "x.yaml")),
+        ("includes: [z.yaml]", ("missing-file", "no.yaml", "z.yaml")),
         ("includes: x.yaml", ("bad-setting", "includes is 'x.yaml'", "[a.yaml]")),
         ("includes: [x.yaml]", ("circular", "x.yaml")),
         ("!include:y.yaml\na: 1", ("circular", "x.yaml")),
@@ -244,8 +249,16 @@ def test_a_file_builds_on_several(tmp_path: Path) -> None:
 def test_what_cannot_be_included_is_told(text: str, told: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)
     (tmp_path / "y.yaml").write_text("includes: [x.yaml]")
+    (tmp_path / "z.yaml").write_text("includes: [no.yaml]")
+    (tmp_path / "folder").mkdir()
     with refused(*told):
         resolve_hparams(tmp_path / "x.yaml")
+
+
+def test_what_the_command_line_includes_is_told_as_its_own(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("a: 1")
+    with refused("missing-file", tmp_path / "no.yaml", "--includes", tmp_path):
+        resolve_hparams(tmp_path / "x.yaml", {"includes": "[no.yaml]"})
 
 
 CROPS = "speechbrain_ext.training.crops.CropReader"
@@ -256,7 +269,6 @@ CROPS = "speechbrain_ext.training.crops.CropReader"
     [
         ("a: [1", ("bad-yaml", "x.yaml")),
         ("a: !ref <b>", ("bad-yaml", "x.yaml")),
-        ("!include:no.yaml\na: 1", ("missing-file", "no.yaml")),
         ("a: 0\nb: !ref 1 / <a>", ("bad-setting", "x.yaml", "division by zero")),
         ("a: 1\n: 2", ("bad-yaml", "x.yaml", "None")),
         (
