@@ -19,6 +19,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from speechbrain_ext.errors import told_apart
 from speechbrain_ext.formats import AUDIO as AUDIO
 from speechbrain_ext.formats import DECODED as DECODED
 from speechbrain_ext.formats import READABLE as READABLE
@@ -123,7 +124,7 @@ class Level:
         if not self.loud:
             raise AudioFault(
                 "silent",
-                f"{20 * math.log10(self._peak):.1f} dB at most"
+                f"{told_apart(20 * math.log10(self._peak), SILENCE_DB)} dB at most"
                 if self._peak > 0
                 else "all samples are the same",
             )

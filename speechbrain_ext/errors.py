@@ -121,6 +121,28 @@ def first_few(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:5]) + (f"{separator}…" if len(names) > 5 else "")
 
 
+def told_apart(number: float, limit: float, decimals: int = 1) -> str:
+    """Write a number in so many decimals that it lies on its side of a limit as it reads, too.
+
+    Arguments
+    ---------
+    number, limit : float
+        The two.
+    decimals : int
+        How many there are at least.
+
+    Example
+    -------
+    >>> told_apart(19.4, 20), told_apart(19.996, 20), told_apart(20, 20)
+    ('19.4', '19.996', '20.0')
+    """
+    while (shown := float(f"{number:.{decimals}f}")) != number:
+        if (shown < limit, shown > limit) == (number < limit, number > limit):
+            break
+        decimals += 1
+    return f"{number:.{decimals}f}"
+
+
 @contextlib.contextmanager
 def friendly_exit() -> Iterator[None]:
     """Turn a :class:`UserError` into its sentence on standard error and exit status 1.

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from speechbrain_ext import audio
 from speechbrain_ext.audio import (
+    SILENCE_DB,
     AudioFault,
+    Level,
     check_speech,
     open_audio,
     read_audio,
@@ -332,3 +334,11 @@ def test_m4a_is_decoded_by_ffmpeg(tmp_path: Path, ffmpeg: str) -> None:
     with pytest.raises(AudioFault, match="ffmpeg: ") as fault:
         read_audio(tmp_path / "b.m4a")
     assert fault.value.cause == "unreadable"
+
+
+def test_what_is_hardly_too_soft_reads_as_softer_than_the_limit() -> None:
+    level = Level()
+    level.add(0.000999 * torch.tensor([1.0, -1.0]))
+    with pytest.raises(AudioFault) as fault:
+        level.check()
+    assert float(fault.value.detail.split()[0]) < SILENCE_DB

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.worker_pool import worker_pool
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, told_apart
 from speechbrain_ext.progress import progress_bar
 
 CAUSES = {
@@ -167,7 +167,8 @@ def _check_sound(sound: Sound, settings: ManifestSettings) -> int | Skipped:
     if channels != 1:
         return Skipped("channels", f"{channels} channels, not 1")
     if frames < settings.min_seconds * rate:
-        return Skipped("too_short", f"{frames / rate:.3f} s, less than {settings.min_seconds:g} s")
+        seconds = told_apart(frames / rate, settings.min_seconds, decimals=3)
+        return Skipped("too_short", f"{seconds} s, less than {settings.min_seconds} s")
     sound.check_speech()
     sound.check_end()
     return frames

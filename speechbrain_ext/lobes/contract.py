@@ -7,8 +7,10 @@ import inspect
 import torch
 from torch import Tensor, nn
 
+from speechbrain_ext.errors import told_apart
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
+_MOST_CHANGE = 1.0  # of an embedding by padding, in per cent of its norm
 _REMEDY = (
     "mask before every operation along time (speechbrain_ext/nnet/masking.py), or wrap the network "
     "in speechbrain_ext.lobes.exact_length.ExactLength"
@@ -75,11 +77,11 @@ def check_encoder(encoder: SpeakerEncoder, wavs: Tensor) -> None:
     padded = torch.cat([wavs[:1], nn.functional.pad(wavs[1:, :short], (0, wavs.shape[1] - short))])
     lengths = torch.tensor([1.0, short / wavs.shape[1]], device=wavs.device)
     together, cut = encoder(padded, lengths)[1], encoder(wavs[1:, :short])[0]
-    if (together - cut).norm() > 1e-2 * cut.norm():
-        similarity = torch.cosine_similarity(together, cut).item()
+    change = 100 * ((together - cut).norm() / cut.norm()).item()
+    if change > _MOST_CHANGE:
         raise ValueError(
-            f"{name}: padding changes an embedding (cosine {similarity:.3f} with the same "
-            f"utterance alone): {_REMEDY}"
+            f"{name}: padding changes an embedding by {told_apart(change, _MOST_CHANGE)} % of its "
+            f"norm, over {_MOST_CHANGE:g} %: {_REMEDY}"
         )
     _check_layers(encoder, network.layers, wavs, name)
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from speechbrain_ext.distill.objective import DistillationObjective
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, told_apart
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.extraction import gather_embeddings
 from speechbrain_ext.systems.train_log import COUNTS
@@ -302,8 +302,9 @@ def warn_of_low_share(
     terms = ", ".join(f"{name} {stats[name]:.6f}" for name in names if name in stats)
     weights = "alpha" if objective.distillation else "term_weights"
     logger.warning(
-        f"Distillation was {stats['share']:.1%} of the loss in epoch {epoch}, under {least:.0%} "
-        f"({terms}): raise {weights} or choose another distillation"
+        f"Distillation was {told_apart(100 * stats['share'], 100 * least)} % of the loss in epoch "
+        f"{epoch}, under {100 * least:g} % ({terms}): raise {weights} or choose another "
+        "distillation"
     )
 
 

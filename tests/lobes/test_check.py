@@ -57,6 +57,13 @@ class Padded(Mean):
         return feats[:, -1:]
 
 
+class Nearly(Mean):
+    """Of the same direction with padding, and longer by little more than is let pass."""
+
+    def embed(self, feats: Tensor, lengths: Any) -> Tensor:
+        return super().embed(feats, lengths) * (1 if lengths is None else 1.010004)
+
+
 class OtherSize(Mean):
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +106,7 @@ def test_every_lobe_passes(name: str) -> None:
         (Flat, r"Flat gives embeddings of shape \(2, 80\) .* makes it \(2, 1, 80\)"),
         (OtherSize, r"shape \(2, 1, 80\) .* embedding_size 81"),
         (Padded, "Padded: padding changes an embedding .* mask before every operation"),
+        (Nearly, r"padding changes an embedding by 1\.0004 %.* over 1 %"),
         (Nameless, "Nameless has no attribute layers"),
         (OtherLayers, r"layers says .* have channels \[80\]"),
         (NoList, "a list of hidden outputs"),

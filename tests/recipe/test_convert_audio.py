@@ -215,10 +215,11 @@ def test_damaged_files_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[
     bad.write_bytes(b"this is no audio")
     arguments = ["--src", str(source), "--dst", str(mirror)]
     with pytest.raises(SystemExit) as status:
-        convert_audio.main(arguments)
+        convert_audio.main([*arguments, "--max_failed", "0.004"])
     assert status.value.code == 1
     told = capsys.readouterr().err
     assert "1 of 2 files could not be converted" in told and "Traceback" not in told
+    assert "--max_failed 0.004" in told
     assert names(mirror) == ["anna/monday/1.flac"], (
         "the good one is kept, nothing half-made is left"
     )

@@ -111,7 +111,7 @@ def test_warns_of_a_small_share(corpus: Path, teacher: Path, tmp_path: Path) -> 
         "train_distill.py", *arguments, "--output_folder", tmp_path, "--number_of_epochs", "1"
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("of the loss in epoch 1, under 20%") == 1
+    assert result.stdout.count("of the loss in epoch 1, under 20 %") == 1
 
 
 def test_reconstruction_is_a_term_of_the_teacher(corpus: Path, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from speechbrain_ext.training.progress import EpochMeter
+from speechbrain_ext.training import progress
+from speechbrain_ext.training.progress import EpochMeter, warn_of_low_share
 
 
 def test_sums_of_an_interrupted_epoch_are_each_process_own(
@@ -38,3 +41,17 @@ def test_sums_of_an_interrupted_epoch_are_each_process_own(
         assert meters[0].totals() == whole == {"weight": 4.0, "loss": 6.0}
         if size == 2:
             assert [meter.averages()["loss"] for meter in meters] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.19996, 0.2), (0.2044, 0.2045), (0.0, 1e-9)])
+def test_a_share_that_is_warned_of_reads_as_less_than_the_least(
+    share: float, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress, "logger", SimpleNamespace(warning=told.append))
+    objective: Any = SimpleNamespace(teacher_terms=["distillation"], distillation=None)
+    warn_of_low_share({"share": least}, objective, least, 1)
+    assert not told
+    warn_of_low_share({"share": share}, objective, least, 1)
+    found, limit = map(float, re.findall(r"([\d.e-]+) ?%", told[0]))
+    assert found < limit and limit == pytest.approx(100 * least)

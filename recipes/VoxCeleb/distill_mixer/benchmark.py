@@ -60,12 +60,14 @@ def main() -> None:
     if not 0.1 <= args.seconds_of_speech < math.inf:
         seconds = args.seconds_of_speech
         raise UserError(
-            f"--seconds_of_speech {seconds} is too short: give 0.1 or more", code="bad-option"
+            f"--seconds_of_speech {seconds} cannot be measured: give 0.1 or more",
+            code="bad-option",
         )
     for seconds in args.lengths or ():
         if not 0.1 <= seconds < math.inf:
             raise UserError(
-                f"--lengths {seconds:g} is too short: give 0.1 or more", code="bad-option"
+                f"--lengths {seconds} cannot be measured: give seconds, 0.1 or more",
+                code="bad-option",
             )
     if args.out.is_dir():
         raise UserError(f"--out {args.out} is a folder: give the name of a file", code="bad-option")

@@ -88,8 +88,8 @@ def mirror_speakers(
     to_convert = outcome.converted + len(outcome.failed)
     if len(outcome.failed) > max_failed * to_convert:
         raise UserError(
-            f"{len(outcome.failed)} of {to_convert} files could not be converted, more than the "
-            f"{max_failed:.0%} that --max_failed allows; {failure_table(mirror)} says why: make "
+            f"{len(outcome.failed)} of {to_convert} files could not be converted, a larger share "
+            f"than --max_failed {max_failed} allows; {failure_table(mirror)} says why: make "
             "those files again, or take them away.",
             code="unusable-audio",
         )
