@@ -21,7 +21,6 @@ from typing import Any
 import ruamel.yaml
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
@@ -29,6 +28,7 @@ from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.measure.speed import count_macs, time_side_by_side
 from speechbrain_ext.systems.yaml import resolve_hparams
+from speechbrain_ext.terminal import print_table
 
 FRAMES_A_SECOND = 50  # of WavLM, HuBERT and wav2vec 2.0, and one fewer in all
 
@@ -151,7 +151,7 @@ def _main() -> None:
     with atomic_path(args.out) as temporary:
         temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for table in tables_of(figures):
-        Console().print(table)
+        print_table(table)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from speechbrain_ext.report.records import Experiment, MeasuredSpeed, Score, TrainedSystem
+from speechbrain_ext.terminal import print_table, width_of
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.tables import markdown_table
@@ -77,17 +78,17 @@ def to_markdown(table: ResultsTable) -> str:
     return markdown_table(table.headings(": "), table.rows)
 
 
-def print_table(table: ResultsTable, console: Console) -> None:
+def show_table(table: ResultsTable) -> None:
     """Print the table; where it is too wide, systems become columns, so that no cell is broken."""
     lines = [[_fold(h) for h in table.headings("\n")], *table.rows]
     view = _view(table.title, lines)
-    unlimited = console.options.update(max_width=10_000)
-    if console.measure(view, options=unlimited).maximum > console.width:
+    console = Console()
+    if width_of(view) > console.width:
         lines = [table.headings(": "), *table.rows]
         columns = [list(column) for column in zip(*lines, strict=True)]
         columns[0] = [_fold(name) for name in columns[0]]
         view = _view(table.title, columns)
-    console.print(view)
+    print_table(view)
     for note in table.notes:
         console.print(escape(note), style="dim", highlight=False)
 

@@ -40,6 +40,21 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "v2" in capsys.readouterr().out
 
 
+def test_nothing_is_cut_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folders = [make_experiment(tmp_path / f"{'long_' * 20}{number}") for number in range(2)]
+    options: list[Argument] = ["--out", tmp_path / "speed.json", "--rounds", 1, "--batch", 1]
+    run_benchmark(*folders, *options, "--device", "cpu", "--lengths", 0.5, 1)
+    said = capsys.readouterr().out
+    figures = json.loads((tmp_path / "speed.json").read_text())
+    second = figures["systems"][1]
+    whole = f"{second['from_waveform']['utterances_per_second']:.1f}"
+    row = next(line for line in said.splitlines() if str(folders[1]) in line)
+    assert f"{second['parameters']:,}" in row and whole in row and "…" not in said
+
+
 def test_what_was_measured_is_written_before_it_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +63,7 @@ def test_what_was_measured_is_written_before_it_is_shown(
     def closed(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(benchmark.Console, "print", closed)
+    monkeypatch.setattr(benchmark, "print_table", closed)
     out = tmp_path / "speed.json"
     options: list[Argument] = ["--out", out, "--rounds", 1, "--batch", 1, "--device", "cpu"]
     options += ["--lengths", 0.5]

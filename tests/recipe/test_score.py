@@ -27,6 +27,7 @@ from speechbrain_ext.verification.embeddings import (
 )
 from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
+from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import make_trials, read_trials, write_trials
 from tests.refusals import refused
 
@@ -147,6 +148,17 @@ def test_every_list_is_scored(folders: Folders, capsys: pytest.CaptureFixture[st
     table = capsys.readouterr().out
     assert f"{_result(folders.student, 'test')['eer']:.2f}" in table
     assert "Mini (synthetic)" in table
+
+
+def test_nothing_is_cut_in_a_file(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    _score(folders, "--fuse", folders.teacher)
+    cells = cells_of(_result(folders.student, "test_fusion"))
+    fusion = f"{folders.student.parent.name}+{folders.teacher.parent.name}"
+    lines = capsys.readouterr().out.splitlines()
+    assert any(all(cell in line for cell in ("test", fusion, *cells)) for line in lines)
 
 
 def test_embeddings_of_other_weights_are_refused(folders: Folders) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from speechbrain_ext.errors import UserError, friendly_exit
@@ -30,6 +29,7 @@ from speechbrain_ext.measure.by_length import length_figure, length_tables
 from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.systems.experiment import load_encoder, load_teacher, read_setting
+from speechbrain_ext.terminal import print_table
 from speechbrain_ext.verification.plots import save_figure
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     with atomic_path(args.out) as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for table in [speed_table(figures), *tables_by_length(figures)]:
-        Console().print(table)
+        print_table(table)
 
 
 def tables_by_length(figures: dict[str, Any]) -> Iterator[Table]:

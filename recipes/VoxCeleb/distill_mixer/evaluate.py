@@ -55,6 +55,7 @@ from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
+from speechbrain_ext.terminal import print_table
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.results import record
@@ -210,11 +211,10 @@ def score(
     results = read_results(out)
     write_results_page(out, results, facts, system)
     shown = [result for result in results if result["trials"] in {each.name for each in lists}]
-    console = Console()
-    console.print(terminal_table(shown, f"{system}, view {facts['view']}"))
+    print_table(terminal_table(shown, f"{system}, view {facts['view']}"))
     if any(result["eer_interval_95"] is None for result in shown):
-        console.print(NO_INTERVAL)
-    console.print(f"{out / 'RESULTS.md'}", soft_wrap=True)
+        Console().print(NO_INTERVAL)
+    print(out / "RESULTS.md")
 
 
 def by_row(each: EvaluationList, row_of: Mapping[Files, str]) -> TrialList:

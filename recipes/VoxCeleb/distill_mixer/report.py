@@ -14,13 +14,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from speechbrain_ext.errors import friendly_exit
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.report.collect import collect_experiment
 from speechbrain_ext.report.page import render, to_results_md
-from speechbrain_ext.report.table import build_table, print_table, to_numbers
+from speechbrain_ext.report.table import build_table, show_table, to_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, text in files.items():
             with atomic_path(options.exp / name) as path:
                 path.write_text(text, encoding="utf-8")
-        console = Console()
-        print_table(table, console)
+        show_table(table)
         # Not wrapped, so that a terminal makes a link of it.
         print(f"Report: {options.exp / 'report.html'}")
 

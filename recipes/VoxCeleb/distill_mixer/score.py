@@ -28,6 +28,7 @@ from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.embed_folder import TOGETHER
 from speechbrain_ext.inference.provenance import system_name
 from speechbrain_ext.systems.experiment import kept_sha256
+from speechbrain_ext.terminal import print_table
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
@@ -126,17 +127,16 @@ def score_list(
     return [result, fusion]
 
 
-def print_table(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
+def print_results(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
     """Show what the results files hold."""
     table = Table("trials", "system", title=corpus.described, box=SIMPLE)
     for heading in ("EER %", "95 % interval", *(f"minDCF\n{prior}" for prior in PRIORS)):
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row(result["trials"], result["system"], *cells_of(result))
-    console = Console()
-    console.print(table)
+    print_table(table)
     if any(result["eer_interval_95"] is None for result in results):
-        console.print(NO_INTERVAL)
+        Console().print(NO_INTERVAL)
 
 
 def _scores_of(
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: list[dict[str, Any]] = []
     for entry in corpus.chosen(args.trials):
         results += score_list(corpus, entry, student, teacher)
-    print_table(corpus, results)
+    print_results(corpus, results)
 
 
 if __name__ == "__main__":
