@@ -14,17 +14,18 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import soundfile
-import torch
-import torchaudio
-from torch import Tensor
-
-from speechbrain_ext.errors import told_apart
+from speechbrain_ext.errors import brought_by, told_apart
 from speechbrain_ext.formats import AUDIO as AUDIO
 from speechbrain_ext.formats import DECODED as DECODED
 from speechbrain_ext.formats import READABLE as READABLE
 from speechbrain_ext.formats import SAMPLE_RATE as SAMPLE_RATE
 from speechbrain_ext.mpeg import Unending, count_frames
+
+with brought_by("train"):
+    import soundfile
+    import torch
+    import torchaudio
+    from torch import Tensor
 
 #: What never goes further than this from its middle, in dB re full scale, holds no speech.
 SILENCE_DB = -60.0

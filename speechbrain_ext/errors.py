@@ -72,7 +72,28 @@ def require(extra: str, *modules: str) -> None:
     """
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            raise MissingPackage(f'{module} is missing: pip install "speechbrain_ext[{extra}]"')
+            raise _missing(module, extra)
+
+
+@contextlib.contextmanager
+def brought_by(extra: str) -> Iterator[None]:
+    """Refuse to go on, as :func:`require` does, where an import inside the block finds no module.
+
+    Example
+    -------
+    >>> with brought_by("train"):
+    ...     import no_such
+    Traceback (most recent call last):
+    speechbrain_ext.errors.MissingPackage: no_such is missing: pip install "speechbrain_ext[train]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise _missing(str(error.name), extra) from None
+
+
+def _missing(module: str, extra: str) -> MissingPackage:
+    return MissingPackage(f'{module} is missing: pip install "speechbrain_ext[{extra}]"')
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

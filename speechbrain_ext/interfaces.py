@@ -16,7 +16,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Protocol
 
-from torch import Tensor, nn
+from speechbrain_ext.errors import brought_by
+
+with brought_by("train"):
+    from torch import Tensor, nn
 
 
 class FrontEnd(nn.Module):

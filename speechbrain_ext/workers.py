@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from torch.utils.data import get_worker_info
+from speechbrain_ext.errors import UserError, brought_by
 
-from speechbrain_ext.errors import UserError
+with brought_by("train"):
+    from torch.utils.data import get_worker_info
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

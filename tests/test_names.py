@@ -34,3 +34,37 @@ def test_the_shop_window_has_all_that_it_names() -> None:
 def test_the_package_alone_is_light() -> None:
     program = "import sys, speechbrain_ext; assert not {'torch', 'numpy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)
+
+
+BASE = """
+import importlib, pkgutil, sys
+from importlib.machinery import PathFinder
+
+class Base(PathFinder):
+    \"\"\"As if nothing but the standard library and what the base install brings were there.\"\"\"
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        known = {*sys.stdlib_module_names, "numpy", "speechbrain_ext"}
+        if fullname.partition(".")[0] in known:
+            return super().find_spec(fullname, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Base
+import speechbrain_ext
+for module in pkgutil.walk_packages(speechbrain_ext.__path__, "speechbrain_ext.", lambda _: None):
+    try:
+        importlib.import_module(module.name)
+        print(module.name)
+    except speechbrain_ext.errors.MissingPackage as error:
+        assert 'pip install "speechbrain_ext[train]"' in str(error), error
+"""
+
+
+def test_the_base_install_says_what_is_missing() -> None:
+    """Of every module, whichever comes first; what reads and scores lists needs nothing more."""
+    done = subprocess.run(
+        [sys.executable, "-c", BASE], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert done.returncode == 0, done.stderr
+    useful = {f"verification.{name}" for name in ("embeddings", "metrics", "scores", "trials")}
+    assert {f"speechbrain_ext.{name}" for name in useful} <= {*done.stdout.split()}

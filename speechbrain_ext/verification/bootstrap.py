@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from joblib import cpu_count
-from scipy.sparse import csr_array
-from tqdm import tqdm
 
+from speechbrain_ext.errors import brought_by
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.metrics import checked_scores
+
+with brought_by("train"):
+    from joblib import cpu_count
+    from scipy.sparse import csr_array
+    from tqdm import tqdm
 
 #: Fewer speakers have no interval: their draws repeat too few persons to tell what others give.
 FEWEST_SPEAKERS = 5

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy.stats import norm
 
+from speechbrain_ext.errors import brought_by
 from speechbrain_ext.files import atomic_path
+
+with brought_by("train"):
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from scipy.stats import norm
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; line styles help the others.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")

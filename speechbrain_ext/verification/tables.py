@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
-
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification import bootstrap
 from speechbrain_ext.verification.plots import DetCurve, det_plot, save_figure
 from speechbrain_ext.verification.results import PRIORS
+
+with brought_by("train"):
+    from rich.box import SIMPLE
+    from rich.table import Table
 
 HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
 NO_INTERVAL = (
