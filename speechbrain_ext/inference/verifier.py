@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from speechbrain.inference.speaker import SpeakerRecognition
 from torch import Tensor
 
 from speechbrain_ext.audio import AudioFault, read_audio
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.systems.yaml import read_yaml
 
 
 class SpeakerVerifier(SpeakerRecognition):
@@ -20,6 +25,58 @@ class SpeakerVerifier(SpeakerRecognition):
     executed: trust it first. SpeechBrain's own class decides by 0.25 whatever the model, and gives
     silence an embedding.
     """
+
+    @classmethod
+    def from_hparams(
+        cls,
+        source: Any,
+        hparams_file: str = "hyperparams.yaml",
+        *,
+        savedir: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> SpeakerVerifier:
+        """Load an exported model, whose YAML is executed: trust it first.
+
+        Arguments
+        ---------
+        source : str or path
+            Its folder, or what else SpeechBrain's own takes, such as a name on the Hugging Face
+            hub.
+        hparams_file : str
+            The YAML in it.
+        savedir : str or path, optional
+            Where SpeechBrain collects the model's files; the folder itself will do.
+        **kwargs
+            Further arguments of SpeechBrain's own.
+
+        Returns
+        -------
+        SpeakerVerifier
+            In eval mode.
+
+        Raises
+        ------
+        UserError
+            When there is no such folder, it is none that ``export.py`` made, or the hub does not
+            give the model.
+        """
+        here = isinstance(source, os.PathLike) or source == savedir
+        if isinstance(source, str | os.PathLike):
+            source = os.path.expanduser(source)
+            here = here or os.path.isdir(source) or not _may_be_elsewhere(source)
+        if here:
+            _check_export(source, hparams_file)
+        try:
+            return super().from_hparams(source, hparams_file, savedir=savedir, **kwargs)
+        except OSError as error:
+            if here:
+                raise
+            raise UserError(
+                f"{source} is not a folder, and the Hugging Face hub does not give it "
+                f"({str(error).partition(chr(10))[0]}): check the name and the network, or give a "
+                "folder that export.py made",
+                code="hub-refused",
+            ) from error
 
     def load_audio(self, path: str | os.PathLike[str], savedir: object = None) -> Tensor:
         """Read a file of any format, sample rate and number of channels.
@@ -119,3 +176,33 @@ class SpeakerVerifier(SpeakerRecognition):
         one, other = (self.load_audio(path).unsqueeze(0) for path in (path_x, path_y))
         scores, decisions = self.verify_batch(one, other, threshold=threshold)
         return scores[0], decisions[0]
+
+
+def _may_be_elsewhere(source: str) -> bool:
+    """Whether what is no folder here can be an address or a name on the hub."""
+    if source.startswith(("http:", "https:")):
+        return True
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _check_export(folder: str, yaml: str) -> None:
+    path = Path(folder, yaml)
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"{folder}: there is no such folder; give one that export.py made",
+            code="missing-folder",
+        )
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {yaml}: give a folder that export.py made", code="not-a-model"
+        )
+    if "pretrainer" not in read_yaml(path, "give a folder that export.py made"):
+        raise UserError(
+            f"{folder} is no exported model, as its {yaml} has no pretrainer: if it is an "
+            f"experiment, give the folder that `python export.py {folder}` makes",
+            code="not-a-model",
+        )

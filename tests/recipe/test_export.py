@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import export
 import pytest
 import soundfile
 import torch
+from huggingface_hub import constants
 from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.speaker import SpeakerRecognition
 
@@ -119,6 +121,42 @@ def test_a_verifier_refuses_what_holds_no_speech(tmp_path: Path) -> None:
             model.verify_files(good, tmp_path / name)
     with refused("unusable-audio", "nowhere.wav"):
         model.verify_files(tmp_path / "nowhere.wav", good)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/nowhere/export", "./export", "~/nowhere", "exp/mini/v2/seed_1/export", "a b", Path("x/y")],
+)
+def test_a_verifier_of_a_folder_that_is_not_there(
+    source: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a hub could not have it, nothing else is asked; nor is the folder made."""
+    monkeypatch.chdir(tmp_path)
+    with refused("missing-folder", os.path.expanduser(source), "export.py"):
+        SpeakerVerifier.from_hparams(source=source, savedir="saved")
+    with refused("missing-folder", "exp/export"):  # it could be on the hub, were it not the folder
+        SpeakerVerifier.from_hparams(source="exp/export", savedir="exp/export")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_verifier_of_a_folder_that_is_no_export(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder, told in (
+        (tmp_path / "empty", "has no hyperparams.yaml"),
+        (make_experiment(tmp_path / "exp"), "python export.py"),
+    ):
+        with refused("not-a-model", folder, told):
+            SpeakerVerifier.from_hparams(source=str(folder), savedir=str(folder))
+
+
+def test_a_verifier_of_a_name_that_the_hub_does_not_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with refused("hub-refused", "nobody/nothing"):
+        SpeakerVerifier.from_hparams(source="nobody/nothing", savedir=tmp_path)
+    with refused("hub-refused", "nobody/nothing"):
+        SpeakerVerifier.from_hparams("nobody/nothing")
 
 
 @pytest.mark.parametrize("left", ["nothing", "of other weights"])
