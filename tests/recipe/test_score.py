@@ -354,3 +354,28 @@ def test_what_embed_py_wrote_is_scored(folders: Folders, tmp_path: Path) -> None
     assert (result["system"], result["weights_sha256"]) == ("v2", "0f3a")
     _score(folders, "--trials", "test", "--fuse", out)
     assert _result(folders.student, "test_fusion")["system"] == "v2+v2"
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_embed_py_wrote_has_not_every_set(
+    fused: bool, folders: Folders, tmp_path: Path
+) -> None:
+    """Without --trials that is told before any list is scored, with the lists that can be."""
+    out = tmp_path / "embeddings" / "recordings"
+    vectors = np.ones((len(_ids("test")), 4), dtype=np.float32)
+    save_embeddings(out / TOGETHER, Embeddings(_ids("test"), vectors, "0f3a"))
+    command = ["--manifests", str(folders.manifests)]
+    command = (
+        [str(folders.student), *command, "--fuse", str(out)] if fused else [str(out), *command]
+    )
+    with refused("missing-embedding", out, "valid", "--trials test"):
+        main(command)
+    assert not (out / "results").exists() and not (folders.student / "results").exists()
+    save_embeddings(out / TOGETHER, Embeddings(["a/b"], vectors[:1], "0f3a"))
+    with refused("missing-embedding", out, "valid, test", folders.manifests):
+        main(command)
+    everything = [*_ids("valid"), *_ids("test")]
+    drawn = np.random.default_rng(0).normal(size=(len(everything), 4)).astype(np.float32)
+    save_embeddings(out / TOGETHER, Embeddings(everything, drawn, "0f3a"))
+    main([str(out), "--manifests", str(folders.manifests)])
+    assert _result(out, "valid") and _result(out, "test")

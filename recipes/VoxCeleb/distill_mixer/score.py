@@ -86,6 +86,26 @@ class System:
             self._sets[set_name] = embeddings
         return self._sets[set_name]
 
+    def check_has_all(self, corpus: Corpus) -> None:
+        """Refuse to score every list of a corpus with a folder of embed.py that lacks some."""
+        if self._together is None:
+            return
+        ids = set(self._together.ids)
+        lists = {name: corpus.trials(entry)[0] for name, entry in corpus.lists.items()}
+        lacking = [name for name, trials in lists.items() if not ids.issuperset(trials.utterances)]
+        if lacking:
+            rest = [name for name in lists if name not in lacking]
+            remedy = (
+                f"give --trials {' '.join(rest)}"
+                if rest
+                else "embed the folder that their names are below"
+            )
+            raise UserError(
+                f"{self.folder} lacks embeddings of utterances in the trial lists "
+                f"{', '.join(lacking)} of {corpus.manifests}: {remedy}",
+                code="missing-embedding",
+            )
+
 
 def score_list(
     corpus: Corpus, entry: dict[str, Any], student: System, teacher: System | None
@@ -169,6 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     corpus = Corpus.read(args.manifests)
     student = System(args.experiment, args.manifests)
     teacher = System(args.fuse, args.manifests) if args.fuse else None
+    if not args.trials:
+        for system in filter(None, (student, teacher)):
+            system.check_has_all(corpus)
     results: list[dict[str, Any]] = []
     for entry in corpus.chosen(args.trials):
         results += score_list(corpus, entry, student, teacher)
