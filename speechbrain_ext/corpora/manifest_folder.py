@@ -36,7 +36,7 @@ from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.trials import TrialList, write_trials
 
 # To be raised when the same input gives other files, so that manifests of older code are remade.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SKIPPED = "skipped.tsv"
 
 
@@ -159,14 +159,16 @@ def _write(
     test = []
     if sources.trials_root:
         tree = trees[os.path.abspath(sources.trials_root)]
-        test = find_utterances(lists, tree, settings, jobs)
+        test = find_utterances(lists, tree, settings, jobs, refused.parent)
     usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
-    with _explaining_skipped(refused, skipped):
-        if not usable and not skipped:
-            raise UserError(
-                "--exclude_speakers names all speakers below --train: leave some.",
-                code="few-speakers",
-            )
+    if not usable and not skipped:
+        raise UserError(
+            "--exclude_speakers names all speakers below --train: leave some.",
+            code="few-speakers",
+        )
+    with _explaining_skipped(refused, skipped, train_trees):
+        if not usable:
+            raise UserError("there is nothing to train on:", code="unusable-audio")
         train, valid, valid_trials = hold_out(usable, settings)
 
     sets = {"train": train, "valid": valid}
@@ -192,7 +194,9 @@ def _write(
 
 
 @contextlib.contextmanager
-def _explaining_skipped(table: Path, skipped: Sequence[SkippedFile]) -> Iterator[None]:
+def _explaining_skipped(
+    table: Path, skipped: Sequence[SkippedFile], trees: Sequence[SpeakerTree]
+) -> Iterator[None]:
     """Where too little speech can be used, say why the rest cannot, and keep the table of it."""
     table.unlink(missing_ok=True)
     try:
@@ -201,7 +205,8 @@ def _explaining_skipped(table: Path, skipped: Sequence[SkippedFile]) -> Iterator
         if not skipped:
             raise
         write_skipped(table, skipped)
-        raise UserError(f"{error} {skipped_sentence(skipped, table)}", code=error.code) from None
+        sentence = f"{error} {skipped_sentence(skipped, trees, table)}"
+        raise UserError(sentence, code=error.code) from None
 
 
 def _write_list(

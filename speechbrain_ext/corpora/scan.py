@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
+from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
@@ -14,20 +16,18 @@ from speechbrain_ext.corpora.worker_pool import worker_pool
 from speechbrain_ext.errors import UserError, told_apart
 from speechbrain_ext.progress import progress_bar
 
+_TO_CONVERT = "convert their folder: python local/convert_audio.py --src FOLDER --dst ANOTHER"
 CAUSES = {
     "unreadable": "make these files again",
     "empty": "make these files again",
     "not_finite": "make these files again",
     "silent": "nothing to do unless they should hold speech",
     "too_short": "nothing to do, or lower min_seconds",
-    "sample_rate": f"resample them, for instance `ffmpeg -i IN -ar {SAMPLE_RATE} OUT.flac`",
-    "channels": "mix them down, for instance `ffmpeg -i IN -ac 1 OUT.flac`",
+    **dict.fromkeys(("format", "sample_rate", "channels"), _TO_CONVERT),
     "name": "rename them without white space, `$` and bytes that are not UTF-8",
     "duplicate": "keep one file of each utterance",
 }
 """Why a file is skipped, and what helps."""
-
-TO_CONVERT = "convert with local/convert_audio.py"
 
 _CHUNK = 256
 
@@ -37,6 +37,36 @@ class Skipped(NamedTuple):
 
     cause: str
     detail: str
+
+
+def conversion(cause: str, root: str, corpus_dir: Path, option: str) -> str | None:
+    """What helps where files are skipped that can be converted: a command, and what comes then.
+
+    Arguments
+    ---------
+    cause : str
+        Why a file is skipped.
+    root : str
+        The folder that it is below.
+    corpus_dir : Path
+        Of the corpus, which gets the converted folder.
+    option : str
+        The one that named the folder.
+
+    Returns
+    -------
+    str or None
+        None where the cause is another.
+    """
+    if CAUSES[cause] != _TO_CONVERT:
+        return None
+    converted = str(corpus_dir / "converted" / os.path.basename(root))
+    command = ["python", "local/convert_audio.py", "--src", root, "--dst", converted]
+    of_run_sh = {"--train": "--data"}.get(option, option)
+    return (
+        f"convert that folder, `{shlex.join(command)}`, and give {option} {converted} (run.sh "
+        f"converts what {of_run_sh} names)"
+    )
 
 
 def scan_files(
@@ -133,7 +163,7 @@ def check_file(path: str, settings: ManifestSettings) -> int | Skipped:
     Skipped(cause='silent', detail='all samples are the same')
     """
     if path.lower().endswith(DECODED):
-        return Skipped("unreadable", f"{os.path.splitext(path)[1]}: {TO_CONVERT}")
+        return Skipped("format", f"{os.path.splitext(path)[1]}, which training does not read")
     try:
         with open_audio(path) as sound:
             return _check_sound(sound, settings)
@@ -159,13 +189,13 @@ def _bad_name(root: str, path: str) -> str:
 def _check_sound(sound: Sound, settings: ManifestSettings) -> int | Skipped:
     frames, rate, channels, _ = sound.header
     if frames is None:
-        return Skipped("unreadable", f"the header gives no length: {TO_CONVERT}")
+        return Skipped("format", "the header gives no length")
     if frames <= 0:
         return Skipped("empty", "no samples")
-    if rate != SAMPLE_RATE:
-        return Skipped("sample_rate", f"{rate} Hz, not {SAMPLE_RATE} Hz")
-    if channels != 1:
-        return Skipped("channels", f"{channels} channels, not 1")
+    if (rate, channels) != (SAMPLE_RATE, 1):
+        found = f"{rate} Hz and {channels} channel{'s' * (channels > 1)}"
+        cause = "channels" if rate == SAMPLE_RATE else "sample_rate"
+        return Skipped(cause, f"{found}, not {SAMPLE_RATE} Hz and 1 channel")
     if frames < settings.min_seconds * rate:
         seconds = told_apart(frames / rate, settings.min_seconds, decimals=3)
         return Skipped("too_short", f"{seconds} s, less than {settings.min_seconds} s")

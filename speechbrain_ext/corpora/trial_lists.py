@@ -9,6 +9,7 @@ from pathlib import Path
 
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.mirror.make import SOURCE_NOTE
+from speechbrain_ext.corpora.scan import conversion
 from speechbrain_ext.corpora.tree import LAYOUT, SpeakerTree, name_of
 from speechbrain_ext.corpora.utterances import Utterance, scan_utterances
 from speechbrain_ext.corpora.voxceleb_lists import (
@@ -210,7 +211,11 @@ def check_overlap(lists: Sequence[CorpusList], training: Set[str], allowed: bool
 
 
 def find_utterances(
-    lists: Sequence[CorpusList], tree: SpeakerTree, settings: ManifestSettings, jobs: int
+    lists: Sequence[CorpusList],
+    tree: SpeakerTree,
+    settings: ManifestSettings,
+    jobs: int,
+    corpus_dir: Path,
 ) -> list[Utterance]:
     """Find and check every utterance that a list names.
 
@@ -224,6 +229,8 @@ def find_utterances(
         What a usable file is.
     jobs : int
         Number of processes.
+    corpus_dir : Path
+        Of the corpus.
 
     Returns
     -------
@@ -252,14 +259,15 @@ def find_utterances(
     utterances, skipped = scan_utterances(tree.root, wanted, settings, jobs)
     usable = {utterance.id for utterance in utterances}
     unusable = sorted(
-        f"{file.path} is {file.cause}: {file.detail}"
-        for file in skipped
-        if name_of(os.path.relpath(file.path, tree.root)) not in usable
+        file for file in skipped if name_of(os.path.relpath(file.path, tree.root)) not in usable
     )
     if unusable:
+        told = [f"{file.path} is {file.cause}: {file.detail}" for file in unusable]
+        ways = (conversion(f.cause, tree.root, corpus_dir, "--trials_root") for f in unusable)
+        remedy = next(filter(None, ways), "mend the files")
         raise UserError(
             f"{len(wanted) - len(usable)} of {len(wanted)} utterances of the trial lists cannot be "
-            f"used ({first_few(unusable, '; ')}); mend the files or take them out of the lists.",
+            f"used ({first_few(told, '; ')}); {remedy}, or take them out of the lists.",
             code="unusable-audio",
         )
     return utterances

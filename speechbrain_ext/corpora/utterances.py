@@ -12,7 +12,7 @@ from typing import NamedTuple
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.corpora.manifest import COLUMNS
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
-from speechbrain_ext.corpora.scan import CAUSES, Skipped, scan_files
+from speechbrain_ext.corpora.scan import CAUSES, Skipped, conversion, scan_files
 from speechbrain_ext.corpora.tree import SpeakerTree, name_of
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import DECODED
@@ -155,15 +155,29 @@ def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
     return {cause: counts[cause] for cause in CAUSES}
 
 
-def skipped_sentence(skipped: Sequence[SkippedFile], table: Path) -> str:
-    """Tell how many files are not used and why, the most frequent cause with what helps."""
+def skipped_sentence(
+    skipped: Sequence[SkippedFile], trees: Sequence[SpeakerTree], table: Path
+) -> str:
+    """Tell how many files are not used and why, the most frequent cause with what helps.
+
+    Arguments
+    ---------
+    skipped : sequence of SkippedFile
+        The files.
+    trees : sequence of SpeakerTree
+        The folders that they are below.
+    table : Path
+        Where they are listed, in the folder of the corpus.
+    """
     counts = Counter(file.cause for file in skipped).most_common()
     cause = counts[0][0]
     first = next(file for file in skipped if file.cause == cause)
+    root = next(tree.root for tree in trees if first.path.startswith(os.path.join(tree.root, "")))
+    remedy = conversion(cause, root, table.parent, "--train") or CAUSES[cause]
     return (
         f"{len(skipped)} audio files below --train cannot be used "
         f"({', '.join(f'{number} {name}' for name, number in counts)}), listed in {table}; "
-        f"{first.path}: {first.detail}; {CAUSES[cause]}."
+        f"{first.path}: {first.detail}; {remedy}."
     )
 
 

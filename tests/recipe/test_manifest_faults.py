@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from local import convert_audio
 from local.prepare_manifests import main
 from speechbrain_ext.corpora.manifest_settings import load_manifest_settings
 from tests import refusals
@@ -99,7 +101,8 @@ def test_each_cause_is_counted_and_listed(
     folder = tmp_path / "corpus" / "manifests"
     manifest = json.loads((folder / "manifest.json").read_text())
     expected = {
-        "unreadable": {"text.wav", "original.m4a", "broken_link.flac", "cut.flac"},
+        "unreadable": {"text.wav", "broken_link.flac", "cut.flac"},
+        "format": {"original.m4a"},
         "not_finite": {"nan.wav"},
         "empty": {"empty.wav", "no_samples.wav"},
         "silent": {"silent.wav", "hiss.flac"},
@@ -119,8 +122,9 @@ def test_each_cause_is_counted_and_listed(
         found.setdefault(cause, set()).add(Path(path).name)
         details[Path(path).name] = detail
     assert found == expected
-    assert details["original.m4a"] == ".m4a: convert with local/convert_audio.py"
-    assert details["cd.wav"] == "44100 Hz, not 16000 Hz"
+    assert details["original.m4a"] == ".m4a, which training does not read"
+    assert details["cd.wav"] == "44100 Hz and 1 channel, not 16000 Hz and 1 channel"
+    assert details["stereo.wav"] == "16000 Hz and 2 channels, not 16000 Hz and 1 channel"
     assert details["short.wav"] == "0.2999 s, less than 0.3 s"
     assert all(details.values())
     listed = (folder / "train.csv").read_text() + (folder / "valid.csv").read_text()
@@ -162,12 +166,44 @@ def test_of_an_utterances_files_the_usable_one_is_taken(
     assert told in skipped
 
 
+def convert_as_told(text: str, option: str) -> Path:
+    """Run the command in a sentence as it stands, and give the folder that it names then."""
+    command = re.search("`(.*?)`", text)
+    assert command is not None
+    python, script, *arguments = shlex.split(command[1])
+    assert (python, script) == ("python", "local/convert_audio.py")
+    convert_audio.main(arguments)
+    assert f"{option} {arguments[-1]}" in text
+    return Path(arguments[-1])
+
+
 def test_nothing_usable(refused: Callable[..., str], tmp_path: Path) -> None:
-    for speaker in "abc":
-        speech(tmp_path / "low" / speaker / "s" / "1.wav", NOISE, 8000)
-    text = refused("--train", tmp_path / "low")
-    assert "3 audio files below --train cannot be used (3 sample_rate)" in text
-    assert "8000 Hz, not 16000 Hz" in text and "-ar 16000" in text
+    """The sentence names a file and what it is, and a command after which all is well."""
+    source = tmp_path / "low speech"
+    for speaker in "abcd":
+        for number in "01":
+            speech(source / speaker / "s" / f"{number}.wav", np.stack([NOISE, NOISE], 1), 8000)
+    text = refused("--train", source)
+    assert "8 audio files below --train cannot be used (8 sample_rate)" in text
+    assert f"{source}/a/s/0.wav: 8000 Hz and 2 channels, not 16000 Hz and 1 channel" in text
+    assert "valid_speakers" not in text
+    run(tmp_path / "corpus", "--train", convert_as_told(text, "--train"))
+    assert json.loads((tmp_path / "corpus/manifests/manifest.json").read_text())["train"]
+
+
+def test_speech_of_trials_that_is_to_be_converted(
+    refused: Callable[..., str], tmp_path: Path, train: Path
+) -> None:
+    root = tree(tmp_path / "test", 2, first=90)
+    for number in "01":
+        speech(root / "spk90" / "s0" / f"{number}.wav", NOISE, 44100)
+    trials = tmp_path / "trials.txt"
+    write_list(trials, "1 spk90/s0/0 spk90/s0/1", "0 spk90/s0/0 spk91/s0/1")
+    options = ["--train", train, "--trials", trials, "--trials_root"]
+    text = refused(*options, root)
+    assert f"{root}/spk90/s0/0.wav" in text and "44100 Hz and 1 channel" in text
+    run(tmp_path / "corpus", *options, convert_as_told(text, "--trials_root"))
+    assert json.loads((tmp_path / "corpus/manifests/manifest.json").read_text())["test"]
 
 
 def test_too_few_speakers_are_told_with_the_causes(
