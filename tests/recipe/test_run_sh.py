@@ -183,6 +183,8 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--exclude_speakers", "no.txt"], "--exclude_speakers"),
         (["--enrol", "no.map"], "--enrol"),
         (["--name", ""], "--name"),
+        (["--name", "x"], "--name x names the speech of --data"),
+        (["--name", "x", "--corpus", "voxceleb"], "--name x names the speech of --data"),
         (["--data", "/"], "--name"),
         (["--data", ".", "--name", "../../zz"], "'../../zz'"),
         (["--data", ".", "--name", ".."], "'..'"),

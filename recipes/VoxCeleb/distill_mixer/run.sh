@@ -133,6 +133,7 @@ if $student_of_model || $teacher_of_model; then python=$(../../../tools/setup_en
 
 # What the corpus is made from.
 if [ -z "$corpus_options" ] && [ "$stage" -eq 0 ]; then
+    case $given in *" name "*) die "--name $name names the speech of --data: give --data, or, in place of --name, --corpus $makers." ;; esac
     die "there is no corpus '$name' to make: choose $makers, or name the folder of its speech with --data."
 fi
 corpus_args=()
