@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,3 +57,12 @@ def test_a_share_that_is_warned_of_reads_as_less_than_the_least(
     warn_of_low_share({"share": share}, objective, least, 1)
     found, limit = map(float, re.findall(r"([\d.e-]+) ?%", told[0]))
     assert found < limit and limit == pytest.approx(100 * least)
+
+
+def test_importing_it_warns_of_nothing() -> None:
+    """torchvision, which draws figures that nobody asks for, is not missed."""
+    program = "import sys; sys.modules['torchvision'] = None; import speechbrain_ext.training.brain"
+    program += "; import speechbrain.utils.train_logger as own; own.logger.warning('another')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr.split()) == ("", ["another"])
