@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ import ruamel.yaml
 from speechbrain_ext.compare.plan import Plan, Run
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest
-from speechbrain_ext.systems.command_line import read_command_line
+from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.systems.experiment import WEIGHTS, kept_sha256
-from speechbrain_ext.systems.yaml import resolve_hparams
-from speechbrain_ext.training.identity import DATA_KEYS, check_experiment, data_digests
+from speechbrain_ext.systems.settings import STUDENT, TEACHER
+from speechbrain_ext.systems.yaml import check_tree, resolve_hparams
+from speechbrain_ext.training.identity import (
+    DATA_KEYS,
+    check_experiment,
+    check_sources,
+    data_digests,
+)
 
 WAITING, RUNNING, FINISHED, FAILED, BLOCKED = (
     "not run",
@@ -178,7 +185,7 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     trained = weights is not None and made == (weights, epochs, averaged)
     if trained and record.scored == manifests:
         return []
-    script = "train_distill.py" if "teacher" in tree else "train_teacher.py"
+    script = "train_distill.py" if is_student(tree) else "train_teacher.py"
     train = [("training", _python(place.recipe / script, *arguments))]
     device = tree.get("device") or place.plan.common.get("device")
     common = ["--manifests", str(place.manifests)]
@@ -206,11 +213,53 @@ def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
         record.scored = _manifests_digest(place.manifests)
 
 
+def check_runs(place: Place, runs: Iterable[Run], file: Path) -> None:
+    """Refuse a comparison of which a training would refuse its YAML, its overrides or their files.
+
+    No network is made, and what other runs make need not be there.
+
+    Arguments
+    ---------
+    place : Place
+        Of the comparison.
+    runs : iterable of Run
+        What is to be trained; of a system one run is looked at.
+    file : Path
+        The comparison's own, for the message.
+
+    Raises
+    ------
+    UserError
+        Naming the system.
+    """
+    for run in {run.system.name: run for run in runs}.values():
+        try:
+            _, tree = resolved_settings(training_arguments(place, run))
+            check_teacher_is_heard(run, tree)
+            check_sources(tree, [str(place.experiment(*need)) for need in run.needs])
+        except UserError as error:
+            raise UserError(f"{file}: {run.system.name}: {error}", code=error.code) from None
+
+
 def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
-    """The YAML text that a training script would load with these arguments, and its tree."""
+    """The YAML text that a training script would load with these arguments, and its tree.
+
+    Raises
+    ------
+    UserError
+        For what the script would refuse of it, with nothing of it made.
+    """
     line = read_command_line(arguments)
     text = resolve_hparams(line.path, line.overrides, line.given)
-    return text, ruamel.yaml.YAML().load(io.StringIO(text))
+    tree = ruamel.yaml.YAML().load(io.StringIO(text))
+    check_keys(line, STUDENT if is_student(tree) else TEACHER)
+    check_tree(line.path, tree)
+    return text, tree
+
+
+def is_student(tree: Any) -> bool:
+    """Whether settings are those of train_distill.py, and not of train_teacher.py."""
+    return "objective" in tree
 
 
 def check_teacher_is_heard(run: Run, tree: Any) -> None:

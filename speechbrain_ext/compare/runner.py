@@ -103,7 +103,7 @@ class Runner:
         record = Record.read(self.place.record(run))
         try:
             todo = steps(self.place, run, record)
-        except (UserError, SystemExit) as error:  # argparse exits
+        except UserError as error:
             self._give_up(run, FAILED, str(error))
             return
         if not todo:

@@ -34,7 +34,12 @@ logger = get_logger(__name__)
 
 
 def find_model(source: str, offline: bool = False) -> Path:
-    """The folder of a model, downloaded if need be.
+    """The folder of a model, downloaded if need be; see :func:`find_here`."""
+    return find_here(source, offline) or _download(source)
+
+
+def find_here(source: str, offline: bool = False) -> Path | None:
+    """The folder of a model, or None where it is to be downloaded.
 
     Arguments
     ---------
@@ -46,13 +51,14 @@ def find_model(source: str, offline: bool = False) -> Path:
 
     Returns
     -------
-    Path
+    Path or None
         A folder.
 
     Raises
     ------
     UserError
-        When there is no such folder, and the name is not in the cache and cannot be downloaded.
+        When there is no such folder, and the source is no name, or one that is not in the cache
+        where the hub must not be asked.
     """
     if not isinstance(source, str):
         raise UserError(
@@ -82,7 +88,7 @@ def find_model(source: str, offline: bool = False) -> Path:
             f"{source}', or give a folder",
             code="not-cached",
         )
-    return _download(source)
+    return None
 
 
 def find_weights(folder: Path) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from speechbrain import RunOptions
 
@@ -129,12 +129,17 @@ def check_keys(line: CommandLine, keys: Keys) -> None:
             )
 
 
+def _refuse_options(message: str) -> NoReturn:
+    raise UserError(f"{message}: --help lists the options", code="bad-command")
+
+
 class _RunOptions(RunOptions):
     """SpeechBrain's, which would make YAML of the overrides: ``a: b`` and ``1.10`` would change."""
 
     @staticmethod
     def _create_parser() -> argparse.ArgumentParser:
         parser = RunOptions._create_parser()
+        parser.error = _refuse_options  # type: ignore[method-assign]
         for action in parser._actions:
             if action.dest == "optimizer_step_limit":  # no number by default, so text there
                 action.type = int

@@ -79,18 +79,35 @@ def load_weights(
     UserError
         When the training has not finished, or the weights do not fit the module.
     """
-    path = Path(folder) / WEIGHTS / f"{name}.safetensors"
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: the training of {folder} has not finished, run it first",
-            code="unfinished-training",
-        )
+    path = _weights_of(folder, name)
     try:
         module.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{path} does not fit the {name} of the YAML: {error}", code="other-network"
         ) from None
+
+
+def check_trained(folder: str | os.PathLike[str]) -> None:
+    """Refuse what :func:`load_encoder` would refuse of a folder, with nothing of it made.
+
+    Raises
+    ------
+    UserError
+        When it is no experiment folder, or holds no finished training.
+    """
+    encoder_yaml(folder)
+    _weights_of(folder, "embedding_model")
+
+
+def _weights_of(folder: str | os.PathLike[str], name: str) -> Path:
+    path = Path(folder) / WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist: the training of {folder} has not finished, run it first",
+            code="unfinished-training",
+        )
+    return path
 
 
 def read_labels(path: str | os.PathLike[str]) -> CategoricalEncoder:

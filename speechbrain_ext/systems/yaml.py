@@ -10,6 +10,7 @@ it names, so ``--includes`` goes on top of that, and other overrides on top of a
 from __future__ import annotations
 
 import difflib
+import inspect
 import io
 import os
 import pydoc
@@ -120,7 +121,7 @@ def load_hparams(
     """
     hidden = _resolved(Path(path), overrides, run_options)
     resolved = _shown(hidden)
-    check_settings(path, ruamel.yaml.YAML().load(resolved))
+    check_tree(path, ruamel.yaml.YAML().load(resolved))
     try:
         hparams = load_hyperpyyaml(hidden, loader=_Loader)
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
@@ -140,6 +141,74 @@ def resolve_hparams(
 ) -> str:
     """The YAML text that :func:`load_hparams` loads, with nothing of it made yet."""
     return _shown(_resolved(Path(path), overrides, run_options))
+
+
+def check_tree(path: str | os.PathLike[str], tree: Mapping[str, Any]) -> None:
+    """Refuse what :func:`load_hparams` refuses, as far as it is seen with nothing of it made.
+
+    Arguments
+    ---------
+    path : str or path
+        The YAML file, for the message.
+    tree : mapping
+        A YAML tree without references, as of the text that :func:`resolve_hparams` gives.
+
+    Raises
+    ------
+    UserError
+        For a value that cannot be, a class that there is not, and an argument that it does not
+        take.
+    """
+    check_settings(path, tree)
+    for key, node in tagged(tree):
+        kind, _, name = node.tag.value.partition(":")
+        if kind not in ("!new", "!name"):
+            continue
+        try:
+            called = pydoc.locate(name)
+        except pydoc.ErrorDuringImport as error:  # of a module of the user's
+            reason = str(error).replace("\n", " ")
+            raise UserError(f"{path}: {key}: {reason}", code="bad-setting") from None
+        if called is None:
+            raise UserError(f"{path}: {key}: there is no {name}", code="bad-setting")
+        if not callable(called):  # a constant, which takes no arguments
+            continue
+        positional = node if isinstance(node, list) else ()
+        named = node if isinstance(node, Mapping) else {}
+        try:
+            signature = inspect.signature(called)
+        except ValueError:  # one of C that does not say
+            continue
+        try:
+            bind = signature.bind if kind == "!new" else signature.bind_partial
+            bind(*positional, **named)
+        except TypeError as error:
+            raise UserError(f"{path}: {key}: {name} {error}", code="bad-setting") from None
+
+
+def tagged(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The nodes of a YAML tree that have a tag, such as ``!new:``, each with its key of the root.
+
+    Example
+    -------
+    >>> tree = ruamel.yaml.YAML().load("a: [!new:x.Y {b: !name:z.z }]")
+    >>> [(key, node.tag.value) for key, node in tagged(tree)]
+    [('a', '!new:x.Y'), ('a', '!name:z.z')]
+    """
+    seen: set[int] = set()  # what is referred to stands in several places
+
+    def within(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if getattr(getattr(node, "tag", None), "value", None):
+            yield key, node
+        children = node.values() if isinstance(node, Mapping) else node
+        for child in children if isinstance(node, (Mapping, list)) else ():
+            yield from within(key, child)
+
+    for key, node in tree.items():
+        yield from within(key, node)
 
 
 def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str, Any]) -> str:

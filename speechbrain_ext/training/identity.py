@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,21 @@ from torch import nn
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest, fingerprint
-from speechbrain_ext.systems.experiment import read_hyperparams, weights_sha256
+from speechbrain_ext.lobes.ssl_encoder import SSLEncoder
+from speechbrain_ext.lobes.ssl_source import find_here
+from speechbrain_ext.systems.experiment import (
+    check_trained,
+    load_encoder,
+    read_hyperparams,
+    weights_sha256,
+)
+from speechbrain_ext.systems.yaml import tagged
 from speechbrain_ext.training.augmentation import audio_files
 from speechbrain_ext.training.first_weights import read_start
 
 MADE_FROM = "made_from.json"
 DATA_KEYS = ("train_csv", "valid_csv", "valid_trials")
+AUDIO_KEYS = ("noise_folder", "rir_folder")
 ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and compare.py)"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
 # checkpoints are kept and averaged, which every run does anew.
@@ -51,10 +60,50 @@ def data_digests(settings: Mapping[str, Any]) -> dict[str, str]:
         found = read_manifest(train).sha256, read_manifest(valid).sha256, file_digest(trials)
         return dict(zip(DATA_KEYS, found, strict=True))
     except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename} does not exist: run stage 1 first, which makes it",
-            code="earlier-stage",
-        ) from None
+        raise _no_data(error.filename) from None
+
+
+def check_sources(tree: Mapping[str, Any], to_come: Collection[str] = ()) -> None:
+    """Refuse settings that name speech, models or noise that are not there, with nothing made.
+
+    Arguments
+    ---------
+    tree : mapping
+        A YAML tree without references.
+    to_come : collection of str
+        Folders of experiments that will be there by the time that the training starts.
+
+    Raises
+    ------
+    UserError
+        Naming what is missing.
+    """
+    for key in DATA_KEYS:
+        if not os.path.isfile(tree[key]):
+            raise _no_data(tree[key])
+    for key in AUDIO_KEYS:
+        if tree.get(key) is not None:
+            try:
+                audio_files(key, tree[key])
+            except ValueError as error:
+                raise UserError(str(error), code="bad-setting") from None
+    if tree["start_from"] is not None and tree["start_from"] not in to_come:
+        read_start(tree["start_from"])
+    for _, node in tagged(tree):
+        maker = node.tag.value.rpartition(".")[2]
+        arguments = node if isinstance(node, Mapping) else {}
+        if maker == load_encoder.__name__:
+            folder = arguments.get("folder", node[0] if isinstance(node, list) and node else None)
+            if folder is not None and folder not in to_come:
+                check_trained(folder)
+        elif maker == SSLEncoder.__name__ and "source" in arguments:
+            find_here(arguments["source"], arguments.get("offline", False))
+
+
+def _no_data(path: str) -> UserError:
+    return UserError(
+        f"{path} does not exist: run stage 1 first, which makes it", code="earlier-stage"
+    )
 
 
 def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
@@ -89,7 +138,7 @@ def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
             digests[key] = part.sha256()
     if hparams["start_from"] is not None:
         digests["start_from"] = read_start(hparams["start_from"]).sha256()
-    for key in ("noise_folder", "rir_folder"):
+    for key in AUDIO_KEYS:
         if (folder := hparams.get(key)) is not None:
             files = audio_files(key, folder)
             sizes = {os.path.relpath(file, folder): os.path.getsize(file) for file in files}

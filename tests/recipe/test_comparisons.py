@@ -22,9 +22,6 @@ from speechbrain_ext.compare.commands import (
 )
 from speechbrain_ext.compare.plan import Plan, read_plan
 from speechbrain_ext.corpora.corpus import Corpus
-from speechbrain_ext.systems.command_line import check_keys, read_command_line
-from speechbrain_ext.training.distill import DistillBrain
-from speechbrain_ext.training.teacher import TeacherBrain
 from tests.processes import environment
 from tests.recipe.tiny import RECIPE
 from tests.refusals import refused
@@ -50,7 +47,12 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     monkeypatch.setattr(compare, "Runner", Runs)
     monkeypatch.setattr(compare, "write_results", write)
     monkeypatch.setattr(Corpus, "read", lambda manifests: None)
-    file, places = tmp_path / "some.yaml", ["--corpus_dir", "x", "--exp_root", tmp_path]
+    manifests = tmp_path / "x" / "manifests"
+    (manifests / "trials").mkdir(parents=True)
+    for name in ("train.csv", "valid.csv", "trials/valid.txt"):
+        (manifests / name).touch()
+    places = ["--corpus_dir", tmp_path / "x", "--exp_root", tmp_path / "exp"]
+    file = tmp_path / "some.yaml"
 
     def run(*more: str) -> list[str]:
         done.clear()
@@ -63,7 +65,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
 def test_one_comparison_at_a_time(tmp_path: Path, main: Callable[..., list[str]]) -> None:
     """Beside it another may report, but not measure speed."""
     assert main() == ["trained", "written, alone: True"]
-    (log,) = tmp_path.glob("x/*/log")
+    (log,) = tmp_path.glob("exp/x/*/log")
     hold = "from speechbrain_ext.files import claimed\n"
     hold += f"with claimed({str(log)!r}, ''): print(flush=True); input()"
     pipe, code = subprocess.PIPE, [sys.executable, "-c", hold]
@@ -101,12 +103,71 @@ def test_the_files_are_whole(name: str, claims: int) -> None:
     assert len(ids) == len(set(ids)) > claims
     place = Place(plan, Path("data/some"), RECIPE)
     for run in plan.runs(1):
-        arguments = training_arguments(place, run)
-        _, tree = resolved_settings(arguments)
+        _, tree = resolved_settings(training_arguments(place, run))
         assert tree["system"] == run.system.name
         check_teacher_is_heard(run, tree)
-        brain = DistillBrain if "objective" in tree else TeacherBrain
-        check_keys(read_command_line(arguments), brain.keys)
+
+
+STUDENT = "yaml: v2.yaml, teacher: first, overrides"
+SSL = "yaml: ssl/sv_mixer_wavlm_large.yaml, overrides"
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "code", "facts"),
+    [
+        ("yaml: techer.yaml", "missing-file", ["techer.yaml"]),
+        ("yaml: teacher.yaml, overrides: {batchsize: 8}", "unknown-key", ["batchsize"]),
+        ("yaml: teacher.yaml, overrides: {lr: fast}", "bad-setting", ["lr", "'fast'"]),
+        ("yaml: teacher.yaml, overrides: {max_grad_norm: no}", "bad-command", ["max_grad_norm"]),
+        ("yaml: v2_no_kd.yaml, teacher: first", "wrong-system", ["v2_no_kd.yaml", "first"]),
+        ("yaml: HERE/mine.yaml, teacher: first", "unknown-key", ["mine.yaml", "learning_rate"]),
+        (
+            "yaml: ssl/sv_mixer_aligned.yaml, teacher: first, overrides: {n_mels: 40}",
+            "no-effect",
+            ["n_mels 40"],
+        ),
+        (
+            f"{STUDENT}: {{embedding_model: {{chanels: 8}}}}",
+            "bad-setting",
+            ["v2.yaml", "embedding_model", "MLPMixer", "'chanels'"],
+        ),
+        (
+            "yaml: HERE/class.yaml, teacher: first",
+            "bad-setting",
+            ["class.yaml", "compute_features", "speechbrain_ext.lobes.nowhere.LogMel"],
+        ),
+        (f"{STUDENT}: {{noise_folder: musan}}", "bad-setting", ["noise_folder", "musan"]),
+        (f"{STUDENT}: {{start_from: exp/old}}", "not-a-model", ["start_from", "exp/old"]),
+        (f"{STUDENT}: {{valid_trials: no.txt}}", "earlier-stage", ["no.txt"]),
+        ("yaml: v2.yaml, overrides: {teacher_folder: exp/old}", "missing-file", ["exp/old"]),
+        (f"{SSL}: {{teacher_source: ./wavlm}}", "missing-folder", ["./wavlm"]),
+        (f"{SSL}: {{offline: True}}", "not-cached", ["microsoft/wavlm-large"]),
+    ],
+)
+def test_every_system_is_checked_before_any_is_trained(
+    mistyped: str,
+    code: str,
+    facts: list[str],
+    tmp_path: Path,
+    main: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What its own training would refuse, hours later; what an earlier one makes may be missing."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name, line in (
+        ("mine", "learning_rate: 0.1"),
+        ("class", "compute_features: !new:speechbrain_ext.lobes.nowhere.LogMel"),
+    ):
+        text = f"!include:{RECIPE}/hparams/v2.yaml\n{line}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    file = tmp_path / "some.yaml"
+    first = "first: {yaml: teacher.yaml}, good: {yaml: v2.yaml, teacher: first}"
+    file.write_text(f"systems: {{{first}, second: {{{mistyped.replace('HERE', str(tmp_path))}}}}}")
+    with refused(code, file, "second", *facts):
+        main()
+    assert not list(tmp_path.glob("exp/x/*/log/*"))
+    assert main("--only", "good") == ["trained", "written, alone: True"]
+    assert main("--report_only") == ["written, alone: True"]
 
 
 def rounds_of(plan: Plan) -> list[tuple[str, str]]:

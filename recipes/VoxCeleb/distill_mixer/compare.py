@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speechbrain_ext.compare.claims import read_claims
-from speechbrain_ext.compare.commands import Place
+from speechbrain_ext.compare.commands import Place, check_runs
 from speechbrain_ext.compare.plan import FOLDERS, read_plan
 from speechbrain_ext.compare.results import write_results
 from speechbrain_ext.compare.runner import Runner, gpus
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = Place(plan, options.corpus_dir, RECIPE, options.exp_root)
     Corpus.read(place.manifests)  # says what is missing before anything is trained
     runs = plan.runs(options.seeds, options.only)
+    if not options.report_only:
+        check_runs(place, runs, options.comparison)
     for run in plan.runs(options.seeds) if options.only else ():
         if run not in runs:
             print(f"{run}: left out (--only)")
