@@ -218,7 +218,7 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
     [
         ("modules: {classifier: !ref <classifier>}", ("modules is a dict",)),
         ("lr_annealing: [1]", ("lr_annealing is [1]",)),
-        ("opt_class: !name:torch.optim.Adam {a: 1}", ("opt_class is functools.partial(<class",)),
+        ("opt_class: !name:torch.optim.Adam {a: 1}", ("opt_class", "torch.optim.Adam", "'a'")),
         ("mean_var_norm: {}", ("mean_var_norm is {}", "!new:")),
         ("train_logger: 1", ("train_logger is 1", "TrainLogger", "!new:")),
         ("train_csv: null", ("train_csv is None",)),
@@ -231,7 +231,7 @@ def test_another_class_without_arguments_is_another_setting(distil: Any) -> None
             FORGETFUL,
             ("checkpointer is a Checkpointer", "embedding_model"),
         ),
-        (WRONG_LOGGER, ("TextLogger'>, no_such='x')",)),
+        (WRONG_LOGGER, ("TextLogger", "'no_such'")),
     ],
 )
 def test_what_the_brain_cannot_use_is_told(text: str, facts: tuple[str, ...], distil: Any) -> None:
