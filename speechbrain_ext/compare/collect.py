@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
 
-from speechbrain_ext.compare.commands import FINISHED, WAITING, Place, Record
+from speechbrain_ext.compare.commands import FINISHED, WAITING, Record, Workplace
 from speechbrain_ext.compare.plan import Plan, Run
 from speechbrain_ext.compare.runner import describe_machine
 from speechbrain_ext.corpora.corpus import Corpus
@@ -158,13 +158,13 @@ class Evidence:
 
 
 def collect_evidence(
-    place: Place, runs: Sequence[Run], fusions: Sequence[str], may_measure: bool
+    workplace: Workplace, runs: Sequence[Run], fusions: Sequence[str], may_measure: bool
 ) -> Evidence:
     """Collect all that is known of a comparison.
 
     Arguments
     ---------
-    place : Place
+    workplace : Workplace
         Where it lies.
     runs : sequence of Run
         All that belong to it, finished or not.
@@ -173,11 +173,11 @@ def collect_evidence(
     may_measure : bool
         Whether speeds may be measured now; False while trainings would disturb.
     """
-    corpus = Corpus.read(place.manifests)
-    trained, missing = finished_runs(place, runs, list(corpus.lists))
-    cost = _cost(place, trained, may_measure)
+    corpus = Corpus.read(workplace.manifests)
+    trained, missing = finished_runs(workplace, runs, list(corpus.lists))
+    cost = _cost(workplace, trained, may_measure)
     wanted = {run.system.name for run in runs}
-    names = [name for name in place.plan.systems if name in wanted]
+    names = [name for name in workplace.plan.systems if name in wanted]
     lists = []
     for name, entry in corpus.lists.items():
         trials, numbers = corpus.trials(entry)
@@ -196,7 +196,7 @@ def collect_evidence(
                 trials.nontargets,
                 len(set(sides[0]) | set(sides[1])),
                 comparison,
-                _rows(names, trained, missing, cost, name, comparison, place.plan.reference),
+                _rows(names, trained, missing, cost, name, comparison, workplace.plan.reference),
             )
         )
     shares: dict[str, list[float]] = {}
@@ -207,36 +207,36 @@ def collect_evidence(
     for system in cost.get("systems", []):
         whole = system["from_waveform"]
         rates[system["name"]] = Rate(whole["utterances_per_second"], *whole["spread"])
-    return Evidence(place.plan, corpus, trained, missing, lists, cost, rates, shares)
+    return Evidence(workplace.plan, corpus, trained, missing, lists, cost, rates, shares)
 
 
 def finished_runs(
-    place: Place, runs: Sequence[Run], lists: Sequence[str]
+    workplace: Workplace, runs: Sequence[Run], lists: Sequence[str]
 ) -> tuple[list[Trained], list[Missing]]:
     """The runs that are finished, scored on these trial lists, and those that are not.
 
     Both are in the order of the table.
     """
-    order = {name: number for number, name in enumerate(place.plan.systems)}
+    order = {name: number for number, name in enumerate(workplace.plan.systems)}
     trained: list[Trained] = []
     missing: list[Missing] = []
     for run in sorted(runs, key=lambda run: (order[run.system.name], run.seed)):
-        record = Record.read(place.record(run))
+        record = Record.read(workplace.record_path(run))
         status, why = record.status, record.error
         if status == FINISHED:
             try:
-                trained.append(_trained(place, run, record, lists))
+                trained.append(_trained(workplace, run, record, lists))
                 continue
             except (UserError, OSError, SafetensorError, ValueError, LookupError, TypeError):
                 status, why = WAITING, "files are gone or damaged: remove its folder, run again"
-        log = place.log(run)
-        seen = log.relative_to(place.folder).as_posix() if log.is_file() else ""
+        log = workplace.log(run)
+        seen = log.relative_to(workplace.folder).as_posix() if log.is_file() else ""
         missing.append(Missing(run, status, why, seen))
     return trained, missing
 
 
-def _trained(place: Place, run: Run, record: Record, lists: Sequence[str]) -> Trained:
-    folder = place.experiment(run.system.name, run.seed)
+def _trained(workplace: Workplace, run: Run, record: Record, lists: Sequence[str]) -> Trained:
+    folder = workplace.experiment(run.system.name, run.seed)
     epochs = read_train_log(folder / "train_log.jsonl", "the training")
     weights = folder / WEIGHTS / "embedding_model.safetensors"
     if not weights.is_file():
@@ -332,20 +332,20 @@ def _spread(key: str, values: Iterable[float]) -> dict[str, Any]:
     return {key: statistics.fmean(values), f"{key}_sd": spread}
 
 
-def _cost(place: Place, trained: Sequence[Trained], may_measure: bool) -> dict[str, Any]:
+def _cost(workplace: Workplace, trained: Sequence[Trained], may_measure: bool) -> dict[str, Any]:
     """The cost of the first seed of every system, on the CPU; by length in the table's order.
 
     It is kept in ``speed.json`` and measured again when systems, weights or lengths are others.
     """
-    path = place.folder / "speed.json"
+    path = workplace.folder / "speed.json"
     first: dict[str, Trained] = {}
     for each in sorted(trained, key=lambda each: each.run.seed):
         first.setdefault(each.run.system.name, each)
-    baseline = place.plan.baseline
+    baseline = workplace.plan.baseline
     names = sorted(first, key=lambda name: name != baseline)  # compared with the first
     weights = {name: first[name].record.weights for name in names}
     cost = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    lengths = place.plan.lengths
+    lengths = workplace.plan.lengths
     same_lengths = not lengths or cost.get("by_length", {}).get("lengths") == lengths
     if first and may_measure and (cost.get("weights") != weights or not same_lengths):
         measured = _measured({name: first[name].folder for name in names}, lengths)
@@ -353,7 +353,7 @@ def _cost(place: Place, trained: Sequence[Trained], may_measure: bool) -> dict[s
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
     if cost.get("by_length"):
-        order = list(place.plan.systems)
+        order = list(workplace.plan.systems)
         systems = [each for each in cost["by_length"]["systems"] if each["name"] in order]
         systems.sort(key=lambda each: order.index(each["name"]))
         cost = {**cost, "by_length": {**cost["by_length"], "systems": systems}}

@@ -39,7 +39,7 @@ WAITING, RUNNING, FINISHED, FAILED, BLOCKED = (
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """Where a comparison on a corpus lies, and the recipe that does its work.
 
     Arguments
@@ -79,7 +79,7 @@ class Place:
         """Where the output of a run's commands goes."""
         return self.folder / "log" / f"{run.system.name}_seed_{run.seed}.log"
 
-    def record(self, run: Run) -> Path:
+    def record_path(self, run: Run) -> Path:
         """What is known of a run."""
         return self.log(run).with_suffix(".json")
 
@@ -135,18 +135,18 @@ class Record:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
 
 
-def training_arguments(place: Place, run: Run) -> list[str]:
+def training_arguments(workplace: Workplace, run: Run) -> list[str]:
     """The arguments of a run's training script."""
-    yaml = Path(os.path.relpath(place.recipe / "hparams")) / run.system.yaml
-    settings = {**place.plan.common, **run.system.overrides}
+    yaml = Path(os.path.relpath(workplace.recipe / "hparams")) / run.system.yaml
+    settings = {**workplace.plan.common, **run.system.overrides}
     for key, name in run.system.experiments.items():
-        settings[key] = str(place.experiment(name, run.seed))
+        settings[key] = str(workplace.experiment(name, run.seed))
     settings |= {
         "system": run.system.name,
-        "corpus_dir": str(place.corpus_dir),
-        "exp_root": str(place.exp_root),
+        "corpus_dir": str(workplace.corpus_dir),
+        "exp_root": str(workplace.exp_root),
         "seed": run.seed,
-        "output_folder": str(place.experiment(run.system.name, run.seed)),
+        "output_folder": str(workplace.experiment(run.system.name, run.seed)),
     }
     arguments = [str(yaml), "--noprogressbar"]
     for key, value in settings.items():
@@ -155,7 +155,7 @@ def training_arguments(place: Place, run: Run) -> list[str]:
     return arguments
 
 
-def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]:
+def steps(workplace: Workplace, run: Run, record: Record) -> list[tuple[str, list[str]]]:
     """What is still to be done of a run: (name, command) in order, empty when it is finished.
 
     Sets ``epochs`` and ``inputs`` of the record to what the training is going to have.
@@ -165,13 +165,15 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     UserError
         When the run cannot be made, or its folder was made with other settings or inputs.
     """
-    arguments = training_arguments(place, run)
+    arguments = training_arguments(workplace, run)
     text, tree = resolved_settings(arguments)
     check_teacher_is_heard(run, tree)
     epochs = int(tree["number_of_epochs"])
-    folder = place.experiment(run.system.name, run.seed)
-    manifests = _manifests_digest(place.manifests)
-    inputs = {name: kept_sha256(place.experiment(name, seed)) or "none" for name, seed in run.needs}
+    folder = workplace.experiment(run.system.name, run.seed)
+    manifests = _manifests_digest(workplace.manifests)
+    inputs = {
+        name: kept_sha256(workplace.experiment(name, seed)) or "none" for name, seed in run.needs
+    }
     if (folder / "hyperparams.yaml").is_file():
         check_experiment(folder, text, _data_digests(manifests, *(tree[key] for key in DATA_KEYS)))
         _same_inputs(record, inputs, folder)
@@ -186,13 +188,13 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     if trained and record.scored == manifests:
         return []
     script = "train_distill.py" if is_student(tree) else "train_teacher.py"
-    train = [("training", _python(place.recipe / script, *arguments))]
-    device = tree.get("device") or place.plan.common.get("device")
-    common = ["--manifests", str(place.manifests)]
+    train = [("training", _python(workplace.recipe / script, *arguments))]
+    device = tree.get("device") or workplace.plan.common.get("device")
+    common = ["--manifests", str(workplace.manifests)]
     extract = ["--device", str(device)] if device else []
     score = [
-        ("embedding", _python(place.recipe / "extract.py", str(folder), *common, *extract)),
-        ("scoring", _python(place.recipe / "score.py", str(folder), *common)),
+        ("embedding", _python(workplace.recipe / "extract.py", str(folder), *common, *extract)),
+        ("scoring", _python(workplace.recipe / "score.py", str(folder), *common)),
     ]
     record.inputs = inputs
     if not trained:
@@ -200,9 +202,9 @@ def steps(place: Place, run: Run, record: Record) -> list[tuple[str, list[str]]]
     return score if trained else [*train, *score]
 
 
-def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
+def finish_step(workplace: Workplace, run: Run, record: Record, step: str) -> None:
     """Note in the record that a step has ended well."""
-    folder = place.experiment(run.system.name, run.seed)
+    folder = workplace.experiment(run.system.name, run.seed)
     if step == "training":
         record.weights = kept_sha256(folder)
         if record.weights is None:
@@ -210,17 +212,17 @@ def finish_step(place: Place, run: Run, record: Record, step: str) -> None:
                 f"the training ended without {folder / WEIGHTS}/*.safetensors", code="damaged-file"
             )
     elif step == "scoring":
-        record.scored = _manifests_digest(place.manifests)
+        record.scored = _manifests_digest(workplace.manifests)
 
 
-def check_runs(place: Place, runs: Iterable[Run], file: Path) -> None:
+def check_runs(workplace: Workplace, runs: Iterable[Run], file: Path) -> None:
     """Refuse a comparison of which a training would refuse its YAML, its overrides or their files.
 
     No network is made, and what other runs make need not be there.
 
     Arguments
     ---------
-    place : Place
+    workplace : Workplace
         Of the comparison.
     runs : iterable of Run
         What is to be trained; of a system one run is looked at.
@@ -234,9 +236,9 @@ def check_runs(place: Place, runs: Iterable[Run], file: Path) -> None:
     """
     for run in {run.system.name: run for run in runs}.values():
         try:
-            _, tree = resolved_settings(training_arguments(place, run))
+            _, tree = resolved_settings(training_arguments(workplace, run))
             check_teacher_is_heard(run, tree)
-            check_sources(tree, [str(place.experiment(*need)) for need in run.needs])
+            check_sources(tree, [str(workplace.experiment(*need)) for need in run.needs])
         except UserError as error:
             raise UserError(f"{file}: {run.system.name}: {error}", code=error.code) from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from speechbrain_ext.compare.claims import Claim, judge
 from speechbrain_ext.compare.collect import collect_evidence
-from speechbrain_ext.compare.commands import Place
+from speechbrain_ext.compare.commands import Workplace
 from speechbrain_ext.compare.page import LENGTHS, results_csv, results_page
 from speechbrain_ext.compare.pareto import pareto_figures
 from speechbrain_ext.compare.plan import Run
@@ -18,13 +18,17 @@ from speechbrain_ext.verification.plots import save_figure
 
 
 def write_results(
-    place: Place, runs: Sequence[Run], claims: Sequence[Claim], command: str, may_measure: bool
+    workplace: Workplace,
+    runs: Sequence[Run],
+    claims: Sequence[Claim],
+    command: str,
+    may_measure: bool,
 ) -> Path:
     """Write everything that can be said of the finished runs.
 
     Arguments
     ---------
-    place : Place
+    workplace : Workplace
         Where the comparison lies.
     runs : sequence of Run
         All that belong to it, finished or not.
@@ -41,7 +45,7 @@ def write_results(
         ``RESULTS.md``.
     """
     fusions = [name for claim in claims for name in claim.systems if FUSED in name]
-    evidence = collect_evidence(place, runs, fusions, may_measure)
+    evidence = collect_evidence(workplace, runs, fusions, may_measure)
     verdicts = judge(claims, evidence)
     plots = {on.name: pareto_figures(evidence, on) for on in evidence.tests}
     texts = {
@@ -53,8 +57,8 @@ def write_results(
         texts[f"{LENGTHS}.csv"] = lengths_csv(evidence.cost["by_length"])
         figures[LENGTHS] = length_figure(evidence.cost["by_length"])
     for stem, figure in figures.items():
-        save_figure(figure, place.folder / stem)
+        save_figure(figure, workplace.folder / stem)
     for name, text in texts.items():
-        with atomic_path(place.folder / name) as temporary:
+        with atomic_path(workplace.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return place.folder / "RESULTS.md"
+    return workplace.folder / "RESULTS.md"

@@ -25,8 +25,8 @@ from speechbrain_ext.compare.commands import (
     FAILED,
     FINISHED,
     RUNNING,
-    Place,
     Record,
+    Workplace,
     finish_step,
     steps,
 )
@@ -57,7 +57,7 @@ class Runner:
 
     Arguments
     ---------
-    place : Place
+    workplace : Workplace
         Where.
     runs : sequence of Run
         In the order they are wanted, each after those it needs.
@@ -65,8 +65,8 @@ class Runner:
         How many at a time.
     """
 
-    def __init__(self, place: Place, runs: Sequence[Run], jobs: int) -> None:
-        self.place, self.jobs = place, jobs
+    def __init__(self, workplace: Workplace, runs: Sequence[Run], jobs: int) -> None:
+        self.workplace, self.jobs = workplace, jobs
         self.pending = list(runs)
         self.total = len(runs)
         self.active: list[Job] = []
@@ -100,9 +100,9 @@ class Runner:
                 self._begin(run)
 
     def _begin(self, run: Run) -> None:
-        record = Record.read(self.place.record(run))
+        record = Record.read(self.workplace.record_path(run))
         try:
-            todo = steps(self.place, run, record)
+            todo = steps(self.workplace, run, record)
         except UserError as error:
             self._give_up(run, FAILED, str(error))
             return
@@ -113,16 +113,16 @@ class Runner:
         record.status, record.error = RUNNING, ""
         if todo[0][0] == "training":
             record.begun, record.ended = _now(), ""
-            device = self.place.plan.common.get("device")
+            device = self.workplace.plan.common.get("device")
             record.machine = describe_machine(job_environment(slot, self.jobs), device)
-        record.write(self.place.record(run))
+        record.write(self.workplace.record_path(run))
         job = Job(run, record, todo, slot)
         self.active.append(job)
         self._say(run, f"begins ({', '.join(name for name, _ in todo)})")
         self._launch(job)
 
     def _launch(self, job: Job) -> None:
-        log = self.place.log(job.run)
+        log = self.workplace.log(job.run)
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as file:
             file.write(f"\n{_now()} $ {shlex.join(job.todo[0][1])}\n".encode())
@@ -141,15 +141,15 @@ class Runner:
         try:
             if status != 0:
                 raise UserError(
-                    _last_error(self.place.log(job.run), job.output_from, status),
+                    _last_error(self.workplace.log(job.run), job.output_from, status),
                     code="failed-process",
                 )
-            finish_step(self.place, job.run, job.record, name)
+            finish_step(self.workplace, job.run, job.record, name)
         except UserError as error:
             self.active.remove(job)
             self._give_up(job.run, FAILED, f"{name}: {error}")
             return
-        job.record.write(self.place.record(job.run))
+        job.record.write(self.workplace.record_path(job.run))
         if job.todo:
             self._launch(job)
             return
@@ -159,16 +159,16 @@ class Runner:
     def _done(self, run: Run, record: Record, what: str) -> None:
         record.status, record.error = FINISHED, ""
         record.ended = record.ended or _now()
-        record.write(self.place.record(run))
+        record.write(self.workplace.record_path(run))
         self.status[run.system.name, run.seed] = FINISHED
         self._say(run, what)
 
     def _give_up(self, run: Run, status: str, error: str) -> None:
-        record = Record.read(self.place.record(run))
+        record = Record.read(self.workplace.record_path(run))
         record.status, record.error, record.ended = status, error, _now()
-        record.write(self.place.record(run))
+        record.write(self.workplace.record_path(run))
         self.status[run.system.name, run.seed] = status
-        log = self.place.log(run)
+        log = self.workplace.log(run)
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as file:
             file.write(f"{_now()} {status}: {error}\n")

@@ -19,7 +19,7 @@ PRIORS = (0.01, 0.05)
 HISTOGRAM_BINS = 60
 
 
-def record(
+def write_result(
     folder: Path,
     stem: str,
     header: Mapping[str, Any],
@@ -81,7 +81,7 @@ def record(
 def measure_trials(
     rates: ErrorRates, scores: np.ndarray, trials: TrialList, speakers: np.ndarray | None
 ) -> dict[str, Any]:
-    """The figures of one list, ready for JSON; see :func:`record`.
+    """The figures of one list, ready for JSON; see :func:`write_result`.
 
     Example
     -------

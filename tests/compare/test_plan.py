@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechbrain_ext.compare.claims import read_claims
-from speechbrain_ext.compare.commands import Place, training_arguments
+from speechbrain_ext.compare.commands import Workplace, training_arguments
 from speechbrain_ext.compare.plan import read_plan
 from tests.refusals import refused
 
@@ -41,7 +41,7 @@ def test_what_is_needed_comes_first(tmp_path: Path) -> None:
 def test_settings_reach_the_command_line(tmp_path: Path) -> None:
     """Lists are YAML, a system's settings win over the common ones, folders are of its seed."""
     plan = read_plan(plan_file(tmp_path, SMALL))
-    place = Place(plan, Path("data/mini"), Path("recipe"))
+    place = Workplace(plan, Path("data/mini"), Path("recipe"))
     student, tuned = (training_arguments(place, run) for run in plan.runs(2)[1:3])
     given = dict(zip(student[2::2], student[3::2], strict=True))
     assert student[0] == "recipe/hparams/v2.yaml"

@@ -12,7 +12,7 @@ import torch
 
 from speechbrain_ext.compare.claims import Better, Claim, judge, read_claims
 from speechbrain_ext.compare.collect import Evidence, Missing, finished_runs
-from speechbrain_ext.compare.commands import FINISHED, WAITING, Place, Record
+from speechbrain_ext.compare.commands import FINISHED, WAITING, Record, Workplace
 from speechbrain_ext.compare.page import results_page
 from speechbrain_ext.compare.plan import Plan, Run, read_plan
 from speechbrain_ext.compare.results import write_results
@@ -41,7 +41,7 @@ def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(tmp_path_factory.mktemp("never"))
         file, corpus = finished.make(Path("."))
         plan = read_plan(file, {})
-        place = Place(plan, corpus, Path("recipe"))
+        place = Workplace(plan, corpus, Path("recipe"))
         command = "python compare.py never.yaml --seeds 2"
         return write_results(
             place, plan.runs(2), read_claims(plan), command, False
@@ -74,7 +74,7 @@ def test_nothing_is_finished_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     file, corpus = finished.make(Path("."))
     plan = read_plan(file, {})
-    place = Place(plan, corpus, Path("recipe"), Path("elsewhere"))
+    place = Workplace(plan, corpus, Path("recipe"), Path("elsewhere"))
     place.folder.mkdir(parents=True)
     path = write_results(place, plan.runs(2), read_claims(plan), "python compare.py", False)
     page = path.read_text()
@@ -95,9 +95,9 @@ def test_claims_about_error_rates_need_a_test_list(tmp_path: Path) -> None:
     assert said in text.splitlines()
 
 
-def finish(place: Place, run: Run) -> Path:
+def finish(place: Workplace, run: Run) -> Path:
     """The folder of a run as its training leaves it."""
-    Record(status=FINISHED).write(place.record(run))
+    Record(status=FINISHED).write(place.record_path(run))
     folder = place.experiment(run.system.name, run.seed)
     figures = {"train": {"seconds": 1.0}, "valid": {"eer": 5.0, "seconds": 1.0}}
     lines = [json.dumps({"epoch": epoch, **figures}) for epoch in (1, 2)]
@@ -127,7 +127,7 @@ def test_a_run_whose_files_are_damaged_is_missing(
     tmp_path: Path, file: str, damage: Callable[[Path], None]
 ) -> None:
     """The others are reported all the same."""
-    place = Place(read(tmp_path, SMALL), tmp_path, Path("recipe"), tmp_path)
+    place = Workplace(read(tmp_path, SMALL), tmp_path, Path("recipe"), tmp_path)
     runs = place.plan.runs(1)
     folders = [finish(place, run) for run in runs]
     trained, missing = finished_runs(place, runs, [])

@@ -16,8 +16,8 @@ from speechbrain_ext.compare.commands import (
     FAILED,
     FINISHED,
     RUNNING,
-    Place,
     Record,
+    Workplace,
     resolved_settings,
     training_arguments,
 )
@@ -70,7 +70,7 @@ with open("calls", "a") as calls:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     monkeypatch.chdir(tmp_path)
     for name in ("train_teacher", "train_distill"):
         (tmp_path / f"{name}.py").write_text(SCRIPT)
@@ -83,7 +83,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     (manifests / "trials").mkdir()
     for name in ("train.csv", "valid.csv", "trials/valid.txt"):
         (manifests / name).write_text(MANIFEST.format("ann"))
-    return Place(plan(), Path("corpus"), tmp_path)
+    return Workplace(plan(), Path("corpus"), tmp_path)
 
 
 def plan(text: str = SYSTEMS) -> Plan:
@@ -92,15 +92,15 @@ def plan(text: str = SYSTEMS) -> Plan:
     return read_plan(path)
 
 
-def states(place: Place, runs: list[Run]) -> dict[str, str]:
-    return {str(run): Record.read(place.record(run)).status for run in runs}
+def states(workplace: Workplace, runs: list[Run]) -> dict[str, str]:
+    return {str(run): Record.read(workplace.record_path(run)).status for run in runs}
 
 
-def claim(place: Place, runs: list[Run]) -> None:
+def claim(workplace: Workplace, runs: list[Run]) -> None:
     """Write what the stubs of the training scripts leave out."""
     for run in runs:
-        text, tree = resolved_settings(training_arguments(place, run))
-        claim_experiment(place.experiment(run.system.name, run.seed), text, data_digests(tree))
+        text, tree = resolved_settings(training_arguments(workplace, run))
+        claim_experiment(workplace.experiment(run.system.name, run.seed), text, data_digests(tree))
 
 
 def calls() -> list[str]:
@@ -110,10 +110,10 @@ def calls() -> list[str]:
     return lines
 
 
-def test_every_step_once_and_in_order(place: Place) -> None:
+def test_every_step_once_and_in_order(workplace: Workplace) -> None:
     """The teacher before its student; called again, nothing is done again."""
-    runs = place.plan.runs(1)
-    assert Runner(place, runs, 1).run() == 0
+    runs = workplace.plan.runs(1)
+    assert Runner(workplace, runs, 1).run() == 0
     expected = []
     for system, script in (("teacher", "teacher"), ("v2", "distill"), ("alone", "teacher")):
         expected += [
@@ -122,15 +122,15 @@ def test_every_step_once_and_in_order(place: Place) -> None:
             f"score {system} seed_1",
         ]
     assert calls() == expected
-    assert set(states(place, runs).values()) == {FINISHED}
-    assert Runner(place, runs, 1).run() == 0
+    assert set(states(workplace, runs).values()) == {FINISHED}
+    assert Runner(workplace, runs, 1).run() == 0
     assert calls() == []
 
 
-def test_a_student_of_a_model_that_is_no_experiment(place: Place) -> None:
+def test_a_student_of_a_model_that_is_no_experiment(workplace: Workplace) -> None:
     """Its YAML, in a subfolder, names its teacher: nothing is trained for it."""
     text = "systems:\n    sv: {yaml: ssl/sv_mixer_wavlm_large.yaml, overrides: {num_blocks: 2}}\n"
-    other = Place(plan(text), place.corpus_dir, place.recipe)
+    other = Workplace(plan(text), workplace.corpus_dir, workplace.recipe)
     (run,) = other.plan.runs(1)
     arguments = training_arguments(other, run)
     assert arguments[0].endswith("hparams/ssl/sv_mixer_wavlm_large.yaml")
@@ -139,17 +139,17 @@ def test_a_student_of_a_model_that_is_no_experiment(place: Place) -> None:
     assert calls() == ["train_distill sv 1", "extract sv seed_1", "score sv seed_1"]
 
 
-def test_what_is_gone_or_new_is_made(place: Place) -> None:
+def test_what_is_gone_or_new_is_made(workplace: Workplace) -> None:
     """Other trials: scored again. Weights removed: trained again. A further seed: it alone."""
-    Runner(place, place.plan.runs(1), 1).run()
+    Runner(workplace, workplace.plan.runs(1), 1).run()
     calls()
-    (place.manifests / "manifest.json").write_text('{"more": 1}')
-    Runner(place, place.plan.runs(1, ["alone"]), 1).run()
+    (workplace.manifests / "manifest.json").write_text('{"more": 1}')
+    Runner(workplace, workplace.plan.runs(1, ["alone"]), 1).run()
     assert calls() == ["extract alone seed_1", "score alone seed_1"]
-    (place.experiment("alone", 1) / "save" / "embedding_model.safetensors").unlink()
-    Runner(place, place.plan.runs(1, ["alone"]), 1).run()
+    (workplace.experiment("alone", 1) / "save" / "embedding_model.safetensors").unlink()
+    Runner(workplace, workplace.plan.runs(1, ["alone"]), 1).run()
     assert calls()[0] == "train_teacher alone 1"
-    Runner(place, place.plan.runs(2, ["v2"]), 1).run()
+    Runner(workplace, workplace.plan.runs(2, ["v2"]), 1).run()
     assert [line for line in calls() if line.startswith("train")] == [
         "train_teacher teacher 2",
         "train_distill v2 2",
@@ -157,77 +157,77 @@ def test_what_is_gone_or_new_is_made(place: Place) -> None:
 
 
 def test_a_failure_stops_only_what_needs_it(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its last error is kept; the rest is made; mended, it goes on."""
     Path("orders").write_text("teacher")
-    runs = place.plan.runs(1)
-    assert Runner(place, runs, 1).run() == 2
-    assert states(place, runs) == {
+    runs = workplace.plan.runs(1)
+    assert Runner(workplace, runs, 1).run() == 2
+    assert states(workplace, runs) == {
         "teacher seed_1": FAILED,
         "v2 seed_1": BLOCKED,
         "alone seed_1": FINISHED,
     }
-    record = Record.read(place.record(runs[0]))
+    record = Record.read(workplace.record_path(runs[0]))
     assert record.error == "training: the disk is full"
-    assert str(place.log(runs[0])) in capsys.readouterr().out
-    assert "the disk is full" in place.log(runs[0]).read_text()
-    assert "teacher seed_1 failed" in Record.read(place.record(runs[1])).error
+    assert str(workplace.log(runs[0])) in capsys.readouterr().out
+    assert "the disk is full" in workplace.log(runs[0]).read_text()
+    assert "teacher seed_1 failed" in Record.read(workplace.record_path(runs[1])).error
     Path("orders").unlink()
     calls()
-    assert Runner(place, runs, 1).run() == 0
+    assert Runner(workplace, runs, 1).run() == 0
     assert [line for line in calls() if line.startswith("train")] == [
         "train_teacher teacher 1",
         "train_distill v2 1",
     ]
 
 
-def test_settings_that_cannot_be_fail_alone(place: Place) -> None:
+def test_settings_that_cannot_be_fail_alone(workplace: Workplace) -> None:
     """A key that the YAML lacks, a file that is not there."""
     text = SYSTEMS.replace("alone: {", "alone: {overrides: {chanels: 3}, ")
     text += "    gone: {yaml: gone.yaml}\n"
-    other = Place(plan(text), place.corpus_dir, place.recipe)
+    other = Workplace(plan(text), workplace.corpus_dir, workplace.recipe)
     runs = other.plan.runs(1)
     assert Runner(other, runs, 2).run() == 2
-    errors = {run.system.name: Record.read(other.record(run)).error for run in runs}
+    errors = {run.system.name: Record.read(other.record_path(run)).error for run in runs}
     assert "no key 'chanels'" in errors["alone"] and "gone.yaml does not exist" in errors["gone"]
     assert errors["v2"] == ""
 
 
-def test_other_settings_or_another_teacher_are_refused(place: Place) -> None:
+def test_other_settings_or_another_teacher_are_refused(workplace: Workplace) -> None:
     """A finished run is kept only if it is what would be trained now."""
-    runs = place.plan.runs(1)
-    Runner(place, runs, 1).run()
-    claim(place, runs)
-    assert Runner(place, runs, 1).run() == 0
+    runs = workplace.plan.runs(1)
+    Runner(workplace, runs, 1).run()
+    claim(workplace, runs)
+    assert Runner(workplace, runs, 1).run() == 0
     changed = SYSTEMS.replace("alone: {", "alone: {overrides: {lr: 0.5}, ")
-    other = Place(plan(changed), place.corpus_dir, place.recipe)
+    other = Workplace(plan(changed), workplace.corpus_dir, workplace.recipe)
     assert Runner(other, other.plan.runs(1), 1).run() == 1
-    assert "made with other settings (lr: " in Record.read(other.record(runs[2])).error
+    assert "made with other settings (lr: " in Record.read(other.record_path(runs[2])).error
     shorter = SYSTEMS.replace("number_of_epochs: 2", "number_of_epochs: 1")
-    other = Place(plan(shorter), place.corpus_dir, place.recipe)
+    other = Workplace(plan(shorter), workplace.corpus_dir, workplace.recipe)
     assert Runner(other, other.plan.runs(1, ["alone"]), 1).run() == 1
-    assert "trained for 2 epochs, 1 are wanted" in Record.read(other.record(runs[2])).error
-    assert states(place, runs[2:]) == {"alone seed_1": FAILED}
+    assert "trained for 2 epochs, 1 are wanted" in Record.read(other.record_path(runs[2])).error
+    assert states(workplace, runs[2:]) == {"alone seed_1": FAILED}
     # A teacher trained anew to the same weights changes nothing; to others, it does.
-    folder = place.experiment("teacher", 1)
+    folder = workplace.experiment("teacher", 1)
     (folder / "save" / "embedding_model.safetensors").unlink()
-    assert Runner(place, runs, 1).run() == 0
+    assert Runner(workplace, runs, 1).run() == 0
     (folder / "save" / "embedding_model.safetensors").unlink()
     Path("orders").touch()
-    assert Runner(place, runs, 1).run() == 1
-    error = Record.read(place.record(runs[1])).error
+    assert Runner(workplace, runs, 1).run() == 1
+    error = Record.read(workplace.record_path(runs[1])).error
     assert "trained with weights of teacher that have changed since: remove it" in error
 
 
-def test_another_average_of_checkpoints_is_another_result(place: Place) -> None:
+def test_another_average_of_checkpoints_is_another_result(workplace: Workplace) -> None:
     """The script that trains makes it of what is trained; what was said before stays true."""
-    runs = place.plan.runs(1, ["alone"])
-    Runner(place, runs, 1).run()
-    claim(place, runs)
+    runs = workplace.plan.runs(1, ["alone"])
+    Runner(workplace, runs, 1).run()
+    claim(workplace, runs)
     calls()
     text = SYSTEMS.replace("2}", "2, average_checkpoints: 2}", 1)
-    other = Place(plan(text), place.corpus_dir, place.recipe)
+    other = Workplace(plan(text), workplace.corpus_dir, workplace.recipe)
     (run,) = other.plan.runs(1, ["alone"])
     assert Runner(other, [run], 1).run() == 0
     assert calls() == ["train_teacher alone 1", "extract alone seed_1", "score alone seed_1"]
@@ -236,16 +236,16 @@ def test_another_average_of_checkpoints_is_another_result(place: Place) -> None:
     assert Runner(other, [run], 1).run() == 0 and calls() == []
 
 
-def test_other_training_speakers_are_refused(place: Place) -> None:
+def test_other_training_speakers_are_refused(workplace: Workplace) -> None:
     """Embedding and scoring anew would tell of weights that were trained on somebody else."""
-    runs = place.plan.runs(1, ["alone"])
-    Runner(place, runs, 1).run()
-    claim(place, runs)
+    runs = workplace.plan.runs(1, ["alone"])
+    Runner(workplace, runs, 1).run()
+    claim(workplace, runs)
     calls()
-    (place.manifests / "manifest.json").write_text('{"seed": 2}')
-    (place.manifests / "train.csv").write_text(MANIFEST.format("bob"))
-    assert Runner(place, runs, 1).run() == 1 and calls() == []
-    error = Record.read(place.record(runs[0])).error
+    (workplace.manifests / "manifest.json").write_text('{"seed": 2}')
+    (workplace.manifests / "train.csv").write_text(MANIFEST.format("bob"))
+    assert Runner(workplace, runs, 1).run() == 1 and calls() == []
+    error = Record.read(workplace.record_path(runs[0])).error
     assert "was made from other utterances or speakers of corpus/manifests/train.csv" in error
 
 
@@ -262,11 +262,11 @@ def test_each_job_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runner.job_environment(0, 3)["OMP_NUM_THREADS"] == "5"
 
 
-def test_jobs_run_side_by_side(place: Place) -> None:
+def test_jobs_run_side_by_side(workplace: Workplace) -> None:
     """Two at a time: what needs nothing does not wait."""
     Path("orders").write_text("teacher slow")
-    runs = place.plan.runs(1)
-    work = Runner(place, runs, 2)
+    runs = workplace.plan.runs(1)
+    work = Runner(workplace, runs, 2)
 
     def stop_when_alone_is_done(_: float) -> None:
         time.sleep(0.05)
@@ -277,7 +277,7 @@ def test_jobs_run_side_by_side(place: Place) -> None:
         patch.setattr(runner, "time", _Clock(stop_when_alone_is_done))
         with pytest.raises(KeyboardInterrupt):
             work.run()
-    assert states(place, runs[:1]) == {"teacher seed_1": RUNNING}
+    assert states(workplace, runs[:1]) == {"teacher seed_1": RUNNING}
     assert not _alive(int(Path("pid").read_text()))  # interrupted, it ended its children
 
 
@@ -290,15 +290,15 @@ class _Clock:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
-def test_killed_outright_it_leaves_nothing_running(place: Place) -> None:
+def test_killed_outright_it_leaves_nothing_running(workplace: Workplace) -> None:
     """SIGKILL cannot be handled: the child dies with its parent all the same."""
     Path("orders").write_text("teacher slow")
     code = (
-        "from pathlib import Path; from speechbrain_ext.compare.commands import Place;"
+        "from pathlib import Path; from speechbrain_ext.compare.commands import Workplace;"
         "from speechbrain_ext.compare.plan import read_plan;"
         "from speechbrain_ext.compare.runner import Runner;"
-        "place = Place(read_plan(Path('some.yaml')), Path('corpus'), Path('.'));"
-        "Runner(place, place.plan.runs(1), 1).run()"
+        "workplace = Workplace(read_plan(Path('some.yaml')), Path('corpus'), Path('.'));"
+        "Runner(workplace, workplace.plan.runs(1), 1).run()"
     )
     env = environment()
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
@@ -308,7 +308,7 @@ def test_killed_outright_it_leaves_nothing_running(place: Place) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     _wait_for(lambda: not _alive(child))
-    assert states(place, place.plan.runs(1)[:1]) == {"teacher seed_1": RUNNING}
+    assert states(workplace, workplace.plan.runs(1)[:1]) == {"teacher seed_1": RUNNING}
 
 
 def _alive(pid: int) -> bool:

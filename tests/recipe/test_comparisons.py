@@ -13,8 +13,8 @@ import pytest
 
 from speechbrain_ext.compare.claims import read_claims
 from speechbrain_ext.compare.commands import (
-    Place,
     Record,
+    Workplace,
     check_teacher_is_heard,
     resolved_settings,
     steps,
@@ -101,9 +101,9 @@ def test_the_files_are_whole(name: str, claims: int) -> None:
     assert not plan.left_out
     ids = [claim.id for claim in read_claims(plan)]
     assert len(ids) == len(set(ids)) > claims
-    place = Place(plan, Path("data/some"), RECIPE)
+    workplace = Workplace(plan, Path("data/some"), RECIPE)
     for run in plan.runs(1):
-        _, tree = resolved_settings(training_arguments(place, run))
+        _, tree = resolved_settings(training_arguments(workplace, run))
         assert tree["system"] == run.system.name
         check_teacher_is_heard(run, tree)
 
@@ -172,10 +172,10 @@ def test_every_system_is_checked_before_any_is_trained(
 
 def rounds_of(plan: Plan) -> list[tuple[str, str]]:
     """Every run's folder and its teacher's, as its training is told them."""
-    place = Place(plan, Path("data/mini"), RECIPE)
+    workplace = Workplace(plan, Path("data/mini"), RECIPE)
     folders = []
     for run in plan.runs(1):
-        _, tree = resolved_settings(training_arguments(place, run))
+        _, tree = resolved_settings(training_arguments(workplace, run))
         folders.append((tree["output_folder"], tree.get("teacher_folder", "")))
     return folders
 
@@ -204,6 +204,6 @@ def test_a_system_without_a_teacher_cannot_take_one(tmp_path: Path, yaml: str, c
         f"systems: {{v2: {{yaml: v2_no_kd.yaml}}, v2_round2: {{yaml: {yaml}.yaml, teacher: v2}}}}"
     )
     plan = read_plan(tmp_path / "some.yaml")
-    place, run = Place(plan, Path("data/some"), RECIPE), plan.runs(1)[1]
+    workplace, run = Workplace(plan, Path("data/some"), RECIPE), plan.runs(1)[1]
     with refused(code, f"{yaml}.yaml", "teacher_folder"):
-        steps(place, run, Record())
+        steps(workplace, run, Record())

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speechbrain_ext.compare.claims import read_claims
-from speechbrain_ext.compare.commands import Place, check_runs
+from speechbrain_ext.compare.commands import Workplace, check_runs
 from speechbrain_ext.compare.plan import FOLDERS, read_plan
 from speechbrain_ext.compare.results import write_results
 from speechbrain_ext.compare.runner import Runner, gpus
@@ -35,23 +35,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     plan = read_plan(options.comparison, folders_of(options))
     claims = read_claims(plan)
-    place = Place(plan, options.corpus_dir, RECIPE, options.exp_root)
-    Corpus.read(place.manifests)  # says what is missing before anything is trained
+    workplace = Workplace(plan, options.corpus_dir, RECIPE, options.exp_root)
+    Corpus.read(workplace.manifests)  # says what is missing before anything is trained
     runs = plan.runs(options.seeds, options.only)
     if not options.report_only:
-        check_runs(place, runs, options.comparison)
+        check_runs(workplace, runs, options.comparison)
     for run in plan.runs(options.seeds) if options.only else ():
         if run not in runs:
             print(f"{run}: left out (--only)")
     for name, why in plan.left_out.items():
         print(f"{name}: left out, {why}")
     failed = 0
-    with only_one(place.folder, options.report_only) as alone:
+    with only_one(workplace.folder, options.report_only) as alone:
         if not options.report_only:
-            failed = Runner(place, runs, options.jobs or max(1, len(gpus()))).run()
+            failed = Runner(workplace, runs, options.jobs or max(1, len(gpus()))).run()
         given = sys.argv[1:] if arguments is None else arguments
         command = shlex.join(["python", "compare.py", *given])
-        path = write_results(place, plan.runs(options.seeds), claims, command, alone)
+        path = write_results(workplace, plan.runs(options.seeds), claims, command, alone)
         print(f"Results: {path}")
     if failed:
         print(f"{failed} of {len(runs)} runs are missing: see the table", file=sys.stderr)

@@ -58,7 +58,7 @@ from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
 from speechbrain_ext.terminal import print_table
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.verification.embeddings import Embeddings
-from speechbrain_ext.verification.results import record
+from speechbrain_ext.verification.results import write_result
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import (
     NO_INTERVAL,
@@ -204,7 +204,7 @@ def score(
             "view": facts["view"],
             "utterances": len(trials.utterances),
         }
-        record(
+        write_result(
             out, each.name, header, each.trials, scores, each.speakers,
             embeddings.weights_sha256, f"view: {facts['view']}",
         )  # fmt: skip

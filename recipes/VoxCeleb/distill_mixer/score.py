@@ -33,7 +33,7 @@ from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
-from speechbrain_ext.verification.results import PRIORS, det_curve, record
+from speechbrain_ext.verification.results import PRIORS, det_curve, write_result
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import TrialList
@@ -126,7 +126,7 @@ def score_list(
         system: str, stem: str, scores: np.ndarray, weights: str, others: Sequence[DetCurve] = ()
     ) -> tuple[dict[str, Any], DetCurve]:
         header = {"system": system, **common}
-        return record(
+        return write_result(
             student.folder, stem, header, trials, scores, speakers, weights, subtitle, others
         )
 
