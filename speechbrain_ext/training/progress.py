@@ -79,7 +79,9 @@ class EpochMeter:
         return self.watches[part]
 
     def await_batch(self) -> None:
-        """Count time from now on."""
+        """Count time from now on, and forget what parts of a step took when they were tried."""
+        for watch in self.watches.values():
+            watch.take()
         self.batch_end = time.perf_counter()
 
     def batch_read(self) -> None:

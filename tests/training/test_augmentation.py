@@ -365,7 +365,8 @@ def test_perturbed_crops_follow_from_seed_epoch_and_id(manifest: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)  # nothing is taken from the networks' numbers
     here, elsewhere = items(manifest, speeds), items(manifest, speeds, workers=2)
     assert list(here) == list(elsewhere)
-    assert all(torch.equal(here[id][1], elsewhere[id][1]) for id in here)
+    for name in here:  # a process of several threads adds up in another order
+        torch.testing.assert_close(here[name][1], elsewhere[name][1], atol=1e-6, rtol=0)
     assert torch.equal(here["b/u@sp1.1@0"][1], crop)
     assert not torch.equal(items(manifest, speeds, epoch=2)["b/u@sp1.1@0"][1], crop)
 

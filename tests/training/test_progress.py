@@ -66,3 +66,16 @@ def test_importing_it_warns_of_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (done.stdout, done.stderr.split()) == ("", ["another"])
+
+
+def test_a_part_of_a_step_is_counted_from_the_first_step_on() -> None:
+    """Before training the teacher is tried on noise."""
+    meter = EpochMeter()
+    watch = meter.watch("teacher", torch.device("cpu"))
+    watch.seconds = 1000.0  # as if that had taken long
+    meter.await_batch()
+    meter.batch_read()
+    with watch:
+        torch.ones(10).sum()
+    meter.batch_done()
+    assert 0 < meter.sums["seconds/teacher"] <= meter.sums["seconds"] < 1000
