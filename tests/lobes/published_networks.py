@@ -205,11 +205,12 @@ def randomise_norms(model: Network, seed: int = 0) -> Network:
     """Move every norm from its start, so that a forgotten one shows; the model in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.LayerNorm)):
+        norm = isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm))
+        if norm and module.weight is not None:
             with torch.no_grad():
                 module.weight.uniform_(0.5, 1.5, generator=generator)
                 module.bias.uniform_(-0.3, 0.3, generator=generator)
-        if isinstance(module, nn.BatchNorm1d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.uniform_(-0.3, 0.3, generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)

@@ -12,9 +12,12 @@ from speechbrain.lobes.models.ResNet import ResNet
 from speechbrain.lobes.models.Xvector import Xvector
 from torch import Tensor, nn
 
+from speechbrain_ext.lobes.cam_plus_plus import CAMPlusPlus
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.exact_length import ExactLength
 from speechbrain_ext.lobes.features import LogMel, PassThrough, Waveforms
+from speechbrain_ext.lobes.ge2e import GE2E, MelPower
+from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.lobes.sinc import SincFeatures
@@ -41,6 +44,10 @@ OWN_LOBES: dict[str, Callable[[], nn.Module]] = {
     "lstm_autoencoder": partial(
         LSTMAutoencoder, conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8
     ),
+    "cam_plus_plus": partial(
+        CAMPlusPlus, 80, 8, growth=8, channels=16, num_layers=(2, 2), dilations=(1, 2)
+    ),
+    "ge2e": partial(GE2E, 80, 8, hidden_size=10, num_layers=2),
 }
 # SpeechBrain's networks, which need not leave PyTorch, and the hidden outputs asked of them.
 SPEECHBRAINS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
@@ -61,9 +68,19 @@ LOBES: dict[str, Callable[[], nn.Module]] = {
 # Lobes that read waveforms.
 WAVEFORM_LOBES: dict[str, Callable[[], nn.Module]] = {
     "sincnet": lambda: SpeakerEncoder(SincFeatures(), UtteranceNorm(), _mixer()),
+    "kaldi_fbank": lambda: SpeakerEncoder(KaldiFbank(), UtteranceNorm(), _mixer()),
+    "kaldi_fbank_centred": lambda: SpeakerEncoder(
+        KaldiFbank(window="hamming", snip_edges=False), UtteranceNorm(), _mixer()
+    ),
+    "mel_power": lambda: SpeakerEncoder(
+        MelPower(), PassThrough(), GE2E(40, 8, hidden_size=10, num_layers=2)
+    ),
 }
+# Those without hidden outputs.
+SINGLE_OUTPUT = ["ge2e", "mel_power", "resnet", "xvector"]
 ENCODERS = [*LOBES, *WAVEFORM_LOBES]
-OWN_ENCODERS = [*OWN_LOBES, *WAVEFORM_LOBES]
+# A teacher's features need not leave PyTorch.
+OWN_ENCODERS = [name for name in [*OWN_LOBES, *WAVEFORM_LOBES] if name != "mel_power"]
 
 
 def make_lobe(name: str) -> Any:
