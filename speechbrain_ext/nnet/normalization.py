@@ -20,6 +20,9 @@ class UtteranceNorm(nn.Module):
     ---------
     eps : float
         Added to the variance.
+    std_norm : bool
+        Whether bands are scaled by their deviation; otherwise their mean alone is taken off, as in
+        3D-Speaker, WeSpeaker and Kaldi.
 
     Example
     -------
@@ -29,9 +32,10 @@ class UtteranceNorm(nn.Module):
     (True, 0.0)
     """
 
-    def __init__(self, eps: float = 1e-5) -> None:
+    def __init__(self, eps: float = 1e-5, std_norm: bool = True) -> None:
         super().__init__()
         self.eps = eps
+        self.std_norm = std_norm
 
     @fwd_default_precision(cast_inputs=torch.float32)
     def forward(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -49,6 +53,8 @@ class UtteranceNorm(nn.Module):
         Tensor
             Features (B, T, F), float32.
         """
+        if lengths is None and not self.std_norm:
+            return feats - feats.mean(dim=1, keepdim=True)
         if lengths is None:
             variance, mean = torch.var_mean(feats, dim=1, correction=0, keepdim=True)
             return (feats - mean) * torch.rsqrt(variance + self.eps)
@@ -57,6 +63,8 @@ class UtteranceNorm(nn.Module):
         feats = torch.where(mask, feats, 0.0)
         count = mask.sum(dim=1, keepdim=True)
         centred = torch.where(mask, feats - feats.sum(dim=1, keepdim=True) / count, 0.0)
+        if not self.std_norm:
+            return centred
         variance = centred.square().sum(dim=1, keepdim=True) / count
         return centred * torch.rsqrt(variance + self.eps)
 

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
@@ -25,6 +24,7 @@ from speechbrain_ext.systems.experiment import (
     read_labels,
     tensors_sha256,
 )
+from speechbrain_ext.systems.weights import differences, read_tensors
 from speechbrain_ext.training.checkpoints import TRAINED
 
 logger = get_logger(__name__)
@@ -78,15 +78,20 @@ def read_start(source: str) -> Start:
     """
     path = Path(source)
     if path.is_file():
-        return Start(path, _tensors(path), {}, {})
+        return Start(path, read_tensors(path, "start_from: "), {}, {})
     for folder, kind in ((path / WEIGHTS, "safetensors"), (path, "ckpt")):
         network, classifier = (folder / f"{name}.{kind}" for name in TRAINED)
         if network.is_file():
             labels = [path for path in (folder / name for name in LABELS) if path.is_file()]
             if labels and classifier.is_file():
                 speakers = read_labels(labels[0]).lab2ind
-                return Start(network, _tensors(network), _tensors(classifier), speakers)
-            return Start(network, _tensors(network), {}, {})
+                return Start(
+                    network,
+                    read_tensors(network, "start_from: "),
+                    read_tensors(classifier, "start_from: "),
+                    speakers,
+                )
+            return Start(network, read_tensors(network, "start_from: "), {}, {})
     raise UserError(
         f"start_from: {source} has no finished training and is no model: give the folder of a "
         "finished training, of an export or of a SpeechBrain model (with embedding_model.ckpt), or "
@@ -122,7 +127,7 @@ def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[st
     start = read_start(hparams.start_from)
     own = hparams.embedding_model.state_dict()
     found = _renamed(start.network, own)
-    if different := _differences(found, own):
+    if different := differences(found, own):
         raise UserError(
             f"start_from: {start.path} is of another network than the YAML's: {different[0]} "
             f"({len(different)} differences in all): choose the YAML of its network, and give the "
@@ -219,28 +224,10 @@ def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEnco
     if any(value.shape[:1] != (len(start.speakers),) for value in start.classifier.values()):
         return False  # some of it is no row of a speaker
     taken = {name: value[rows] for name, value in start.classifier.items()}
-    if _differences(taken, own):
+    if differences(taken, own):
         return False
     classifier.load_state_dict(taken)
     return True
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in as many ways as there are formats
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise UserError(
-            f"start_from: {path} is no file of weights ({reason}): give another", code="bad-weights"
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(
-            f"start_from: {path} is no state dict, tensors by name: give a file that holds one",
-            code="bad-weights",
-        )
-    return dict(state)
 
 
 def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -258,15 +245,3 @@ def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[
             if wrapped.keys() == own.keys():
                 return wrapped
     return state
-
-
-def _differences(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """How tensors differ from those of a network, each in words."""
-    differences = [f"it has no {name}" for name in own if name not in found]
-    differences += [f"it has a {name}" for name in found if name not in own]
-    for name, value in found.items():
-        if name in own and value.shape != own[name].shape:
-            differences.append(
-                f"{name} is {list(value.shape)} there and {list(own[name].shape)} here"
-            )
-    return differences

@@ -11,13 +11,11 @@ order of its speakers is not in the file.
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import Tensor, nn
 
@@ -26,6 +24,7 @@ from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import encoder_part, save_weights
+from speechbrain_ext.systems.weights import read_tensors
 from speechbrain_ext.systems.yaml import resolve_hparams
 from speechbrain_ext.training.identity import claim_experiment
 
@@ -109,25 +108,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     UserError
         When the file is missing or is no state dict.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist: give a checkpoint of voxceleb_trainer", code="missing-file"
-        ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path} does not load as a file of tensors alone: {reason}", code="bad-weights"
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(
-            f"{path} is not a state dict: its entries must be tensors by name", code="bad-weights"
-        )
     network: dict[str, Tensor] = {}
     has_classifier = False
-    for key, value in state.items():
-        name = key.removeprefix("module.")
+    for name, value in read_tensors(path).items():
         if name.startswith("__L__."):
             has_classifier = True
             continue

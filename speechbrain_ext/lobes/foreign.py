@@ -1,0 +1,320 @@
+"""Speaker models that come as one file, an ONNX graph or a TorchScript program, as lobes."""
+
+from __future__ import annotations
+
+import io
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.interfaces import FrontEnd, Lobe
+from speechbrain_ext.lobes.exact_length import each_length
+from speechbrain_ext.lobes.features import Waveforms
+from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
+from speechbrain_ext.nnet.masking import whole_lengths
+from speechbrain_ext.nnet.normalization import UtteranceNorm
+
+# What models are trained on, by the toolkit they come from; None is the waveform itself.
+_FEATURES: dict[str, dict[str, Any] | None] = {
+    "wespeaker": {"window": "hamming", "scale": 32768.0},
+    "3d-speaker": {},
+    "waveform": None,
+}
+# The input of files that say nothing of themselves, as these toolkits name it.
+_INPUTS = {"feats": "wespeaker", "feature": "3d-speaker"}
+FRAMEWORKS = tuple(_FEATURES)
+
+
+class _Said(NamedTuple):
+    """What a file says of itself: the toolkit's name if it does, and ``metadata_props``."""
+
+    framework: str | None
+    properties: Mapping[str, str]
+
+
+class ForeignModel(Lobe):
+    """A speaker model in one file, from waveforms (B, samples) to embeddings; it does not learn.
+
+    The file's bytes are its only state, so that an experiment folder holds all of it and a digest
+    of the weights is one of the model. Utterances of one length go through it together, those of
+    another apart, and padding changes nothing. There are no hidden outputs.
+
+    Arguments
+    ---------
+    path : str or path, optional
+        The file. Without it ``num_bytes``, ``framework`` and ``embedding_size`` say what will be
+        loaded.
+    framework : str, optional
+        Whose features the model reads: ``wespeaker``, ``3d-speaker`` or ``waveform``; what the file
+        says by default.
+    n_mels : int
+        Bands of the features.
+    num_bytes, embedding_size : int
+        Size of the file, and D.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, is none, or does not make one embedding of one waveform.
+    """
+
+    suffixes: tuple[str, ...]
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        framework: str | None = None,
+        n_mels: int = 80,
+        num_bytes: int = 0,
+        embedding_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layers = {}
+        self._made: Any = None
+        self.register_buffer("file", torch.zeros(num_bytes, dtype=torch.uint8))
+        self.file: Tensor
+        said = _Said(framework, {})
+        if path is not None:
+            self.file = torch.from_numpy(np.fromfile(_existing(path), dtype=np.uint8))
+            said = self._describe(path)
+        self.framework = _framework(framework or said.framework, path, self.suffixes)
+        features = _FEATURES[self.framework]
+        self.features: FrontEnd = Waveforms()
+        self.norm: nn.Module | None = None
+        if features is not None:
+            scale = {"0": 32768.0, "1": 1.0}.get(said.properties.get("normalize_samples", ""))
+            self.features = KaldiFbank(
+                n_mels, **{**features, **({"scale": scale} if scale else {})}
+            )
+            self.norm = UtteranceNorm(std_norm=False)
+        self.embedding_size = embedding_size or self._measure(path, said)
+        self.eval()
+
+    @property
+    def build_arguments(self) -> dict[str, Any]:
+        """What makes this network without the file."""
+        return {
+            "path": None,
+            "framework": self.framework,
+            "num_bytes": self.file.numel(),
+            "embedding_size": self.embedding_size,
+        }
+
+    @abstractmethod
+    def _describe(self, path: str | os.PathLike[str]) -> _Said:
+        """Read what the file says of itself."""
+
+    @abstractmethod
+    def _load(self, device: torch.device) -> Any:
+        """Make what runs from the bytes."""
+
+    @abstractmethod
+    def _run(self, model: Any, x: Tensor) -> Tensor:
+        """Embed whole utterances, of one length (b, T, F) or (b, samples)."""
+
+    def _bytes(self) -> bytes:
+        return self.file.cpu().numpy().tobytes()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._made = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what runs, which is made again from the bytes."""
+        return {**super().__getstate__(), "_made": None}
+
+    def train(self, mode: bool = True) -> ForeignModel:
+        """Stay in eval mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(
+        self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Keep the contract of a lobe of waveforms, :class:`~speechbrain_ext.interfaces.Lobe`."""
+        wavs = feats.float()
+        if lengths is None:
+            embedding = self._embed(wavs)
+        else:
+            samples = whole_lengths(lengths, wavs.shape[1]).clamp(min=1)
+            (embedding,) = each_length(
+                samples, lambda rows, count: [self._embed(wavs[rows, :count])]
+            )
+        return (embedding, []) if intermediates else embedding
+
+    def _embed(self, wavs: Tensor) -> Tensor:
+        """Embeddings (b, 1, D) of whole utterances (b, samples)."""
+        if self._made is None or self._made[0] != wavs.device:
+            self._made = (wavs.device, self._load(wavs.device))
+        x = self.features(wavs)
+        x = x if self.norm is None else self.norm(x)
+        return self._run(self._made[1], x).to(wavs.device).float().reshape(len(wavs), 1, -1)
+
+    def _measure(self, path: Any, said: _Said) -> int:
+        """The size of an embedding, found by trying a second of noise."""
+        noise = 0.1 * torch.randn(1, SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
+        try:
+            embedding = self._embed(noise)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the model makes of it
+            raise UserError(
+                f"{path} cannot embed a second of {self.framework} input ({_line(error)}): say "
+                f"what it reads with --framework {' or '.join(FRAMEWORKS)}, or give another model",
+                code="bad-model",
+            ) from None
+        if not embedding.isfinite().all():
+            raise UserError(
+                f"{path} gives an embedding that is not finite for a second of noise: give another "
+                "model",
+                code="bad-model",
+            )
+        size = embedding.shape[2]
+        told = said.properties.get("output_dim")
+        if told is not None and told != str(size):
+            raise UserError(
+                f"{path} says output_dim {told} in its metadata and gives {size} numbers: "
+                "export it again, or give another model",
+                code="bad-model",
+            )
+        return size
+
+
+class OnnxModel(ForeignModel):
+    """An ONNX file: features or waveform in, embedding out; run by ONNX Runtime.
+
+    The metadata that sherpa-onnx, WeSpeaker and 3D-Speaker write say what it reads: ``framework``,
+    ``output_dim``, ``sample_rate`` and ``normalize_samples``. Features are those that the model was
+    trained on, less their mean over time. It runs on CUDA where the waveforms are there and
+    ONNX Runtime can.
+
+    Arguments are those of :class:`ForeignModel`.
+
+    Raises
+    ------
+    UserError
+        When ONNX Runtime is not installed; when the file cannot be read, has several inputs, is
+        for another sampling rate, or says something else than it does.
+    """
+
+    suffixes = (".onnx",)
+
+    def _describe(self, path: str | os.PathLike[str]) -> _Said:
+        session = self._load(torch.device("cpu"), path)
+        properties = session.get_modelmeta().custom_metadata_map
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            raise UserError(
+                f"{path} has {len(inputs)} inputs ({', '.join(x.name for x in inputs)}), and only "
+                "a model of one input, features or waveform, can teach: export it so",
+                code="bad-model",
+            )
+        rate = properties.get("sample_rate", str(SAMPLE_RATE))
+        if rate != str(SAMPLE_RATE):
+            raise UserError(
+                f"{path} is for speech of {rate} Hz, and here it has {SAMPLE_RATE} Hz: "
+                "give another model",
+                code="bad-model",
+            )
+        framework = properties.get("framework")
+        if framework is None:
+            (named,) = inputs
+            framework = "waveform" if len(named.shape) == 2 else _INPUTS.get(named.name)
+        return _Said(framework, properties)
+
+    def _load(self, device: torch.device, path: Any = "the kept ONNX model") -> Any:
+        try:
+            import onnxruntime
+        except ModuleNotFoundError:
+            raise UserError(
+                f"{path} needs ONNX Runtime: pip install 'speechbrain_ext[export]'",
+                code="missing-package",
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        providers = ["CPUExecutionProvider"]
+        if (
+            device.type == "cuda"
+            and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        ):
+            providers.insert(0, "CUDAExecutionProvider")
+        try:
+            return onnxruntime.InferenceSession(self._bytes(), options, providers=providers)
+        except Exception as error:  # ONNX Runtime has its own, one for each fault
+            raise UserError(
+                f"{path} is no ONNX model that ONNX Runtime takes ({_line(error)}): give another",
+                code="bad-model",
+            ) from None
+
+    def _run(self, model: Any, x: Tensor) -> Tensor:
+        (named,) = model.get_inputs()
+        wanted = model.get_outputs()[0].name
+        parts = x.cpu().numpy()
+        single = isinstance(named.shape[0], int) and named.shape[0] == 1
+        batches = [parts[i : i + 1] for i in range(len(parts))] if single else [parts]
+        outputs = [model.run([wanted], {named.name: batch})[0] for batch in batches]
+        return torch.from_numpy(np.concatenate(outputs))
+
+
+class TorchScriptModel(ForeignModel):
+    """A TorchScript program that ``torch.jit.save`` wrote: features or waveform in, embedding out.
+
+    It says nothing of itself: ``framework`` tells what it reads. A program is run when it is
+    loaded: take it only from somebody you trust.
+
+    Arguments are those of :class:`ForeignModel`.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read.
+    """
+
+    suffixes = (".pt", ".ts", ".jit")
+
+    def _describe(self, path: str | os.PathLike[str]) -> _Said:
+        self._load(torch.device("cpu"), path)
+        return _Said(None, {})
+
+    def _load(self, device: torch.device, path: Any = "the kept TorchScript model") -> Any:
+        try:
+            return torch.jit.load(io.BytesIO(self._bytes()), map_location=device).eval()
+        except Exception as error:  # a damaged file fails in many ways
+            raise UserError(
+                f"{path} is no TorchScript program ({_line(error)}): give a file that "
+                "torch.jit.save wrote",
+                code="bad-model",
+            ) from None
+
+    def _run(self, model: Any, x: Tensor) -> Tensor:
+        output = model(x)
+        return output if isinstance(output, Tensor) else output[0]
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such file; give a model.", code="missing-file")
+    return Path(path)
+
+
+def _framework(name: str | None, path: Any, suffixes: tuple[str, ...]) -> str:
+    if name not in _FEATURES:
+        said = "does not say what it reads" if name is None else f"is of the framework {name!r}"
+        raise UserError(
+            f"{path} {said}: say whose features with --framework {' or '.join(FRAMEWORKS)}",
+            code="bad-model",
+        )
+    return name
+
+
+def _line(error: Exception) -> str:
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
