@@ -205,11 +205,11 @@ def randomise_norms(model: Network, seed: int = 0) -> Network:
     """Move every norm from its start, so that a forgotten one shows; the model in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        norm = isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm))
-        if norm and module.weight is not None:
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)):
             with torch.no_grad():
-                module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.uniform_(-0.3, 0.3, generator=generator)
+                for parameter, ends in ((module.weight, (0.5, 1.5)), (module.bias, (-0.3, 0.3))):
+                    if parameter is not None:  # some have none to learn
+                        parameter.uniform_(*ends, generator=generator)
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.uniform_(-0.3, 0.3, generator=generator)

@@ -52,9 +52,9 @@ def plain(state: State, feats: Tensor, blocks: list[tuple[int, int]]) -> Tensor:
     """Embeddings (B, D) of whole utterances (B, T, F)."""
     x = F.conv2d(feats.transpose(1, 2)[:, None], state["head.conv1.weight"], padding=1)
     x = F.relu(norm(state, "head.bn1", x))
-    for layer in ("layer1", "layer2"):
-        x = residual(state, f"head.{layer}.0", x, stride=2)
-        x = residual(state, f"head.{layer}.1", x, stride=1)
+    for name in ("layer1", "layer2"):
+        x = residual(state, f"head.{name}.0", x, stride=2)
+        x = residual(state, f"head.{name}.1", x, stride=1)
     x = F.conv2d(x, state["head.conv2.weight"], stride=(2, 1), padding=1)
     x = F.relu(norm(state, "head.bn2", x)).flatten(1, 2)
     x = F.conv1d(x, state["xvector.tdnn.linear.weight"], stride=2, padding=2)
