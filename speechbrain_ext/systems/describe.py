@@ -1,6 +1,7 @@
 """What run.sh asks of the YAML files of a student and its teacher, as assignments of a shell.
 
     python -m speechbrain_ext.systems.describe STUDENT.yaml [TEACHER.yaml] [--corpus NAME]
+    python -m speechbrain_ext.systems.describe --embedding_size EXPERIMENT
 
 It makes nothing of what the files name, and does without PyTorch unless it is asked about a corpus.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.systems.settings import NAME
-from speechbrain_ext.systems.yaml import merge, read_layers
+from speechbrain_ext.systems.yaml import merge, read_layers, read_yaml
 
 HPARAMS = Path("hparams")
 # The folder of a teacher that run.sh trains, as files of hparams/ name it.
@@ -103,10 +104,15 @@ def _switch(value: bool) -> str:
 def main() -> None:
     """Print what run.sh asks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("student")
+    parser.add_argument("student", nargs="?")
     parser.add_argument("teacher", nargs="?")
     parser.add_argument("--corpus")
+    parser.add_argument("--embedding_size", metavar="EXPERIMENT")
     arguments = parser.parse_args()
+    if arguments.embedding_size is not None:
+        path = Path(arguments.embedding_size) / "hyperparams.yaml"
+        print(read_yaml(path, "run stage 2 first")["lin_neurons"])
+        return
     facts = describe_yaml(arguments.student, arguments.teacher)
     if arguments.corpus is not None:
         from speechbrain_ext.corpora.maker import describe_corpus  # with PyTorch

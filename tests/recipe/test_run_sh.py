@@ -47,6 +47,7 @@ SSL_YAMLS = {
 # What it says of a corpus needs PyTorch, so the stub says it.
 DESCRIBE = f"""#!/usr/bin/env bash
 case "$*" in
+    *systems.describe\\ --embedding_size*) echo 192; exit ;;
     *systems.describe*)
         echo 'makers="mini or voxceleb"'
         case "$*" in
@@ -77,6 +78,7 @@ case "$*" in
     *prepare_corpus.py*) leave "$(value --out)/"{corpus.json,trials/test.txt,dev/a} ;;
     *prepare_manifests.py*)
         leave "$(value --corpus_dir)/manifests/manifest.json" ;;
+    *import_teacher*) leave "$(value --out)/"{hyperparams.yaml,save/embedding_model.safetensors} ;;
     *train_*) leave "$(value --output_folder)/save/embedding_model.safetensors" ;;
     *score.py*) mkdir -p "${2%/}/results" ;;
 esac
@@ -177,6 +179,8 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_exp", "a"], "--teacher_exp"),
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_source", "./no"], "./no"),
         (["--offline", "maybe"], "'maybe'"),
+        (["--teacher_model", "campplus", "--teacher_exp", "."], "--teacher_exp"),
+        (["--teacher_model", "a", "--student", "hparams/ssl/sv_mixer.yaml"], "--teacher_model"),
         (["--trials", "no.txt"], "no.txt: there is no such file"),
         (["--data", ".", "--name", "x", "--trials", "run.sh"], "--trials_root"),
         (["--data", ".", "--name", "x", "--trials_root", "."], "--trials_root needs --trials"),
@@ -427,6 +431,23 @@ def test_a_teacher_that_is_there(recipe: Recipe) -> None:
     calls = recipe.calls()
     assert script_names(calls) == [*FLOW[:2], "train_distill.py"]
     assert f"--teacher_folder {recipe.root}/mine" in calls[2]
+
+
+@pytest.mark.parametrize(("model", "name"), [("campplus", "campplus"), ("my models/b.onnx", "b")])
+def test_a_trained_model_teaches(recipe: Recipe, model: str, name: str) -> None:
+    """It comes along as an experiment, and the student's embeddings are of its size."""
+    (recipe.root / "my models").mkdir()
+    (recipe.root / "my models/b.onnx").touch()
+    options = ["--teacher_model", model, "--teacher_args", "--framework wespeaker"]
+    done = recipe.run(*options, "--student_args", "--lr 0.01")
+    assert done.returncode == 0, done.stderr + done.stdout
+    calls = recipe.calls()
+    assert script_names(calls) == [*FLOW[:2], "import_teacher.py", *FLOW[3:]]
+    taken = str(recipe.root / model) if "/" in model else model
+    experiment = f"exp/mini/{name}/imported"
+    assert calls[2].endswith(f"{taken} --out {experiment} --framework wespeaker")
+    assert f"--teacher_folder {experiment} --lin_neurons 192" in calls[3]
+    assert calls[3].endswith("--lr 0.01") and f"--teacher {experiment}" in calls[-1]
 
 
 def test_a_student_of_a_model_that_is_taken_as_it_is(recipe: Recipe) -> None:

@@ -6,6 +6,7 @@
 #   ./run.sh --corpus voxceleb --voxceleb1 DIR --voxceleb2 DIR   VoxCeleb
 #   ./run.sh --corpus libri_mini --librispeech DIR               a small corpus of real speech, of LibriSpeech
 #   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/[<session>/]<utterance>.{wav,flac,mp3,...}, or a list
+#   ./run.sh --teacher_model campplus                            a student of a published model, here of CAM++
 #   ./run.sh --student hparams/ssl/sv_mixer_wavlm_large.yaml     a student of WavLM, which is taken as it is
 #
 # What a corpus is made from are options of its own, which `python local/prepare_corpus.py NAME --help` explains.
@@ -31,6 +32,7 @@ teacher=hparams/teacher.yaml  # the teacher's YAML
 student=hparams/v2.yaml  # the student's YAML
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
 student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
+teacher_model=""  # a trained model that teaches in place of stage 2's training: a name of hparams/teachers such as campplus, whose weights are then fetched, an ONNX or TorchScript file, a folder that SpeechBrain loads or its name on the hub
 teacher_source=""  # name on the hub or folder of the model that a student of hparams/ssl learns from, in place of its YAML's
 offline=false  # never ask a model hub: what is not on this machine is an error
 teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
@@ -177,13 +179,25 @@ elif [ -n "$teacher_source" ] && ! $teacher_of_model; then
     die "--teacher_source does nothing: the teacher of $student is $teacher, which starts from no other model."
 fi
 
+# A trained model that comes along as an experiment of its own.
+if [ -n "$teacher_model" ]; then
+    for option in teacher teacher_exp teacher_source; do
+        case $given in *" $option "*) die "--$option and --teacher_model name two teachers: leave one out." ;; esac
+    done
+    ! $teacher_as_it_is || die "--teacher_model does nothing: the teacher of $student is its teacher_source."
+    [ ! -e "$caller/$teacher_model" ] || teacher_model=$(cd "$caller" && realpath -- "$teacher_model")
+    teacher_name=$teacher_model
+    teacher_system=$(basename "$teacher_model")
+    teacher_system=${teacher_system%.*}
+fi
+
 # Overrides of the trainings. What is given in so many words comes last, and wins.
 if [ "$kind" = mini ]; then
-    if $teacher_of_model; then teacher_args="$mini_ssl_args $teacher_args"; else teacher_args="$mini_args $mini_teacher_args $teacher_args"; fi
+    if [ -n "$teacher_model" ]; then :; elif $teacher_of_model; then teacher_args="$mini_ssl_args $teacher_args"; else teacher_args="$mini_args $mini_teacher_args $teacher_args"; fi
     if $student_of_model; then student_args="$mini_ssl_args $student_args"; else student_args="$mini_args $mini_student_args $student_args"; fi
 fi
 if [ "$precision" != fp32 ]; then
-    teacher_args+=" --precision $precision"
+    [ -n "$teacher_model" ] || teacher_args+=" --precision $precision"
     student_args+=" --precision $precision"
 fi
 case " $teacher_args $student_args " in
@@ -205,6 +219,7 @@ while IFS= read -r -d '' word; do split_manifest+=("$word"); done < <(words "$ma
 
 # Folders
 own_teacher=$exp_root/$name/$teacher_system/seed_$seed
+[ -z "$teacher_model" ] || own_teacher=$exp_root/$name/$teacher_system/imported
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
 [ -n "$student_exp" ] || student_exp=$exp_root/$name/$student_system/seed_$seed
 make_folder() { # FOLDER OPTION
@@ -260,6 +275,9 @@ stage_2() {
         echo "Stage 2 trains nothing: the teacher is $teacher_name, which is taken as it is."
     elif [ "$teacher_exp" != "$own_teacher" ]; then
         echo "The teacher of $teacher_exp is used."
+    elif [ -n "$teacher_model" ]; then
+        "$python" local/import_teacher.py "$teacher_model" --out "$teacher_exp" \
+            ${split_teacher[@]+"${split_teacher[@]}"}
     else
         needs "$manifests/manifest.json" 1
         "${launch[@]}" train_teacher.py "$teacher" --corpus_dir "$corpus_dir" --seed "$seed" \
@@ -273,6 +291,10 @@ stage_3() {
     needs "$manifests/manifest.json" 1
     $teacher_as_it_is || needs "$teacher_exp/save/embedding_model.safetensors" 2
     $teacher_as_it_is || options+=(--teacher_folder "$teacher_exp")
+    if [ -n "$teacher_model" ]; then # the student's embeddings are of its size unless they are told otherwise
+        facts=$("$python" -m speechbrain_ext.systems.describe --embedding_size "$teacher_exp")
+        options+=(--lin_neurons "$facts")
+    fi
     "${launch[@]}" train_distill.py "$student" "${options[@]}" \
         --output_folder "$student_exp" ${split_student[@]+"${split_student[@]}"}
 }

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_ext.errors import UserError, friendly_exit
@@ -27,7 +28,7 @@ from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import encoder_part, save_weights
 from speechbrain_ext.systems.fetch import fetch_checkpoint
 from speechbrain_ext.systems.weights import load_published
-from speechbrain_ext.systems.yaml import merge, read_layers, resolve_hparams
+from speechbrain_ext.systems.yaml import resolve_hparams
 from speechbrain_ext.training.identity import claim_experiment
 
 RECIPE = Path(__file__).resolve().parents[1]
@@ -46,10 +47,11 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     path, overrides = choose_yaml(args.model)
     overrides |= read_command_line([str(path), *rest]).overrides
-    settings = merge(read_layers(path, overrides))
+    resolved = resolve_hparams(path, overrides)
+    settings = ruamel.yaml.YAML().load(resolved)
     checkpoint = fetched(settings)
 
-    encoder = load_hyperpyyaml(encoder_part(resolve_hparams(path, overrides), path))
+    encoder = load_hyperpyyaml(encoder_part(resolved, path))
     network = encoder["embedding_model"]
     if checkpoint is not None:
         load_published(network, checkpoint)
