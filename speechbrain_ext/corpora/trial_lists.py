@@ -71,8 +71,8 @@ def check_corpus_names(sources: Sequence[str]) -> None:
     check_names(sources)
     for source in sources:
         stem = Path(source).stem
-        # The trials between held-out speakers, the speeds, and the scores of a fusion.
-        if stem in ("valid", "speed") or stem.endswith("_fusion"):
+        # The trials between held-out speakers, the speeds, and scores that two systems give.
+        if stem in ("valid", "speed") or stem.endswith(("_fusion", "_enrolled")):
             raise UserError(
                 f"{source}: results of the recipe's own are filed under the name {stem!r}; rename "
                 "the list.",

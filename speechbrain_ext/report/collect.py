@@ -33,6 +33,7 @@ STAGES = {
     5: "export and speed",
 }
 FUSION = "_fusion"
+ENROLLED = "_enrolled"
 NAMED = ("terms", "term_weights")
 T = TypeVar("T")
 
@@ -71,6 +72,11 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
     student = _read_system("student", exp, 3, lists)
     fused = lists if teacher is not None else []
     fusion = {name: _read_score(exp, name + FUSION) for name in fused}
+    enrolled = {
+        name: _read_score(exp, name + ENROLLED)
+        for name in fused
+        if (exp / "results" / f"{name}{ENROLLED}.json").exists()
+    }
     speed = exp / "results" / "speed.json"
     experiment = Experiment(
         folder=exp,
@@ -78,12 +84,13 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
         teacher=own_teacher,
         student=student,
         fusion=fusion,
+        enrolled=enrolled,
         benchmark=read_benchmark(speed) if speed.exists() else None,
         set=kind,
         lists=lists,
     )
     for name in lists:
-        for score in experiment.scores(name).values():
+        for score in experiment.rows(name).values():
             if score.corpus != corpus.name:
                 raise UserError(
                     f"{exp / 'results'} was scored on corpus '{score.corpus}' but {manifests} "
@@ -106,13 +113,14 @@ def _check_weights(experiment: Experiment) -> None:
                     code="other-weights",
                 )
         both = "+".join(system.scores[name].weights for system in reversed(experiment.systems))
-        if name in experiment.fusion and experiment.fusion[name].weights != both:
-            path = experiment.folder / "results" / f"{name}{FUSION}.json"
-            raise UserError(
-                f"{path} was scored with other weights than student and teacher now; run stage 4 "
-                "again.",
-                code="other-weights",
-            )
+        for scores, ending in ((experiment.fusion, FUSION), (experiment.enrolled, ENROLLED)):
+            if name in scores and scores[name].weights != both:
+                path = experiment.folder / "results" / f"{name}{ending}.json"
+                raise UserError(
+                    f"{path} was scored with other weights than student and teacher now; run "
+                    "stage 4 again.",
+                    code="other-weights",
+                )
 
 
 def read_corpus(path: Path) -> CorpusSummary:
@@ -244,7 +252,7 @@ def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> Train
 
 def _read_score(folder: Path, name: str) -> Score:
     def build(content: dict[str, Any]) -> Score:
-        bounds = content["eer_interval_95"]
+        bounds, difference = content["eer_interval_95"], content.get("difference")
         return Score(
             system=content["system"],
             trials=content["trials"],
@@ -265,6 +273,7 @@ def _read_score(folder: Path, name: str) -> Score:
             weights=content["weights_sha256"],
             synthetic=bool(content["synthetic"]),
             corpus=content["corpus"],
+            difference=_read_difference(difference) if difference is not None else None,
         )
 
     return _parse(folder / "results" / f"{name}.json", 4, build)
@@ -301,3 +310,8 @@ def _missing(path: Path, stage: int) -> UserError:
 
 def _writer(stage: int) -> str:
     return f"stage {stage} ({STAGES[stage]})"
+
+
+def _read_difference(content: dict[str, Any]) -> tuple[float, tuple[float, float] | None]:
+    bounds = content["interval_95"]
+    return float(content["eer"]), (float(bounds[0]), float(bounds[1])) if bounds else None

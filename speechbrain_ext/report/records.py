@@ -30,6 +30,8 @@ class Score:
     weights: str
     synthetic: bool
     corpus: str
+    # Of a fusion: the student's EER less the teacher's, with its interval if there is one.
+    difference: tuple[float, tuple[float, float] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Experiment:
     teacher: TrainedSystem | None  # None when the teacher is no experiment
     student: TrainedSystem
     fusion: dict[str, Score]
+    enrolled: dict[str, Score]  # by the teacher, and verified by the student
     benchmark: Benchmark | None
     set: str
     lists: list[str]
@@ -169,3 +172,8 @@ class Experiment:
         """Give the scores on one trial list of teacher, student and fusion, where it has them."""
         found = {system.role: system.scores[trials] for system in self.systems}
         return found | ({"fusion": self.fusion[trials]} if trials in self.fusion else {})
+
+    def rows(self, trials: str) -> dict[str, Score]:
+        """Give the same and the scores of a student for whom the teacher enrols."""
+        found = self.scores(trials)
+        return found | ({"enrolled": self.enrolled[trials]} if trials in self.enrolled else {})

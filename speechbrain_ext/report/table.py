@@ -59,7 +59,7 @@ def build_table(experiment: Experiment) -> ResultsTable:
     sizes = SIZE_COLUMNS if len(systems) > 1 else SIZE_COLUMNS[:-1]
     rows = []
     for role, name, speed in systems:
-        scores = [experiment.scores(trials).get(role) for trials in experiment.lists]
+        scores = [experiment.rows(trials).get(role) for trials in experiment.lists]
         cells = [cell for score in scores for cell in _score_cells(score)]
         rows.append([name, *_size_cells(role, speed, experiment)[: len(sizes)], *cells])
     return ResultsTable(
@@ -110,7 +110,7 @@ def to_numbers(experiment: Experiment) -> dict[str, Any]:
                 "min_dcf": score.min_dcf,
             }
             for trials in experiment.lists
-            for score in [experiment.scores(trials).get(role)]
+            for score in [experiment.rows(trials).get(role)]
             if score is not None
         }
         systems.append(entry)
@@ -160,6 +160,8 @@ def _systems(experiment: Experiment) -> list[tuple[str, str, MeasuredSpeed | Non
     rows = [(s.role, _named(s), s.speed(experiment.benchmark)) for s in experiment.systems]
     if experiment.fusion:
         rows.append(("fusion", "fusion of both", None))
+    if experiment.enrolled:
+        rows.append(("enrolled", "the teacher enrols, the student verifies", None))
     speed = experiment.teacher_speed
     if experiment.source is not None and speed is not None:
         rows.insert(0, ("teacher", f"teacher ({experiment.source})", speed))
@@ -175,6 +177,8 @@ def _fold(heading: str) -> str:
 
 
 def _size_cells(role: str, speed: MeasuredSpeed | None, experiment: Experiment) -> Sequence[str]:
+    if role == "enrolled":
+        return (NONE,) * 4  # to verify it is the student
     if role == "fusion":
         both = [s.speed(experiment.benchmark) for s in experiment.systems]
         known = [s for s in both if s is not None]
@@ -201,8 +205,21 @@ def _score_cells(score: Score | None) -> list[str]:
     return [f"{score.eer:.2f}{interval}", *costs]
 
 
+def _difference(score: Score) -> list[str]:
+    if score.difference is None:
+        return []
+    value, bounds = score.difference
+    interval = " [{:+.2f}, {:+.2f}]".format(*bounds) if bounds else ""
+    return [f"{value:+.2f}{interval} points on {score.title}"]
+
+
 def _notes(experiment: Experiment) -> list[str]:
     notes = []
+    differences = [text for score in experiment.fusion.values() for text in _difference(score)]
+    if differences:
+        notes.append(
+            f"The student's EER less the teacher's, for other speakers: {'; '.join(differences)}."
+        )
     if experiment.corpus.synthetic:
         notes.append(
             f"The corpus {experiment.corpus.name} is synthetic speech: its figures show that the "

@@ -12,7 +12,9 @@ from speechbrain_ext.verification.trials import TrialList
 _BLOCK = 1024
 
 
-def cosine_scores(trials: TrialList, embeddings: Embeddings) -> np.ndarray:
+def cosine_scores(
+    trials: TrialList, embeddings: Embeddings, enrol: Embeddings | None = None
+) -> np.ndarray:
     """Cosine between the two embeddings of each trial, in blocks, so memory does not grow with D.
 
     Arguments
@@ -22,6 +24,9 @@ def cosine_scores(trials: TrialList, embeddings: Embeddings) -> np.ndarray:
         utterances'.
     embeddings : Embeddings
         At least the utterances of the trials, in any order.
+    enrol : Embeddings, optional
+        Those of the enrolled side, where another model made them in the same space: a teacher
+        enrols, and its student verifies. They are ``embeddings`` by default.
 
     Returns
     -------
@@ -31,7 +36,8 @@ def cosine_scores(trials: TrialList, embeddings: Embeddings) -> np.ndarray:
     Raises
     ------
     UserError
-        When an utterance of the trials has no embedding, or one that is zero or not finite.
+        When an utterance of the trials has no embedding, or one that is zero or not finite; when
+        those of both sides are of different sizes.
 
     Example
     -------
@@ -40,26 +46,35 @@ def cosine_scores(trials: TrialList, embeddings: Embeddings) -> np.ndarray:
     >>> cosine_scores(trials, Embeddings(["a", "b", "c"], vectors, "")).tolist()
     [1.0, 0.0]
     """
+    enrolled = embeddings if enrol is None else enrol
+    if enrolled.vectors.shape[1] != embeddings.vectors.shape[1]:
+        raise UserError(
+            f"embeddings of {enrolled.vectors.shape[1]} numbers enrol, and those to verify have "
+            f"{embeddings.vectors.shape[1]}: both are to be of one space, as a teacher's and its "
+            "student's",
+            code="other-network",
+        )
     if trials.models:
-        embeddings = with_models(embeddings, trials.models)
-    vectors = embeddings.vectors
-    rows, scale = _rows_and_scale(trials, embeddings)
+        enrolled = with_models(enrolled, trials.models)
+    left_rows, left_scale = _rows_and_scale(trials, trials.enrol_index, enrolled)
+    right_rows, right_scale = _rows_and_scale(trials, trials.test_index, embeddings)
     scores = np.empty(len(trials), dtype=np.float32)
     for start in range(0, len(trials), _BLOCK):
         block = slice(start, start + _BLOCK)
-        enrol, test = trials.enrol_index[block], trials.test_index[block]
-        left, right = vectors[rows[enrol]], vectors[rows[test]]
-        left *= scale[enrol, None]
-        right *= scale[test, None]
+        first, second = trials.enrol_index[block], trials.test_index[block]
+        left, right = enrolled.vectors[left_rows[first]], embeddings.vectors[right_rows[second]]
+        left *= left_scale[first, None]
+        right *= right_scale[second, None]
         np.einsum("nd,nd->n", left, right, out=scores[block])
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
-def _rows_and_scale(trials: TrialList, embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-    """For each name of the trials, the row of its embedding and 1 / its length."""
+def _rows_and_scale(
+    trials: TrialList, side: np.ndarray, embeddings: Embeddings
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each name on a side of the trials, the row of its embedding and 1 / its length."""
     used = np.zeros(len(trials.names), dtype=bool)
-    used[trials.enrol_index] = True
-    used[trials.test_index] = True
+    used[side] = True
     row_of = {name: row for row, name in enumerate(embeddings.ids)}
     names = trials.names.tolist()
     rows = np.array([row_of.get(name, -1) for name in names], dtype=np.int64)

@@ -72,7 +72,8 @@ def make_experiment(
                 {**common, "system": system},
             )
             if student and source is None:
-                fused = {**common, "system": "v2+lstm_autoencoder"}
+                difference = {"eer": -0.2, "interval_95": [-1.1, 0.7]}
+                fused = {**common, "system": "v2+lstm_autoencoder", "difference": difference}
                 _result(folder / "results" / f"{name}_fusion.json", rng, 3.3, fused)
     _speed(paths["exp"] / "results" / "speed.json", source or "teacher")
     return paths

@@ -256,6 +256,28 @@ def test_a_fusion_with_another_teacher_is_refused(fresh: dict[str, Path]) -> Non
     assert f"{file} was scored with other weights than student and teacher now" in done.stderr
 
 
+def test_the_difference_is_told_with_its_interval(fresh: dict[str, Path]) -> None:
+    done = write_report(fresh, columns=300)
+    told = "The student's EER less the teacher's, for other speakers: -0.20 [-1.10, +0.70] points"
+    assert told in done.stdout
+    assert told in (fresh["exp"] / "RESULTS.md").read_text(encoding="utf-8")
+    assert told in Page(fresh["exp"] / "report.html").text
+
+
+def test_a_teacher_that_enrols_is_a_row(fresh: dict[str, Path]) -> None:
+    fusion = json.loads((fresh["exp"] / "results/test_fusion.json").read_text())
+    enrolled = {**fusion, "system": "v2, lstm_autoencoder enrols", "eer": 1.23}
+    write_json(fresh["exp"] / "results/test_enrolled.json", enrolled)
+    assert write_report(fresh).returncode == 0
+    row = markdown_table(fresh["exp"] / "RESULTS.md")[-1]
+    assert row[0] == "the teacher enrols, the student verifies"
+    assert row[-3].startswith("1.23 [")
+    write_json(fresh["exp"] / "results/test_enrolled.json", {**enrolled, "weights_sha256": "x"})
+    done = write_report(fresh)
+    assert done.returncode == 1
+    assert "test_enrolled.json was scored with other weights" in done.stderr
+
+
 def test_no_interval_is_told_with_the_reason(fresh: dict[str, Path]) -> None:
     """A list of few speakers has none."""
     for folder in (fresh["exp"], fresh["teacher"]):

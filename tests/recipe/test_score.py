@@ -217,6 +217,47 @@ def test_fusion_is_the_mean(folders: Folders) -> None:
             assert (folders.student / "plots" / f"{plot}.{ending}").is_file()
 
 
+def test_the_difference_has_the_interval_of_the_same_speakers(folders: Folders) -> None:
+    """A system less itself is nothing; less another, what the two results say."""
+    _score(folders, "--trials", "test", "--fuse", folders.student)
+    own = _result(folders.student, "test_fusion")["difference"]
+    assert own == {"eer": 0.0, "interval_95": [0.0, 0.0]}
+    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    main([str(folders.teacher), "--manifests", str(folders.manifests), "--trials", "test"])
+    eers = [_result(folder, "test")["eer"] for folder in (folders.student, folders.teacher)]
+    difference = _result(folders.student, "test_fusion")["difference"]
+    assert difference["eer"] == pytest.approx(eers[0] - eers[1])
+    low, high = difference["interval_95"]
+    assert low < difference["eer"] < high
+
+
+def test_the_teacher_enrols_and_the_student_verifies(folders: Folders) -> None:
+    _score(folders, "--trials", "test", "--enrol_with", folders.teacher)
+    result = _result(folders.student, "test_enrolled")
+    assert result["system"] == "v2, teacher enrols"
+    assert result["weights_sha256"] == "hash0+hash1"
+    trials = read_trials(folders.manifests / "trials" / "test.txt")
+    vectors = []
+    for folder in (folders.teacher, folders.student):
+        found = load_embeddings(folder / "embeddings" / "test.npz")
+        vectors.append(dict(zip(found.ids, found.vectors, strict=True)))
+    scores = _score_column(folders.student / "scores" / "test_enrolled.txt")
+    for index in (0, 7, len(trials) - 1):
+        enrol = vectors[0][trials.names[trials.enrol_index[index]]]
+        test = vectors[1][trials.names[trials.test_index[index]]]
+        expected = enrol @ test / np.linalg.norm(enrol) / np.linalg.norm(test)
+        assert scores[index] == pytest.approx(expected, abs=2e-6)
+
+
+def test_an_enroller_of_another_size_is_refused(folders: Folders) -> None:
+    path = folders.teacher / "embeddings" / "test.npz"
+    found = load_embeddings(path)
+    save_embeddings(path, Embeddings(list(found.ids), found.vectors[:, :8].copy(), "hash1"))
+    with refused("other-network", folders.student, folders.teacher, "8 numbers", "16"):
+        _score(folders, "--trials", "test", "--enrol_with", folders.teacher)
+    assert not (folders.student / "results" / "test_enrolled.json").exists()
+
+
 def test_models_of_several_utterances(folders: Folders) -> None:
     """The mean of a model's embeddings is scored; its speaker is that of its utterances."""
     manifests, lines, models = folders.manifests, [], {}

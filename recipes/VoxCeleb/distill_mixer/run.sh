@@ -305,6 +305,7 @@ stage_4() { # a teacher that is taken as it is has no embeddings of speakers
     if ! $teacher_as_it_is; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2
         systems=("$teacher_exp" "$student_exp") fuse=(--fuse "$teacher_exp")
+        [ -z "$teacher_model" ] || fuse+=(--enrol_with "$teacher_exp") # the student is in its space
     fi
     needs "$student_exp/save/embedding_model.safetensors" 3
     for system in "${systems[@]}"; do

@@ -30,6 +30,7 @@ from speechbrain_ext.inference.provenance import system_name
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.terminal import print_table
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
+from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
@@ -108,12 +109,16 @@ class System:
 
 
 def score_list(
-    corpus: Corpus, entry: dict[str, Any], student: System, teacher: System | None
+    corpus: Corpus,
+    entry: dict[str, Any],
+    student: System,
+    teacher: System | None,
+    enroller: System | None,
 ) -> list[dict[str, Any]]:
-    """Score one list; write everything; give the results of the system and of the fusion."""
+    """Score one list; write everything; give the results of all that was asked for."""
     path = corpus.manifests / entry["file"]
     trials, speakers = corpus.trials(entry)
-    common = {
+    common: dict[str, Any] = {
         "trials": entry["name"],
         "title": entry["title"],
         "corpus": corpus.name,
@@ -132,11 +137,17 @@ def score_list(
 
     scores, weights = _scores_of(student, entry, path, trials)
     result, curve = keep(student.name, entry["name"], scores, weights)
+    results = [result]
+    if enroller is not None:
+        enrolled, both = _scores_of(student, entry, path, trials, enroller)
+        name = f"{student.name}, {enroller.name} enrols"
+        results.append(keep(name, f"{entry['name']}_enrolled", enrolled, both, [curve])[0])
     if teacher is None:
-        return [result]
+        return results
     teacher_scores, teacher_weights = _scores_of(teacher, entry, path, trials)
     rates = ErrorRates.from_scores(teacher_scores, trials.labels)
     teacher_curve = det_curve(teacher.name, rates)
+    common["difference"] = _difference(trials, speakers, scores, teacher_scores)
     fusion, _ = keep(
         f"{student.name}+{teacher.name}",
         f"{entry['name']}_fusion",
@@ -144,7 +155,21 @@ def score_list(
         f"{weights}+{teacher_weights}",
         others=[teacher_curve, curve],
     )
-    return [result, fusion]
+    return [*results, fusion]
+
+
+def _difference(
+    trials: TrialList, speakers: np.ndarray | None, scores: np.ndarray, others: np.ndarray
+) -> dict[str, Any]:
+    """EER of the system less the other's, in points, with its 95 % interval where it has one."""
+    # Without speakers everybody is one, and there is no interval.
+    own = np.zeros(len(trials.names), dtype=int) if speakers is None else speakers
+    systems = {"own": {0: scores}, "other": {0: others}}
+    sides = own[trials.enrol_index], own[trials.test_index]
+    difference = Comparison(systems, trials.labels, *sides).difference("own", "other")
+    assert difference is not None  # both have the run
+    interval = None if difference.low is None else [difference.low, difference.high]
+    return {"eer": difference.value, "interval_95": interval}
 
 
 def print_results(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
@@ -160,14 +185,23 @@ def print_results(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
 
 
 def _scores_of(
-    system: System, entry: dict[str, Any], path: Path, trials: TrialList
+    system: System,
+    entry: dict[str, Any],
+    path: Path,
+    trials: TrialList,
+    enroller: System | None = None,
 ) -> tuple[np.ndarray, str]:
     embeddings = system.embeddings(entry["set"])
+    enrol = None if enroller is None else enroller.embeddings(entry["set"])
+    folders, weights = str(system.folder), embeddings.weights_sha256
+    if enroller is not None and enrol is not None:
+        folders += f" and {enroller.folder}"
+        weights += f"+{enrol.weights_sha256}"
     try:
-        return cosine_scores(trials, embeddings), embeddings.weights_sha256
+        return cosine_scores(trials, embeddings, enrol), weights
     except UserError as error:
         raise UserError(
-            f"{path} with the embeddings of {system.folder}: {error}", code=error.code
+            f"{path} with the embeddings of {folders}: {error}", code=error.code
         ) from None
 
 
@@ -184,17 +218,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--trials", nargs="+", metavar="NAME", help="lists to score; all by default"
     )
     parser.add_argument("--fuse", type=Path, metavar="DIR", help="experiment folder of the teacher")
+    parser.add_argument(
+        "--enrol_with", type=Path, metavar="DIR", help="experiment folder whose embeddings enrol"
+    )
     args = parser.parse_args(arguments)
 
     corpus = Corpus.read(args.manifests)
     student = System(args.experiment, args.manifests)
     teacher = System(args.fuse, args.manifests) if args.fuse else None
+    enroller = System(args.enrol_with, args.manifests) if args.enrol_with else None
     if not args.trials:
-        for system in filter(None, (student, teacher)):
+        for system in filter(None, (student, teacher, enroller)):
             system.check_has_all(corpus)
     results: list[dict[str, Any]] = []
     for entry in corpus.chosen(args.trials):
-        results += score_list(corpus, entry, student, teacher)
+        results += score_list(corpus, entry, student, teacher, enroller)
     print_results(corpus, results)
 
 
