@@ -24,6 +24,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import file_digest
+from speechbrain_ext.lobes.foreign import FRAMEWORKS
 from speechbrain_ext.systems.command_line import read_command_line
 from speechbrain_ext.systems.experiment import encoder_part, save_weights
 from speechbrain_ext.systems.fetch import fetch_checkpoint
@@ -44,8 +45,13 @@ def main() -> None:
     )
     parser.add_argument("model", help="a name of hparams/teachers, file, folder or hub name")
     parser.add_argument("--out", type=Path, required=True, help="experiment folder to write")
+    parser.add_argument(
+        "--framework", choices=FRAMEWORKS, help="whose features an ONNX or TorchScript file reads"
+    )
     args, rest = parser.parse_known_args()
     path, overrides = choose_yaml(args.model)
+    if args.framework is not None:
+        overrides["framework"] = args.framework
     overrides |= read_command_line([str(path), *rest]).overrides
     resolved = resolve_hparams(path, overrides)
     settings = ruamel.yaml.YAML().load(resolved)
