@@ -24,6 +24,8 @@ _SHOWN = {
     "distill.layer_terms": ["AttentionTransfer", "DistilHuBERT", "HiddenMSE", "Hints"],
     "distill.losses": [
         "CosineDistillation",
+        "EmbeddingTerm",
+        "InBatchContrast",
         "KLDistillation",
         "MSEDistillation",
         "RelationalDistillation",

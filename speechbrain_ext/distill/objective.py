@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.distill.alpha import Alpha
+from speechbrain_ext.distill.losses import projected
 from speechbrain_ext.interfaces import EmbeddingLoss, StudentOutput, TeacherOutput, Term
 
 
@@ -52,7 +53,8 @@ class DistillationObjective(nn.Module):
     term_weights : mapping, optional
         Their weights, positive.
     projection : Module, optional
-        Takes the student's embeddings to the teacher's size, for the distillation alone.
+        Takes the student's embeddings to the teacher's size, for the distillation; a term has one
+        of its own, or is given this one.
 
     Raises
     ------
@@ -149,12 +151,8 @@ class DistillationObjective(nn.Module):
         weights: dict[str, float | Tensor] = {}
         alpha: float | Tensor = 0.0
         if teacher is not None and self.distillation is not None:
-            projected = student.embedding
-            if self.projection is not None:
-                # Under AMP the cosine of what it gives would have some three digits.
-                with torch.autocast(projected.device.type, enabled=False):
-                    projected = self.projection(projected.float())
-            values["distillation"] = self.distillation(projected, teacher.embedding)
+            embedding = projected(student.embedding, self.projection)
+            values["distillation"] = self.distillation(embedding, teacher.embedding)
             alpha = self.alpha(classification, values["distillation"], student.embedding)
             weights["distillation"] = alpha
         for name, term in self.terms.items():

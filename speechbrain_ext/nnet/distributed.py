@@ -1,4 +1,4 @@
-"""Batch normalisation over several processes on CPUs, where PyTorch has none."""
+"""What several processes do together: batch normalisation on CPUs, rows of a whole batch."""
 
 from __future__ import annotations
 
@@ -55,6 +55,65 @@ class CPUSyncBatchNorm(nn.Module):
             self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return centred * scale.view(shape) + self.bias.view(shape)
+
+
+def rows_of_all(x: Tensor) -> tuple[Tensor, int]:
+    """The rows of all processes, and the place among them of this one's first.
+
+    Each process has gradients of its own rows, summed over what all of them made of these: so a
+    loss of the whole batch, which each computes, is after DDP's mean what one process would have.
+    Processes may have different numbers of rows.
+
+    Arguments
+    ---------
+    x : Tensor
+        This process's rows (B, D).
+
+    Returns
+    -------
+    (Tensor, int)
+        Rows (sum of all B, D) in the order of the processes; ``x`` itself where there is one.
+
+    Example
+    -------
+    >>> rows, first = rows_of_all(torch.eye(2))
+    >>> rows.shape, first
+    (torch.Size([2, 2]), 0)
+    """
+    if not torch.distributed.is_initialized():
+        return x, 0
+    rank = torch.distributed.get_rank()
+    counts = torch.zeros(torch.distributed.get_world_size(), dtype=torch.long, device=x.device)
+    counts[rank] = len(x)
+    torch.distributed.all_reduce(counts)
+    before, after = int(counts[:rank].sum()), int(counts[rank + 1 :].sum())
+    return all_reduce(F.pad(x, (0, 0, before, after))), before
+
+
+def mean_of_all(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean of the values that count, of all processes: this one's part of it.
+
+    The mean of the processes' parts, as DDP takes it of their gradients, is the mean of all values
+    that count, however many there are in each process. It is 0 where none do.
+
+    Arguments
+    ---------
+    values : Tensor
+        Finite, (B,).
+    counted : Tensor
+        Booleans (B,).
+
+    Example
+    -------
+    >>> values = torch.tensor([1.0, 2.0, 6.0])
+    >>> mean_of_all(values, torch.tensor([True, False, True])), mean_of_all(values, values > 9)
+    (tensor(3.5000), tensor(0.))
+    """
+    total, processes = counted.sum().to(values), 1
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(total)
+        processes = torch.distributed.get_world_size()
+    return processes * (values * counted).sum() / total.clamp(min=1)
 
 
 def sync_batch_norm_on_cpu(module: nn.Module) -> None:

@@ -151,6 +151,9 @@ OPTIONAL: dict[str, Rule] = {
     "reconstruction_weight": NOT_NEGATIVE,
     "teacher_folder": ANYTHING,  # run.sh gives it to every student of the mel path
     "front_end_start": ANYTHING,
+    "teacher_classifier": Rule(
+        lambda x: hasattr(x, "weights"), "the teacher's rows of the speakers, made by !new:"
+    ),
 }
 #: What classes are made of.
 ARGUMENTS: dict[str, Rule] = {
@@ -181,9 +184,22 @@ ARGUMENTS: dict[str, Rule] = {
         COUNT,
     ),
     **dict.fromkeys(
-        ("crop_seconds", "lr", "lr_decay", "max_grad_norm", "scale", "temperature"), POSITIVE
+        (
+            "contrast_temperature",
+            "crop_seconds",
+            "label_temperature",
+            "lr",
+            "lr_decay",
+            "max_grad_norm",
+            "scale",
+            "temperature",
+        ),
+        POSITIVE,
     ),
-    **dict.fromkeys(("ckpt_interval_minutes", "margin", "mixup", "weight_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(
+        ("ckpt_interval_minutes", "margin", "mixup", "non_target_weight", "weight_decay"),
+        NOT_NEGATIVE,
+    ),
     **dict.fromkeys(("conv_dropout", "dropout", "lstm_dropout"), SHARE),
     **dict.fromkeys(
         (
