@@ -21,6 +21,7 @@ _SHOWN = {
     "audio": ["read_audio"],
     "distill.cached_teacher": ["CachedTeacher"],
     "distill.ensemble": ["EnsembleTeacher"],
+    "distill.label_terms": ["DecoupledLabelDistillation", "LabelDistillation"],
     "distill.layer_terms": ["AttentionTransfer", "DistilHuBERT", "HiddenMSE", "Hints"],
     "distill.losses": [
         "CosineDistillation",
@@ -41,7 +42,9 @@ _SHOWN = {
         "FrontEnd",
         "Lobe",
         "Mixer",
+        "SpeakerRows",
         "StudentOutput",
+        "Target",
         "Teacher",
         "TeacherOutput",
         "Term",

@@ -14,11 +14,13 @@ is true everywhere.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from speechbrain_ext.errors import brought_by
 
 with brought_by("train"):
+    import torch
     from torch import Tensor, nn
 
 
@@ -130,15 +132,30 @@ class HiddenOutputs(dict[str, Tensor]):
         raise ValueError(f"there is no layer '{name}', the layers are: {known}")
 
 
+class Target(NamedTuple):
+    """Whose voices a batch holds: speakers' numbers (B,), -1 where nobody knows, and their share.
+
+    The share is 1, or that of these voices in mixed crops.
+    """
+
+    labels: Tensor
+    share: float = 1.0
+
+
 class StudentOutput(NamedTuple):
     """A student on a batch: embeddings (B, D), hidden outputs (B, T_i, C_i) by layer, features.
 
     ``hidden`` is empty where the loss has no terms; ``feats`` (B, T, F) is what the network read.
+    ``logits`` (B, S), None without a classifier, are the classifier's cosines with the S speakers,
+    without scale or margin. ``targets`` are one, or two of mixed crops, or none where speakers do
+    not count.
     """
 
     embedding: Tensor
     hidden: dict[str, Tensor]
     feats: Tensor
+    logits: Tensor | None = None
+    targets: tuple[Target, ...] = ()
 
 
 class TeacherOutput(NamedTuple):
@@ -200,6 +217,31 @@ class Teacher(nn.Module):
         raise NotImplementedError
 
 
+class SpeakerRows(Protocol):
+    """A teacher's view of the training speakers: a row for each, as a classifier has them."""
+
+    def weights(
+        self,
+        manifest: str | os.PathLike[str],
+        speakers: Sequence[str],
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """The rows (S, D) of S speakers, float32, of unit length; (S, K, D) of K centres of each.
+
+        Arguments
+        ---------
+        manifest : str or path
+            The training manifest.
+        speakers : sequence of str
+            The S speakers, in the order of the student's labels.
+        device : str or device
+            Where a teacher is computed.
+        """
+
+    def sha256(self) -> str:
+        """A hash of the weights that the rows are made from."""
+
+
 class EmbeddingLoss(Protocol):
     """From the embeddings (B, D) of a student and (B, D') of its teacher to a scalar in float32."""
 
@@ -219,6 +261,24 @@ class Term(nn.Module):
     """
 
     uses_teacher: bool
+
+    def prepare(
+        self,
+        manifest: str | os.PathLike[str],
+        speakers: Sequence[str],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Get ready for the utterances of a training manifest, once before training.
+
+        Arguments
+        ---------
+        manifest : str or path
+            The training manifest.
+        speakers : sequence of str
+            The speakers by their numbers.
+        device : str or device
+            Where the networks are.
+        """
 
     def forward(self, student: StudentOutput, teacher: TeacherOutput) -> Tensor:
         """Compute the term.

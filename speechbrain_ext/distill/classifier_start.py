@@ -1,9 +1,9 @@
-"""First weights of a student's classifier: the teacher's view of the speakers.
+"""The teacher's view of the training speakers: a row for each, as a classifier has them.
 
 A student that distils and classifies is pulled two ways for as long as its classifier has not found
-the places where the teacher's embeddings put the speakers. Here it begins with them. Both classes
-give ``weights(manifest, speakers, device)``, a row (D,) of unit length for each speaker, and
-``sha256()``, a hash of the weights that the rows are made from.
+the places where the teacher's embeddings put the speakers. With these rows as its first weights it
+begins there. Label-level distillation makes the teacher's logits of them. Both classes are
+:class:`~speechbrain_ext.interfaces.SpeakerRows`.
 """
 
 from __future__ import annotations
@@ -89,9 +89,8 @@ class TeacherClassifier:
         if unknown:
             raise ValueError(
                 f"the teacher of {self.folder} was not trained on {unknown[0]} ({len(unknown)} of "
-                f"{len(speakers)} speakers are new to it), so its classifier cannot be the "
-                "student's first one: train it on the same speakers and speeds, or start from "
-                "SpeakerMeans"
+                f"{len(speakers)} speakers are new to it), so its classifier has no row for them: "
+                "train it on the same speakers and speeds, or use SpeakerMeans"
             )
         return F.normalize(weight[[labels.lab2ind[speaker] for speaker in speakers]].float())
 
@@ -110,7 +109,7 @@ class TeacherClassifier:
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"{path} and the label_encoder.txt beside it are not the classifier of a trained "
-                f"teacher ({error}): start from SpeakerMeans, or name another folder",
+                f"teacher ({error}): use SpeakerMeans, or name another folder",
                 code="damaged-file",
             ) from None
         return weight, labels
@@ -195,9 +194,9 @@ class SpeakerMeans:
         unknown = [speaker for speaker in speakers if speaker not in number]
         if unknown:
             raise ValueError(
-                f"{manifest} has no utterance of {unknown[0]}, whose mean the classifier would "
-                "start from: set speeds to [1.0], or start from the TeacherClassifier of a teacher "
-                "that was trained at the same speeds"
+                f"{manifest} has no utterance of {unknown[0]}, whose mean is needed: set speeds to "
+                "[1.0], or use the TeacherClassifier of a teacher that was trained at the same "
+                "speeds"
             )
         vectors = cached_embeddings(
             self.encoder.to(device), manifest, self.path, self.max_batch_seconds, self.num_workers

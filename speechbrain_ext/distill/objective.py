@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -136,6 +137,18 @@ class DistillationObjective(nn.Module):
     def needs_teacher(self) -> bool:
         """Whether anything with a weight listens to the teacher."""
         return self.alpha.maximum > 0 or bool(self._further_teacher_terms)
+
+    def prepare(
+        self,
+        manifest: str | os.PathLike[str],
+        speakers: Sequence[str],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Have every term get ready for a training, as :class:`Term` says."""
+        for term in self.terms.values():
+            prepare = getattr(term, "prepare", None)  # one that inherits from nobody may lack it
+            if callable(prepare):
+                prepare(manifest, speakers, device)
 
     def forward(
         self, classification: Tensor, student: StudentOutput, teacher: TeacherOutput | None

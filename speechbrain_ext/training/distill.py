@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from speechbrain_ext.distill.objective import Objective
-from speechbrain_ext.interfaces import TeacherOutput
+from speechbrain_ext.interfaces import Target, TeacherOutput
 from speechbrain_ext.systems.settings import STUDENT
 from speechbrain_ext.training.brain import Forward, SpeakerBrain
 from speechbrain_ext.training.crops import CropBatch, utterance_of
-from speechbrain_ext.training.first_weights import start_classifier, start_front_end
+from speechbrain_ext.training.first_weights import names_of, start_classifier, start_front_end
 from speechbrain_ext.training.preflight import check_teacher, check_terms, noise
 from speechbrain_ext.training.progress import WEIGHT, WEIGHTED, share, warn_of_low_share
 
@@ -47,7 +47,7 @@ class DistillBrain(SpeakerBrain):
         return len(self.hparams.objective.terms) > 0
 
     def check(self) -> None:
-        """Prepare the teacher and the first weights; try the loss on noise."""
+        """Prepare the teacher, the first weights and the terms; try the loss on noise."""
         if "embedding_model" not in self.started:
             start_front_end(self.hparams)
         super().check()
@@ -55,6 +55,8 @@ class DistillBrain(SpeakerBrain):
             self.teacher.prepare(self.hparams.train_csv)
         if "classifier" not in self.started:
             start_classifier(self.hparams, self.label_encoder, self.device)
+        speakers = names_of(self.label_encoder)
+        self.hparams.objective.prepare(self.hparams.train_csv, speakers, self.device)
         self.modules.eval()
         with torch.no_grad():
             check_terms(self._terms_of_noise)
@@ -64,24 +66,37 @@ class DistillBrain(SpeakerBrain):
         feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))
         forward = self.embed(wavs, wavs, None, feats)
         ids = self.train_data.manifest.ids
-        return self._objective(forward, [ids[0], ids[-1]], forward.logits.mean()).terms
+        target = Target(torch.tensor([0, len(self.label_encoder) - 1], device=self.device))
+        return self._objective(forward, (target,), [ids[0], ids[-1]], forward.logits.mean()).terms
 
     # A step
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
         """The terms of the student's loss."""
         utterances = [utterance_of(crop) for crop in batch.id]
-        return self._objective(forward, utterances, self.classification_loss(forward, batch))
+        labels, mixing = batch.spk_id_encoded.data.squeeze(1), forward.mixing
+        targets: tuple[Target, ...] = (Target(labels),)
+        if mixing is not None:
+            others = Target(labels[mixing.order], 1 - mixing.share)
+            targets = (Target(labels, mixing.share), others)
+        classification = self.classification_loss(forward, batch)
+        return self._objective(forward, targets, utterances, classification)
 
     def _objective(
-        self, forward: Forward, utterances: list[str], classification: Tensor
+        self,
+        forward: Forward,
+        targets: tuple[Target, ...],
+        utterances: list[str],
+        classification: Tensor,
     ) -> Objective:
         teacher: TeacherOutput | None = None
         if self.teacher is not None:
             wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.corrupted
             with self.teaching:
                 teacher = self.teacher(wavs, ids=utterances)
-        return self.modules.objective(classification, forward.student, teacher)
+        logits = None if forward.logits is None else forward.logits.squeeze(1)
+        student = forward.student._replace(logits=logits, targets=targets)
+        return self.modules.objective(classification, student, teacher)
 
     # An epoch
 

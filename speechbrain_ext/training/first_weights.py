@@ -201,7 +201,7 @@ def start_classifier(
     """
     if hparams.classifier_start is None:
         return
-    names = [speakers.ind2lab[label] for label in range(len(speakers))]
+    names = names_of(speakers)
     weights = hparams.classifier_start.weights(hparams.train_csv, names, device)
     own = hparams.classifier.weight
     if weights.shape != own.shape:
@@ -213,11 +213,16 @@ def start_classifier(
         own.copy_(weights)
 
 
+def names_of(speakers: CategoricalEncoder) -> list[str]:
+    """The speakers by their numbers."""
+    return [speakers.ind2lab[label] for label in range(len(speakers))]
+
+
 def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEncoder) -> bool:
     """Give the classifier its speakers' rows of another, where that has all of them."""
     if not start.speakers or not speakers.lab2ind.keys() <= start.speakers.keys():
         return False
-    rows = [start.speakers[speakers.ind2lab[label]] for label in range(len(speakers))]
+    rows = [start.speakers[name] for name in names_of(speakers)]
     own = classifier.state_dict()
     if start.classifier.keys() != own.keys():
         return False

@@ -98,6 +98,7 @@ def test_the_teacher_runs_once_and_says_what_extraction_says(
     assert max(np.abs(cached[name] - expected[name]).max() for name in cached) < 1e-5
     distil("v2_cached", "--seed", 2, folder="another")
     distil("v2_aligned", "--alpha", 0, "--teacher", "null", folder="aligned")  # the same cache
+    distil("v2_cached", "--includes", "[v2_decoupled.yaml]", folder="labels")
     assert counter.calls == 4
 
 

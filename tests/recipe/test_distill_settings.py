@@ -57,6 +57,17 @@ def distil(corpus: Path, teacher: Path, tmp_path: Path) -> Any:
     return train
 
 
+LABEL = f"includes: [{RECIPE}/hparams/v2_label.yaml]"
+EVERY_TERM = f"""
+includes: [{RECIPE}/hparams/v2_decoupled.yaml, {RECIPE}/hparams/v2_contrast_relational.yaml]
+teacher_classifier: !new:speechbrain_ext.distill.classifier_start.TeacherClassifier
+    folder: !ref <teacher_folder>
+classifier_start: !ref <teacher_classifier>
+terms:
+    label: !ref <label_distillation>
+    contrast: !ref <contrast>
+term_weights: {{label: 0.2, contrast: 0.2}}
+"""
 WRONG_LOGGER = """
 train_logger: !new:speechbrain_ext.training.progress.TrainLoggers
     - - !name:speechbrain_ext.training.progress.TextLogger
@@ -156,6 +167,8 @@ def test_speeds_make_speakers_and_mixup_mixes_labels(distil: Any, teacher: Path)
         ("channel: 3", [], ("unknown-key", "'channel'", "3", "channels")),
         ("", ["--dropuot", 0.2], ("unknown-key", "'dropuot'", "--dropout")),
         ("distillation: !new:no.such.Loss", [], ("bad-setting", "no.such")),
+        (LABEL, ["--speeds", "[1.0, 0.9]"], ("bad-setting", "id000@sp0.9", "speeds", "[1.0]")),
+        (f"{LABEL}\nalpha: 0.0\nteacher: null", [], ("no-teacher", "terms")),
     ],
 )
 def test_refused_in_a_sentence_before_anything_is_trained(
@@ -276,3 +289,24 @@ def test_stopped_and_run_again_with_every_switch_on(distil: Any, tmp_path: Path)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert log_of(whole)[1]["train"]["loss"] == pytest.approx(log_of(parts)[1]["train"]["loss"])
+
+
+def test_terms_of_labels_and_of_the_batch_stopped_and_run_again(
+    distil: Any, corpus: Path, tmp_path: Path
+) -> None:
+    """Bit for bit, with mixed crops, in bfloat16, at the speeds that the teacher knows as well."""
+    teacher = tmp_path / "teacher"
+    speeds = ["--speeds", "[1.0, 1.1]"]
+    arguments = [*TEACHER, "--corpus_dir", corpus, "--output_folder", teacher, *speeds]
+    run_training(TeacherBrain, [*map(str, arguments), "--number_of_epochs", "1"])
+    switches = ["--teacher_folder", teacher, *speeds, "--mixup", 0.5, "--precision", "bf16"]
+    whole = distil(EVERY_TERM, *switches, "--number_of_epochs", 2, folder="whole")
+    distil(EVERY_TERM, *switches, "--number_of_epochs", 1, folder="parts")
+    parts = distil(EVERY_TERM, *switches, "--number_of_epochs", 2, folder="parts")
+    one, other = (
+        load_file(folder / "save" / "embedding_model.safetensors") for folder in (whole, parts)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for line in log_of(whole):
+        assert line["train"]["label"] > 0 and line["train"]["contrast"] > 0
+    assert not list((whole / "save").glob("CKPT*/objective.ckpt"))  # these terms learn nothing

@@ -25,6 +25,12 @@ from tests.refusals import refused
 pytestmark = pytest.mark.slow
 
 Change = Callable[[Path], None]
+FULL = f"""
+!include:{RECIPE}/hparams/v2_aligned_teacher_classifier.yaml
+includes: [{RECIPE}/hparams/v2_label.yaml]
+system: full
+teacher_classifier: !ref <classifier_start>
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, a teacher, a first student, and a student made from all of them."""
     root = tmp_path_factory.mktemp("whole")
     make_corpus(root / "corpus")
+    (root / "full.yaml").write_text(FULL)
     (root / "noise").mkdir()
     for index in range(2):
         hiss = np.random.default_rng(index).standard_normal(4000)
@@ -67,7 +74,7 @@ def student(root: Path) -> list[Any]:
 
 def full(root: Path) -> list[Any]:
     """Of the aligned student, whose first weights come from elsewhere."""
-    base = ["hparams/v2_aligned_teacher_classifier.yaml", *student(root)[1:]]
+    base = [root / "full.yaml", *student(root)[1:]]
     return [*base, "--start_from", root / "first", "--noise_folder", root / "noise"]
 
 
@@ -122,7 +129,10 @@ def trained_on(name: str, network: str = "embedding_model") -> Change:
         (other_trials, ("trials", "/valid.txt")),
         (other_noise, ("files", "/noise")),
         (trained_on("teacher"), ("weights of the teacher", "/teacher ")),
-        (trained_on("teacher", "classifier"), ("weights of classifier_start", "/teacher ")),
+        (
+            trained_on("teacher", "classifier"),
+            ("weights of classifier_start", "/teacher ", "weights of teacher_classifier"),
+        ),
         (trained_on("first"), ("weights", "/first ")),
         (trained_on("first", "classifier"), ("weights", "/first ")),
     ],
@@ -195,5 +205,5 @@ def test_another_average_of_the_checkpoints_is_made_and_told(place: Path) -> Non
 def test_what_is_kept_of_it(place: Path) -> None:
     found = json.loads((place / "student" / "made_from.json").read_text())
     keys = {"train_csv", "valid_csv", "valid_trials", "teacher", "classifier_start", "start_from"}
-    keys |= {"noise_folder"}
+    keys |= {"noise_folder", "teacher_classifier"}
     assert found.keys() == keys and {len(digest) for digest in found.values()} == {64}

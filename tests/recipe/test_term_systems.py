@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from speechbrain_ext.interfaces import StudentOutput
+from speechbrain_ext.interfaces import StudentOutput, Target
 from speechbrain_ext.systems.experiment import save_weights
 from speechbrain_ext.systems.yaml import load_hparams
+from speechbrain_ext.training.crops import speakers_of
 from tests.recipe.tiny import RECIPE, make_corpus
 from tests.refusals import refused
 
@@ -27,6 +28,16 @@ WEIGHTS = {
     "v2_relational": {"classification": 0.3, "distillation": 0.7},
     "v2_reconstruction": {"classification": 0.2, "distillation": 0.6, "reconstruction": 0.2},
     "v2_multi_teacher": {"classification": 0.3, "distillation": 0.7},
+    "v2_contrast": {"classification": 0.25, "distillation": 0.5, "contrast": 0.25},
+    "v2_contrast_relational": {
+        "classification": 0.2,
+        "distillation": 0.4,
+        "contrast": 0.2,
+        "relational": 0.2,
+    },
+    "v2_label": {"classification": 0.3, "distillation": 0.4, "label": 0.3},
+    "v2_decoupled": {"classification": 0.3, "distillation": 0.4, "label": 0.3},
+    "v2_aligned_label": {"classification": 0.3, "distillation": 0.4, "label": 0.3},
 }
 
 
@@ -66,11 +77,16 @@ def test_a_step_of_each_system(system: str, corpus: Path) -> None:
     feats = hparams["mean_var_norm"](hparams["compute_features"](wavs))
     model = hparams["embedding_model"]
     embedding, layers = model(feats, intermediates=True)
+    logits, labels = hparams["classifier"](embedding), torch.arange(4)
     student = StudentOutput(
-        embedding.squeeze(1), dict(zip(model.layers, layers, strict=True)), feats
+        embedding.squeeze(1),
+        dict(zip(model.layers, layers, strict=True)),
+        feats,
+        logits.squeeze(1),
+        (Target(labels),),
     )
-    logits = hparams["classifier"](student.embedding.unsqueeze(1))
-    classification = hparams["compute_cost"](logits, torch.arange(4).unsqueeze(1))
+    classification = hparams["compute_cost"](logits, labels.unsqueeze(1))
+    hparams["objective"].prepare(hparams["train_csv"], speakers_of(hparams["train_csv"]))
     objective = hparams["objective"](classification, student, hparams["teacher"](wavs))
     assert objective.weights == pytest.approx(WEIGHTS[system])
     assert all(term.isfinite() for term in objective.terms.values())
@@ -108,6 +124,9 @@ def test_teachers_are_weighted_from_the_command_line(corpus: Path) -> None:
             ("weights", "{'lstm': 0"),
         ),
         ("v2_multi_stage", "alpha", "0.8", ("more than 1",)),
+        ("v2_contrast", "contrast_temperature", "0", ("contrast_temperature", "above 0")),
+        ("v2_label", "label_temperature", "-1", ("label_temperature", "above 0")),
+        ("v2_decoupled", "non_target_weight", "-1", ("non_target_weight", "0 or more")),
     ],
 )
 def test_mistakes_are_one_sentence(
