@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from speechbrain_ext.distill.alpha import Alpha
 from speechbrain_ext.distill.losses import projected
 from speechbrain_ext.interfaces import EmbeddingLoss, StudentOutput, TeacherOutput, Term
+from speechbrain_ext.systems.train_log import NOT_A_TERM
+
+# Names of other figures that a training counts and logs.
+_TAKEN = {"classification", "distillation", "loss", "weight", "waited", *NOT_A_TERM}
 
 
 class Objective(NamedTuple):
@@ -90,10 +94,11 @@ class DistillationObjective(nn.Module):
                 f"term_weights has {sorted(term_weights)} and terms has {sorted(terms)}: give each "
                 "term its weight"
             )
-        taken = {"classification", "distillation"} & terms.keys()
-        if taken:
-            raise ValueError(f"terms: {taken.pop()} is always the loss's own, choose another name")
         for name, term in terms.items():
+            if name in _TAKEN or name.startswith("share_") or "/" in name:
+                raise ValueError(
+                    f"terms: {name} is a name of the training log's own: choose another name"
+                )
             if not isinstance(getattr(term, "uses_teacher", None), bool):
                 raise ValueError(
                     f"terms: {name} ({type(term).__name__}) has no class attribute uses_teacher: "
@@ -108,8 +113,8 @@ class DistillationObjective(nn.Module):
             )
         if alpha.maximum + sum(term_weights.values()) > 1 + 1e-9:
             raise ValueError(
-                f"alpha {alpha.maximum} and term_weights {term_weights} sum to more than 1, which "
-                "leaves nothing to the classification"
+                f"alpha {alpha.maximum} and term_weights {term_weights} sum to more than 1, and "
+                "the classification has what they leave of it: lower one of them"
             )
         for name, part in (("distillation", distillation), ("projection", projection)):
             if part is not None and not callable(part):

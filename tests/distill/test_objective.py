@@ -105,7 +105,10 @@ def test_alpha_is_the_weight_of_something(alpha: Alpha) -> None:
         ({"term_weights": {"a": 0.1}}, "give each term its weight"),
         ({"terms": {"a": Mean(True)}, "term_weights": {"a": 0.4}}, "sum to more than 1"),
         ({"terms": {"a": Mean(True)}, "term_weights": {"a": 0.0}}, "must be positive"),
-        ({"terms": {"distillation": Mean(True)}, "term_weights": {"distillation": 0.1}}, "always"),
+        *(
+            ({"terms": {name: Mean(True)}, "term_weights": {name: 0.1}}, f"terms: {name} is a name")
+            for name in ("distillation", "loss", "accuracy", "weight", "share_a", "a/b")
+        ),
     ],
 )
 def test_weights_that_do_not_sum_to_what_is_promised(

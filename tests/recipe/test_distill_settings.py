@@ -307,6 +307,15 @@ def test_terms_of_labels_and_of_the_batch_stopped_and_run_again(
         load_file(folder / "save" / "embedding_model.safetensors") for folder in (whole, parts)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
-    for line in log_of(whole):
-        assert line["train"]["label"] > 0 and line["train"]["contrast"] > 0
+    weights = {"classification": 0.2, "distillation": 0.4, "label": 0.2, "contrast": 0.2}
+    texts = (whole / "train_log.txt").read_text().splitlines()
+    for line, text in zip(log_of(whole), texts, strict=True):
+        train = line["train"]
+        assert line["alpha"] == pytest.approx(0.4) and 0 <= train["accuracy"] <= 1
+        assert train["share"] == pytest.approx(1 - train["share_classification"], rel=1e-5)
+        for term, weight in weights.items():
+            part = weight * train[term]
+            assert train[term] > 0 and train[f"share_{term}"] == pytest.approx(part / train["loss"])
+        for figure in [*weights, "accuracy", "share", *(f"share_{term}" for term in weights)]:
+            assert f"train {figure}: " in text, figure
     assert not list((whole / "save").glob("CKPT*/objective.ckpt"))  # these terms learn nothing
