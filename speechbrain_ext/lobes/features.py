@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 import torchaudio
 from speechbrain.utils.autocast import fwd_default_precision
@@ -117,3 +121,42 @@ class Waveforms(FrontEnd):
     def num_frames(self, samples: Tensor) -> Tensor:
         """Frames of utterances of that many samples: as many."""
         return samples
+
+
+def front_end_variants(
+    front_end: Callable[..., FrontEnd], choices: Mapping[str, Sequence[Any]]
+) -> list[FrontEnd]:
+    """Front ends that differ in some arguments: one for each combination of their values.
+
+    A network that has learnt from all of them is right wherever it runs: engines compute features
+    of one kind, each a little differently.
+
+    Arguments
+    ---------
+    front_end : callable
+        Makes one, with what all have in common; a class by ``!name:``.
+    choices : mapping of str to sequence
+        By argument the values that it takes.
+
+    Returns
+    -------
+    list of FrontEnd
+        All combinations.
+
+    Raises
+    ------
+    ValueError
+        When an argument has no values.
+
+    Example
+    -------
+    >>> from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
+    >>> choices = {"window": ["povey", "hamming"], "snip_edges": [True, False]}
+    >>> len(front_end_variants(KaldiFbank, choices))
+    4
+    """
+    for name, values in choices.items():
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ValueError(f"choices: {name} is {values!r}, and must be a list of its values")
+    combinations = itertools.product(*choices.values())
+    return [front_end(**dict(zip(choices, values, strict=True))) for values in combinations]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from speechbrain.augment.freq_domain import SpectrogramDrop
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.interfaces import FrontEnd
+from speechbrain_ext.training.channels import Gain, NarrowBand, codecs
 
 _EXTENSIONS = {".wav", ".flac"}
 #: SNR in dB by kind of noise, as in voxceleb_trainer.
@@ -41,14 +44,55 @@ class Mixing(NamedTuple):
         return self.share * x + (1 - self.share) * x[self.order]
 
 
-class Augmentation(nn.Module):
-    """Corrupts crops by noise, reverberation, SpecAugment and mixup.
+class Choice(nn.Module):
+    """Changes some crops of a batch, each in one of several ways that are equally likely.
 
-    A crop stays clean, is reverberated, or takes noise of one kind, each equally likely. In a
-    folder laid out as MUSAN, what lies below ``music`` or ``speech`` is of that kind and quieter
-    (5 to 15 dB, 13 to 20 dB) than noise (0 to 15 dB). Kinds, SNRs and odds are those of
-    voxceleb_trainer, but for speech, of which one voice is added and not several. Files may be of
-    any sample rate; of several channels, the first is used.
+    Arguments
+    ---------
+    kinds : iterable of Module
+        The ways, each from crops (B, samples) and relative lengths (B,) to crops.
+    probability : float, optional
+        Of a crop to be changed. By default it stays as it is as often as it is changed in any one
+        way.
+
+    Example
+    -------
+    >>> choice = Choice([Gain()], probability=0.25)
+    >>> changed = (choice(torch.ones(400, 8)) != 1).all(dim=1)
+    >>> bool(0.15 < changed.float().mean() < 0.35)
+    True
+    """
+
+    def __init__(self, kinds: Iterable[nn.Module], probability: float | None = None) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleList(kinds)
+        self.probability = probability
+
+    def forward(self, wavs: Tensor) -> Tensor:
+        """Change some of the crops (B, samples)."""
+        kinds, batch = len(self.kinds), len(wavs)
+        if self.probability is None:
+            fates = torch.randint(kinds + 1, (batch,))
+        else:
+            chosen = torch.rand(batch) < self.probability
+            fates = torch.where(chosen, torch.randint(kinds, (batch,)), kinds)
+        changed = wavs.clone()
+        for number, kind in enumerate(self.kinds):
+            rows = (fates == number).nonzero().squeeze(1).to(wavs.device)
+            if len(rows):
+                changed[rows] = kind(wavs[rows], torch.ones(len(rows), device=wavs.device))
+        return changed
+
+
+class Augmentation(nn.Module):
+    """Corrupts crops by noise, reverberation, level, band, codecs, SpecAugment and mixup.
+
+    A crop stays clean, is reverberated, or takes noise of one kind. In a folder laid out as MUSAN,
+    what lies below ``music`` or ``speech`` is of that kind and quieter (5 to 15 dB, 13 to 20 dB)
+    than noise (0 to 15 dB). Kinds and SNRs are those of voxceleb_trainer, but for speech, of which
+    one voice is added and not several. Files may be of any sample rate; of several channels, the
+    first is used. What a crop goes through then is drawn for each step apart: a gain, the band of a
+    telephone, a codec (G.711 by μ-law or by A-law, MP3 or Opus).
 
     Arguments
     ---------
@@ -56,6 +100,14 @@ class Augmentation(nn.Module):
         Folder whose .wav and .flac files, at any depth, are added to crops: MUSAN.
     rir_folder : str, optional
         Folder of impulse responses, likewise: ``simulated_rirs`` of RIRS_NOISES.
+    noise_probability : float, optional
+        Of a crop to take noise or to be reverberated, all kinds equally likely. By default it stays
+        clean as often as it is of any one kind, as in voxceleb_trainer.
+    gain_probability, band_limit_probability, codec_probability : float
+        Of a crop to be scaled, to lose what is above 4 kHz, to go through a codec; 0 is off.
+    front_ends : sequence of FrontEnd, optional
+        Others, of which each batch takes one by chance in place of the network's own, which may be
+        among them. None is off.
     spec_augment : bool
         Whether features lose up to 5 frames and up to 10 bands in a row, as in the ECAPA-TDNN
         paper (arXiv 2005.07143) after SpecAugment (arXiv 1904.08779).
@@ -65,7 +117,7 @@ class Augmentation(nn.Module):
     Raises
     ------
     ValueError
-        When a folder holds no audio, or mixup is negative.
+        When a folder holds no audio, a probability is not in [0, 1], or mixup is negative.
 
     Example
     -------
@@ -85,12 +137,18 @@ class Augmentation(nn.Module):
         rir_folder: str | None = None,
         spec_augment: bool = False,
         mixup: float = 0.0,
+        noise_probability: float | None = None,
+        gain_probability: float = 0.0,
+        band_limit_probability: float = 0.0,
+        codec_probability: float = 0.0,
+        front_ends: Sequence[FrontEnd] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= mixup < math.inf:
             raise ValueError(f"mixup must be 0 or positive, got {mixup}")
         self.mixup = mixup
-        self.corruptions = nn.ModuleList()
+        self.front_ends = nn.ModuleList(front_ends or [])
+        corruptions: list[nn.Module] = []
         if noise_folder is not None:
             files = audio_files("noise_folder", noise_folder)
             for kind, snrs in _SNRS.items():
@@ -98,10 +156,23 @@ class Augmentation(nn.Module):
                 if of_kind:
                     draw = _Noises(of_kind)
                     low, high = snrs
-                    self.corruptions.append(AddNoise(snr_low=low, snr_high=high, noise_funct=draw))
+                    corruptions.append(AddNoise(snr_low=low, snr_high=high, noise_funct=draw))
         if rir_folder is not None:
             files = audio_files("rir_folder", rir_folder)
-            self.corruptions.append(_Reverberation(files))
+            corruptions.append(_Reverberation(files))
+        # In the order in which they happen to a recording
+        choices: list[tuple[str, float | None, list[nn.Module]]] = [
+            ("noise_probability", noise_probability, corruptions),
+            ("gain_probability", gain_probability, [Gain()]),
+            ("band_limit_probability", band_limit_probability, [NarrowBand()]),
+            ("codec_probability", codec_probability, codecs() if codec_probability else []),
+        ]
+        self.choices = nn.ModuleList()
+        for key, probability, kinds in choices:
+            if probability is not None and not 0 <= probability <= 1:
+                raise ValueError(f"{key} must be in [0, 1], got {probability}")
+            if kinds and probability != 0:
+                self.choices.append(Choice(kinds, probability))
         self.masks = nn.Sequential()
         if spec_augment:
             for dim, longest in ((1, _MASKED_FRAMES), (2, _MASKED_BANDS)):
@@ -110,7 +181,7 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def waveforms(self, wavs: Tensor) -> Tensor:
-        """Add noise or reverberation.
+        """Add noise or reverberation; change level, band and coding.
 
         Arguments
         ---------
@@ -120,23 +191,27 @@ class Augmentation(nn.Module):
         Returns
         -------
         Tensor
-            Crops (B, samples); the very same tensor when no folder was given.
+            Crops (B, samples); the very same tensor when all of it is off.
 
         Raises
         ------
         UserError
             When a file of a folder cannot be read.
         """
-        if not self.corruptions:
-            return wavs
-        fates = torch.randint(len(self.corruptions) + 1, (len(wavs),))
-        heard = wavs.clone()
-        for number, corruption in enumerate(self.corruptions):
-            rows = (fates == number).nonzero().squeeze(1).to(wavs.device)
-            if len(rows):
-                whole = torch.ones(len(rows), device=wavs.device)
-                heard[rows] = corruption(wavs[rows], whole)
-        return heard
+        for choice in self.choices:
+            wavs = choice(wavs)
+        return wavs
+
+    @property
+    def kinds(self) -> list[nn.Module]:
+        """Every way in which crops may be changed."""
+        return [kind for choice in self.choices for kind in cast(Choice, choice).kinds]
+
+    def front_end(self, own: FrontEnd) -> FrontEnd:
+        """Draw what computes the features of a batch: ``own`` where there are no others."""
+        if not self.front_ends:
+            return own
+        return cast(FrontEnd, self.front_ends[int(torch.randint(len(self.front_ends), ()))])
 
     def features(self, feats: Tensor) -> Tensor:
         """Mask frames and bands of normalised features (B, T, F).

@@ -222,12 +222,19 @@ def check_augmentation(
     """
     wavs = noise(samples, device)
     with torch.random.fork_rng(devices=[]):
-        for corruption in augmentation.corruptions:
-            corruption(wavs, torch.ones(len(wavs), device=wavs.device))
+        for kind in augmentation.kinds:
+            kind(wavs, torch.ones(len(wavs), device=wavs.device))
         if mixing := augmentation.mixing(len(wavs), wavs.device):
             wavs = mixing(wavs)
-        feats = encoder.mean_var_norm(encoder.compute_features(wavs))
-        encoder.embedding_model(augmentation.features(feats))
+        feats = encoder.compute_features(wavs)
+        encoder.embedding_model(augmentation.features(encoder.mean_var_norm(feats)))
+        for front_end in augmentation.front_ends:
+            other = front_end(wavs)
+            if other.shape[2:] != feats.shape[2:]:
+                raise ValueError(
+                    f"front_ends: one of them gives {tuple(other.shape[2:])} features a frame, and "
+                    f"compute_features {tuple(feats.shape[2:])}: give all one n_mels"
+                )
 
 
 def check_steps(

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from speechbrain_ext.corpora.manifest import COLUMNS, read_manifest
-from speechbrain_ext.training.augmentation import Augmentation, Mixing
+from speechbrain_ext.lobes.features import front_end_variants
+from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
+from speechbrain_ext.training.augmentation import Augmentation, Choice, Mixing
 from speechbrain_ext.training.crops import (
     CropBatch,
     CropDataset,
@@ -143,6 +145,119 @@ def test_both_folders_share_the_crops(noise: Path, rooms: Path) -> None:
         assert 0.25 < fate.float().mean() < 0.42
 
 
+class Add(torch.nn.Module):
+    """Marks the crops that it changes."""
+
+    def __init__(self, mark: float) -> None:
+        super().__init__()
+        self.mark = mark
+
+    def forward(self, wavs: Tensor, lengths: Tensor) -> Tensor:
+        assert torch.equal(lengths, torch.ones(len(wavs)))
+        return wavs + self.mark
+
+
+def shares(choice: Choice, crops: int = 4000) -> list[float]:
+    """Which part of the crops is unchanged, marked by 1, by 2 and so on."""
+    torch.manual_seed(0)
+    marks = choice(torch.zeros(crops, 3))
+    assert torch.equal(marks, marks[:, :1].expand_as(marks))
+    return (marks[:, 0].long().bincount(minlength=len(choice.kinds) + 1) / crops).tolist()
+
+
+@pytest.mark.parametrize("probability", [None, 0.6, 1.0, 0.1])
+def test_how_often_crops_are_changed_and_how(probability: float | None) -> None:
+    found = shares(Choice([Add(1), Add(2), Add(3)], probability))
+    changed = 0.75 if probability is None else probability
+    assert found == pytest.approx([1 - changed, *[changed / 3] * 3], abs=0.03)
+
+
+def test_noise_comes_as_often_as_it_is_told(noise: Path, rooms: Path) -> None:
+    torch.manual_seed(0)
+    clean = crops(400)[:, :4000]
+    heard = Augmentation(str(noise), str(rooms), noise_probability=0.6).waveforms(clean)
+    assert 0.5 < changed(heard, clean).float().mean() < 0.7
+
+
+CHANNELS = ["gain_probability", "band_limit_probability", "codec_probability"]
+
+
+@pytest.mark.parametrize("key", CHANNELS)
+def test_what_a_recording_goes_through_comes_as_often_as_it_is_told(key: str) -> None:
+    torch.manual_seed(0)
+    clean = crops(100)[:, :4000]
+    heard = Augmentation(**{key: 0.3}).waveforms(clean)  # type: ignore[arg-type]
+    assert 0.15 < changed(heard, clean).float().mean() < 0.45
+
+
+def test_a_crop_goes_through_all_in_order(noise: Path) -> None:
+    """Noise above 4 kHz does not come through the band; the codec has the last word."""
+    torch.manual_seed(0)
+    all_of_it = Augmentation(
+        str(noise),
+        noise_probability=1,
+        gain_probability=1,
+        band_limit_probability=1,
+        codec_probability=0.5,
+    )
+    power = torch.fft.rfft(all_of_it.waveforms(crops(20, 500))).abs().square()
+    assert (power[:, 4600:].sum(1) < 0.02 * power[:, 1000:3500].sum(1)).all()
+    kinds = [type(kind).__name__ for kind in all_of_it.kinds]
+    assert kinds == ["AddNoise", "Gain", "NarrowBand", "G711", "G711", "Codec", "Codec"]
+
+
+@pytest.mark.parametrize("key", ["noise_probability", *CHANNELS])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_probabilities_that_are_none(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{key} must be in \[0, 1\], got {value}"):
+        Augmentation(**{key: value})  # type: ignore[arg-type]
+
+
+# Front ends
+
+
+def test_each_combination_is_a_front_end() -> None:
+    choices: dict[str, list[Any]] = {"window": ["povey", "hamming"], "high_freq": [0.0, -400.0]}
+    variants = front_end_variants(KaldiFbank, choices)
+    wavs = crops(1)[:, :4000]
+    expected = [
+        KaldiFbank(window=window, high_freq=high)(wavs)
+        for window in ("povey", "hamming")
+        for high in (0.0, -400.0)
+    ]
+    assert len(variants) == 4
+    for variant, features in zip(variants, expected, strict=True):
+        assert torch.equal(variant(wavs), features)
+
+
+def test_each_batch_has_one_of_the_front_ends() -> None:
+    variants = front_end_variants(KaldiFbank, {"snip_edges": [True, False], "n_mels": [8]})
+    augmentation, own = Augmentation(front_ends=variants), KaldiFbank(8)
+    drawn = []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        drawn.append(variants.index(augmentation.front_end(own)))
+        torch.manual_seed(seed)
+        assert variants.index(augmentation.front_end(own)) == drawn[-1]
+    assert 15 < sum(drawn) < 45
+    state = torch.get_rng_state()
+    assert Augmentation().front_end(own) is own
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_front_ends_are_moved_with_the_rest() -> None:
+    """To another precision here, since there may be one device alone."""
+    augmentation = Augmentation(front_ends=front_end_variants(KaldiFbank, {"n_mels": [8]}))
+    variant = augmentation.to(torch.float64).front_end(KaldiFbank(8))
+    assert {buffer.dtype for buffer in variant.buffers()} == {torch.float64}
+
+
+@pytest.mark.parametrize("values", [[], "povey", 3])
+def test_an_argument_without_values(values: Any) -> None:
+    with pytest.raises(ValueError, match="choices: window is"):
+        front_end_variants(KaldiFbank, {"window": values})
+
+
 @pytest.mark.parametrize("key", ["noise_folder", "rir_folder"])
 def test_a_folder_without_audio(key: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no audio")
@@ -237,7 +352,8 @@ def test_a_step_follows_from_the_seed_of_torch_alone(device: str, noise: Path, r
     feats = torch.randn(24, 101, 80, device=device)
 
     def augmentation() -> Augmentation:
-        return Augmentation(str(noise), str(rooms), spec_augment=True, mixup=0.2)
+        probabilities: dict[str, Any] = dict.fromkeys(CHANNELS, 0.3)
+        return Augmentation(str(noise), str(rooms), True, 0.2, **probabilities).to(device)
 
     def step(augmentation: Augmentation, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         torch.manual_seed(seed)
