@@ -75,7 +75,7 @@ class TeacherClassifier:
         Returns
         -------
         Tensor
-            (S, D) float32, on the CPU.
+            (S, D) float32, on the CPU; (S, K, D) of a classifier with K centres of each.
 
         Raises
         ------
@@ -92,7 +92,8 @@ class TeacherClassifier:
                 f"{len(speakers)} speakers are new to it), so its classifier has no row for them: "
                 "train it on the same speakers and speeds, or use SpeakerMeans"
             )
-        return F.normalize(weight[[labels.lab2ind[speaker] for speaker in speakers]].float())
+        rows = weight[[labels.lab2ind[speaker] for speaker in speakers]].float()
+        return F.normalize(rows, dim=-1)
 
     def sha256(self) -> str:
         """A hash of the classifier, each row by its speaker."""

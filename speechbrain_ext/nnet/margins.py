@@ -1,7 +1,8 @@
 """AAM-softmax that presses harder on the speakers a network confuses with the right one.
 
-Both classes are used as SpeechBrain's ``AdditiveAngularMargin``: as ``loss_fn`` of its
-``LogSoftmaxWrapper``, which turns what they return into a cross-entropy.
+``InterTopKMargin`` and ``WeightedTopKMargin`` are used as SpeechBrain's ``AdditiveAngularMargin``:
+as ``loss_fn`` of its ``LogSoftmaxWrapper``, which turns what they return into a cross-entropy, or
+of ``RampedMargin``, whose margin grows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from speechbrain.nnet.losses import AdditiveAngularMargin
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 
 
@@ -168,3 +169,66 @@ class WeightedTopKMargin(TopKMargin):
         """Scaled logits, (N, C) in float32, of cosines and one-hot targets, (N, C) both."""
         logits = super().forward(outputs, targets)
         return logits + math.log(self.multiplier) * self.hardest(outputs, targets)
+
+
+class RampedMargin(LogSoftmaxWrapper):
+    """AAM-softmax whose margin grows from 0 to its own between two epochs.
+
+    With the whole margin from the beginning, a network that knows nothing yet of the speakers may
+    find no way to them. The penalty of :class:`InterTopKMargin` grows with the margin. Both are
+    WeSpeaker's (Wang et al., ICASSP 2023, arXiv 2210.17016), whose margin grows in each step and
+    along a curve; here it does along a line, once an epoch.
+
+    Arguments
+    ---------
+    loss_fn : AdditiveAngularMargin
+        With the whole margin.
+    start, stop : float
+        Epochs that are over when the margin begins to grow, and when it is whole. They may be
+        equal; at 0 the margin is whole from the first epoch on.
+
+    Raises
+    ------
+    ValueError
+        When they are not ``0 <= start <= stop``.
+
+    Example
+    -------
+    >>> loss = RampedMargin(InterTopKMargin(margin=0.2, penalty=0.06), start=1, stop=3)
+    >>> for epoch in (1, 2, 3, 4):
+    ...     loss.start_epoch(epoch)
+    ...     print(loss.margin, loss.loss_fn.penalty)
+    0.0 0.0
+    0.0 0.0
+    0.1 0.03
+    0.2 0.06
+    """
+
+    def __init__(self, loss_fn: AdditiveAngularMargin, start: float, stop: float) -> None:
+        super().__init__(loss_fn)
+        if not 0 <= start <= stop:
+            raise ValueError(
+                f"margin_start {start} must be 0 or more, and not after margin_stop {stop}"
+            )
+        self.start, self.stop = start, stop
+        self.whole = loss_fn.margin
+        self.whole_penalty = getattr(loss_fn, "penalty", None)
+
+    @property
+    def margin(self) -> float:
+        """The margin in force, in radians."""
+        return float(self.loss_fn.margin)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Told the number of every epoch, from 1."""
+        over = epoch - 1
+        grown = float(over >= self.stop)
+        if self.start < over < self.stop:
+            grown = (over - self.start) / (self.stop - self.start)
+        # AdditiveAngularMargin keeps what follows from the margin.
+        loss = self.loss_fn
+        made = AdditiveAngularMargin(grown * self.whole, loss.scale, loss.easy_margin)
+        for name in ("margin", "cos_m", "sin_m", "th", "mm"):
+            setattr(loss, name, getattr(made, name))
+        if self.whole_penalty is not None:
+            loss.penalty = grown * self.whole_penalty

@@ -204,13 +204,17 @@ def start_classifier(
     names = names_of(speakers)
     weights = hparams.classifier_start.weights(hparams.train_csv, names, device)
     own = hparams.classifier.weight
-    if weights.shape != own.shape:
+    if weights.shape == own.shape:
+        with torch.no_grad():
+            own.copy_(weights)
+    elif weights.shape == (len(own), own.shape[-1]):  # of a speaker with several centres
+        hparams.classifier.start_at(weights)
+    else:
         raise ValueError(
             f"classifier_start gives weights of shape {tuple(weights.shape)}, and the classifier "
-            f"has {tuple(own.shape)}: set lin_neurons to the teacher's"
+            f"has {tuple(own.shape)}: set lin_neurons to the teacher's, and sub_centers where "
+            "there are some"
         )
-    with torch.no_grad():
-        own.copy_(weights)
 
 
 def names_of(speakers: CategoricalEncoder) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from torch import nn
+from torch.nn import functional as F
 
 from speechbrain_ext.distill import classifier_start as aligned
 from speechbrain_ext.distill.classifier_start import SpeakerMeans, TeacherClassifier
+from speechbrain_ext.nnet.sub_centers import SubCenterClassifier
 from speechbrain_ext.systems.experiment import save_weights
+from speechbrain_ext.training.first_weights import start_classifier
 from tests.refusals import refused
 
 UTTERANCES = {"a/1": "ann", "b/1": "bob", "a/2": "ann"}
@@ -34,6 +38,39 @@ def teacher(tmp_path: Path) -> Path:
 def test_rows_of_the_teachers_classifier_follow_the_students_labels(teacher: Path) -> None:
     weights = TeacherClassifier(teacher).weights("train.csv", ["ann", "bob", "cy"])
     assert torch.allclose(weights, torch.tensor([[0.0, 1.0], [-1.0, 0.0], [0.6, 0.8]]))
+
+
+def test_a_teacher_with_several_centres_gives_all_of_them(teacher: Path) -> None:
+    classifier = SubCenterClassifier(2, out_neurons=3, sub_centers=2)
+    save_weights(teacher, classifier, {}, "classifier")
+    weights = TeacherClassifier(teacher).weights("train.csv", ["ann", "bob"])
+    assert torch.allclose(weights, F.normalize(classifier.weight[1:], dim=-1))
+
+
+@pytest.mark.parametrize(("rows", "centers"), [(1, 1), (1, 3), (3, 3)])
+def test_a_classifier_starts_there(rows: int, centers: int) -> None:
+    """A row for each speaker is where all its centres begin; as many rows are all of them."""
+    given = F.normalize(torch.randn(2, rows, 64), dim=-1)
+    given = given[:, 0] if rows == 1 else given
+    speakers = CategoricalEncoder()
+    speakers.update_from_iterable(["ann", "bob"])
+    classifier = Classifier(64, out_neurons=2)
+    if centers > 1:
+        classifier = SubCenterClassifier(64, 2, centers)
+    hparams = SimpleNamespace(
+        classifier=classifier,
+        train_csv="train.csv",
+        classifier_start=SimpleNamespace(weights=lambda *_: given),
+    )
+    start_classifier(hparams, speakers, "cpu")
+    if rows == centers:
+        assert torch.equal(classifier.weight, given)
+    else:
+        torch.testing.assert_close(classifier.weight[:, 0], given)
+        assert F.cosine_similarity(classifier.weight, given.unsqueeze(1), dim=-1).min() > 0.98
+    hparams.classifier_start = SimpleNamespace(weights=lambda *_: torch.ones(2, 2, 64))
+    with pytest.raises(ValueError, match=r"\(2, 2, 64\).*lin_neurons.*sub_centers"):
+        start_classifier(hparams, speakers, "cpu")
 
 
 def test_a_speaker_that_is_new_to_the_teacher_is_named(teacher: Path) -> None:

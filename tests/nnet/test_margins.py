@@ -11,7 +11,12 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechbrain_ext.nnet.margins import InterTopKMargin, TopKMargin, WeightedTopKMargin
+from speechbrain_ext.nnet.margins import (
+    InterTopKMargin,
+    RampedMargin,
+    TopKMargin,
+    WeightedTopKMargin,
+)
 
 CLASSES: list[type[TopKMargin]] = [InterTopKMargin, WeightedTopKMargin]
 PENALISED = {InterTopKMargin: {"penalty": 0.3}, WeightedTopKMargin: {"multiplier": 10.0}}
@@ -158,3 +163,50 @@ def test_penalties_that_cannot_be_are_refused(penalty: float) -> None:
 def test_multipliers_that_cannot_be_are_refused(multiplier: float) -> None:
     with pytest.raises(ValueError, match=f"multiplier={multiplier} must be"):
         WeightedTopKMargin(multiplier=multiplier)
+
+
+SHARES = {1: 0.0, 2: 0.0, 3: 0.25, 4: 0.5, 5: 0.75, 6: 1.0, 7: 1.0, 100: 1.0}
+
+
+@pytest.mark.parametrize("epoch", SHARES)
+def test_a_ramped_margin_is_that_margin(epoch: int) -> None:
+    """And the penalty of others with it, in whatever order epochs are told."""
+    cosines, targets = batch()
+    labels = targets.argmax(dim=1, keepdim=True)
+    ramp = RampedMargin(InterTopKMargin(0.2, 30, k=3, penalty=0.06), start=1, stop=5)
+    plain = RampedMargin(AdditiveAngularMargin(0.2, 30), start=1, stop=5)
+    for told in (50, 2, 4, epoch):
+        ramp.start_epoch(told)
+        plain.start_epoch(told)
+    share = SHARES[epoch]
+    assert ramp.margin == pytest.approx(0.2 * share) and plain.margin == pytest.approx(0.2 * share)
+    of_ramp = InterTopKMargin(0.2 * share, 30, k=3, penalty=0.06 * share)
+    of_plain = AdditiveAngularMargin(0.2 * share, 30)
+    for ramped, loss in ((ramp, of_ramp), (plain, of_plain)):
+        expected = LogSoftmaxWrapper(loss)(cosines.unsqueeze(1), labels)
+        torch.testing.assert_close(ramped(cosines.unsqueeze(1), labels), expected)
+
+
+def test_a_ramp_between_parts_of_epochs() -> None:
+    ramp = RampedMargin(AdditiveAngularMargin(0.2, 30), start=0.5, stop=2.5)
+    margins = []
+    for epoch in (1, 2, 3, 4):
+        ramp.start_epoch(epoch)
+        margins.append(ramp.margin)
+    assert margins == pytest.approx([0.0, 0.05, 0.15, 0.2])
+
+
+@pytest.mark.parametrize("stop", [0, 3])
+def test_a_ramp_of_no_length_is_a_step(stop: int) -> None:
+    ramp = RampedMargin(AdditiveAngularMargin(0.5, 30, easy_margin=True), start=stop, stop=stop)
+    assert ramp.margin == 0.5 and ramp.loss_fn.easy_margin
+    ramp.start_epoch(1)
+    assert ramp.margin == (0.0 if stop else 0.5)
+    ramp.start_epoch(stop + 1)
+    assert ramp.margin == 0.5
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, math.nan)])
+def test_ramps_that_cannot_be_are_refused(start: float, stop: float) -> None:
+    with pytest.raises(ValueError, match=f"margin_start {start} .* margin_stop {stop}"):
+        RampedMargin(AdditiveAngularMargin(), start, stop)
