@@ -1,6 +1,7 @@
 """What run.sh asks of the YAML files of a student and its teacher, as assignments of a shell.
 
     python -m speechbrain_ext.systems.describe STUDENT.yaml [TEACHER.yaml] [--corpus NAME]
+        [--large_margin STUDENT.yaml]
     python -m speechbrain_ext.systems.describe --embedding_size EXPERIMENT
 
 It makes nothing of what the files name, and does without PyTorch unless it is asked about a corpus.
@@ -106,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("student", nargs="?")
     parser.add_argument("teacher", nargs="?")
+    parser.add_argument("--large_margin")
     parser.add_argument("--corpus")
     parser.add_argument("--embedding_size", metavar="EXPERIMENT")
     arguments = parser.parse_args()
@@ -114,6 +116,8 @@ def main() -> None:
         print(read_yaml(path, "run stage 2 first")["lin_neurons"])
         return
     facts = describe_yaml(arguments.student, arguments.teacher)
+    if arguments.large_margin is not None:
+        facts["large_margin_system"], _ = _read(arguments.large_margin, "large_margin")
     if arguments.corpus is not None:
         from speechbrain_ext.corpora.maker import describe_corpus  # with PyTorch
 

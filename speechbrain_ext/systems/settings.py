@@ -99,6 +99,7 @@ COUNT = _whole(1)
 POSITIVE = _number(lambda x: x > 0, "a number above 0")
 NOT_NEGATIVE = _number(lambda x: x >= 0, "a number, 0 or more")
 SHARE = _number(lambda x: 0 <= x < 1, "a number from 0 to below 1")
+PROBABILITY = _number(lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
 #: What every training reads.
 TRAINING: dict[str, Rule] = {
@@ -180,6 +181,8 @@ ARGUMENTS: dict[str, Rule] = {
             "patience",
             "sinc_stride",
             "stop_after",
+            "sub_centers",
+            "top_k",
         ),
         COUNT,
     ),
@@ -187,6 +190,7 @@ ARGUMENTS: dict[str, Rule] = {
         (
             "contrast_temperature",
             "crop_seconds",
+            "cycle_epochs",
             "label_temperature",
             "lr",
             "lr_decay",
@@ -197,8 +201,29 @@ ARGUMENTS: dict[str, Rule] = {
         POSITIVE,
     ),
     **dict.fromkeys(
-        ("ckpt_interval_minutes", "margin", "mixup", "non_target_weight", "weight_decay"),
+        (
+            "ckpt_interval_minutes",
+            "lowest_lr",
+            "margin",
+            "margin_start",
+            "margin_stop",
+            "mixup",
+            "non_target_weight",
+            "penalty",
+            "warmup_epochs",
+            "weight_decay",
+        ),
         NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(
+        ("band_limit_probability", "codec_probability", "gain_probability"), PROBABILITY
+    ),
+    "front_ends": Rule(
+        lambda x: x is None or (isinstance(x, list) and all(map(_is_network, x))),
+        "null or a list of front ends, each made by !new:",
+    ),
+    "noise_probability": Rule(
+        lambda x: x is None or PROBABILITY.holds(x), f"null or {PROBABILITY.words}"
     ),
     **dict.fromkeys(("conv_dropout", "dropout", "lstm_dropout"), SHARE),
     **dict.fromkeys(

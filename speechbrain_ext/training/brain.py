@@ -66,7 +66,7 @@ from speechbrain_ext.training.progress import (
     share,
     valid_figures,
 )
-from speechbrain_ext.training.schedules import by_epoch
+from speechbrain_ext.training.schedules import before_step, by_epoch
 from speechbrain_ext.verification.trials import read_trials
 
 logger = get_logger(__name__)
@@ -135,6 +135,7 @@ class SpeakerBrain(sb.Brain):
         self.checkpointer.add_recoverable("meter", self.meter)
         # The mean that is made in the end needs as many of the best.
         self.kept = max(self.hparams.keep_checkpoints, self.hparams.average_checkpoints)
+        self.hparams.augmentation.to(self.device)  # which has front ends of its own
         self.started: set[str] = set()  # the networks that have their first weights
 
     def train(self) -> None:
@@ -216,8 +217,10 @@ class SpeakerBrain(sb.Brain):
         return loss
 
     def on_fit_batch_start(self, batch: CropBatch, should_step: bool) -> None:
-        """Note the wait for the batch; draw the step's random numbers from its place alone."""
+        """Note the wait for the batch; take random numbers and rate from the step's place alone."""
         self.meter.batch_read()
+        middle = self.epoch - 1 + (self.step - 0.5) / self.steps_per_epoch
+        before_step(self.hparams.lr_annealing, self.optimizer, middle)
         place = np.random.SeedSequence([self.hparams.seed, self.epoch, self.step, self.process])
         torch.manual_seed(int(place.generate_state(1)[0]))
 
@@ -229,7 +232,8 @@ class SpeakerBrain(sb.Brain):
         mixing = augmentation.mixing(len(clean), self.device)
         if mixing is not None:
             clean, corrupted = mixing(clean), mixing(corrupted)
-        feats = self.modules.mean_var_norm(self.modules.compute_features(corrupted))
+        compute_features = augmentation.front_end(self.modules.compute_features)
+        feats = self.modules.mean_var_norm(compute_features(corrupted))
         return self.embed(clean, corrupted, mixing, augmentation.features(feats))
 
     @property
@@ -327,6 +331,8 @@ class SpeakerBrain(sb.Brain):
             self.meter.reset()
         self.hparams.crop_reader.epoch = self.epoch
         self.order.epoch = self.epoch
+        if hasattr(self.hparams.compute_cost, "start_epoch"):  # of a margin that grows
+            self.hparams.compute_cost.start_epoch(self.epoch)
         self.bar = progress_bar(
             desc=f"epoch {epoch}/{self.hparams.epoch_counter.limit}",
             total=self.steps_per_epoch,
@@ -382,7 +388,8 @@ class SpeakerBrain(sb.Brain):
 
     def epoch_meta(self, averages: dict[str, float]) -> dict[str, float]:
         """Settings in force during an epoch, of which the averages tell those that move."""
-        return {}
+        margin = getattr(self.hparams.compute_cost, "margin", None)
+        return {} if margin is None else {"margin": margin}
 
     def _anneal(self, eer: float) -> float:
         """Choose the next epoch's learning rate, or that there is none; give this one's rate."""

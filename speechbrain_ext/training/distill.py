@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import speechbrain as sb
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from speechbrain_ext.distill.objective import Objective
-from speechbrain_ext.interfaces import Target, TeacherOutput
+from speechbrain_ext.interfaces import FrontEnd, Target, TeacherOutput
 from speechbrain_ext.systems.settings import STUDENT
 from speechbrain_ext.training.brain import Forward, SpeakerBrain
 from speechbrain_ext.training.crops import CropBatch, utterance_of
@@ -59,11 +60,13 @@ class DistillBrain(SpeakerBrain):
         self.hparams.objective.prepare(self.hparams.train_csv, speakers, self.device)
         self.modules.eval()
         with torch.no_grad():
-            check_terms(self._terms_of_noise)
+            own, others = self.hparams.compute_features, self.hparams.augmentation.front_ends
+            for front_end in (own, *others):  # which may differ in frames
+                check_terms(partial(self._terms_of_noise, front_end))
 
-    def _terms_of_noise(self) -> dict[str, Tensor]:
+    def _terms_of_noise(self, front_end: FrontEnd) -> dict[str, Tensor]:
         wavs = noise(self.hparams.crop_reader.samples, self.device)
-        feats = self.hparams.mean_var_norm(self.hparams.compute_features(wavs))
+        feats = self.hparams.mean_var_norm(front_end(wavs))
         forward = self.embed(wavs, wavs, None, feats)
         ids = self.train_data.manifest.ids
         target = Target(torch.tensor([0, len(self.label_encoder) - 1], device=self.device))
@@ -121,5 +124,6 @@ class DistillBrain(SpeakerBrain):
         return {"share": share(distilled, averages["loss"]), **super().epoch_figures(averages)}
 
     def epoch_meta(self, averages: dict[str, float]) -> dict[str, float]:
-        """The weight of the distillation, averaged over the epoch."""
-        return {"alpha": averages.get(f"{WEIGHT}distillation", 0.0)}
+        """The weight of the distillation, averaged over the epoch, besides the margin."""
+        alpha = averages.get(f"{WEIGHT}distillation", 0.0)
+        return {"alpha": alpha, **super().epoch_meta(averages)}

@@ -23,13 +23,15 @@ pytestmark = pytest.mark.slow
 HPARAMS = RECIPE / "hparams"
 SYSTEMS = sorted(path.stem for path in HPARAMS.glob("*.yaml") if path.stem != "manifests")
 # Systems that others learn or start from come first.
-FIRST = ["teacher", "ecapa_tdnn", "resnetse34l", "v2"]
+FIRST = ["teacher", "ecapa_tdnn", "resnetse34l", "v2", "v4"]
 PARAMETERS = {
     "teacher": 3_873_745,
     "v1": 2_664_576,
     "v2_no_kd": 2_664_576,
     "v2": 2_664_576,
     "v3": 2_664_576,
+    "v4": 2_664_576,
+    "v4_large_margin": 2_664_576,
     "v2_kl": 2_664_576,
     "v2_large": 7_844_864,
     "v2_large_low_alpha": 7_844_864,

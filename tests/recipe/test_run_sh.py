@@ -31,6 +31,7 @@ FLOW = [
 SSL_YAMLS = {
     "outside.yaml": "system: ../../outside\n",
     "shared/base.yaml": "lr: 0.001\n",
+    "large_margin.yaml": "!include:v2.yaml\nsystem: v2_large_margin\n",
     "shared/ssl.yaml": "!include:base.yaml\n# Words.\nteacher_source: 'some/wavlm' # its name\n",
     "ssl/sv_mixer.yaml": "!include:../shared/ssl.yaml\nsystem: sv_mixer\n",
     "ssl/smaller.yaml": "!include:sv_mixer.yaml\nsystem: smaller\nteacher_source: other/hubert\n",
@@ -43,6 +44,7 @@ SSL_YAMLS = {
     "ssl/aligned.yaml": "!include:sv_mixer.yaml\nsystem: aligned\nteacher_source: null\n"
     "teacher_folder: !ref <exp_root>/<corpus>/tuned/seed_<seed>\n",
 }
+LARGE_MARGIN = ["--large_margin", "hparams/large_margin.yaml"]
 # Python itself says what YAML files are, which is no step.
 # What it says of a corpus needs PyTorch, so the stub says it.
 DESCRIBE = f"""#!/usr/bin/env bash
@@ -176,6 +178,11 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--data", "nowhere"], "nowhere"),
         (["--student", "hparams/v3.yaml"], "hparams/v3.yaml"),
         (["--teacher_source", "some/wavlm"], "hparams/v2.yaml"),
+        (["--large_margin", "hparams/no.yaml"], "hparams/no.yaml: there is no such file"),
+        (["--large_margin", "hparams/outside.yaml"], "hparams/outside.yaml has no line"),
+        (["--large_margin_args", "--margin 0.4"], "--large_margin_args"),
+        ([*LARGE_MARGIN, "--large_margin_args", "--margin '0.5"], "--margin '0.5"),
+        ([*LARGE_MARGIN, "--large_margin_args", "--includes [a.yaml]"], "--includes"),
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_exp", "a"], "--teacher_exp"),
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_source", "./no"], "./no"),
         (["--offline", "maybe"], "'maybe'"),
@@ -448,6 +455,31 @@ def test_a_trained_model_teaches(recipe: Recipe, model: str, name: str) -> None:
     assert calls[2].endswith(f"{taken} --out {experiment} --framework wespeaker")
     assert f"--teacher_folder {experiment} --lin_neurons 192" in calls[3]
     assert calls[3].endswith("--lr 0.01") and f"--teacher {experiment}" in calls[-1]
+
+
+def test_a_second_training_begins_with_the_student_and_takes_its_place(recipe: Recipe) -> None:
+    options = [*LARGE_MARGIN, "--teacher_model", "campplus"]
+    options += ["--student_args", "--alpha 0.5", "--large_margin_args", "--margin 0.4"]
+    done = recipe.run(*options, "--precision", "fp16")
+    assert done.returncode == 0, done.stderr + done.stdout
+    calls = recipe.calls()
+    scripts = [*FLOW[:2], "import_teacher.py", "train_distill.py", *FLOW[3:]]
+    assert script_names(calls) == scripts
+    first, second = calls[3:5]
+    given = "--corpus_dir data/mini --seed 1 --teacher_folder exp/mini/campplus/imported"
+    folder = "exp/mini/v2_large_margin/seed_1"
+    assert f"hparams/v2.yaml {given} --lin_neurons 192 --output_folder exp/mini/v2/seed_1" in first
+    assert first.endswith("--alpha 0.5 --precision fp16")
+    start = f"--lin_neurons 192 --start_from exp/mini/v2/seed_1 --output_folder {folder}"
+    assert f"hparams/large_margin.yaml {given} {start}" in second
+    assert second.endswith("--margin 0.4 --precision fp16") and "--alpha" not in second
+    assert "v2/seed_1" not in " ".join(calls[5:]) and f"report.py {folder}" in calls[-1]
+
+
+def test_a_second_training_that_fails(recipe: Recipe) -> None:
+    done = recipe.run(*LARGE_MARGIN, fail="train_distill.py hparams/large_margin.yaml")
+    assert done.returncode != 0 and "stage 3" in done.stderr
+    assert script_names(recipe.calls()) == [*FLOW[:4], "train_distill.py"]
 
 
 def test_a_student_of_a_model_that_is_taken_as_it_is(recipe: Recipe) -> None:

@@ -32,6 +32,8 @@ teacher=hparams/teacher.yaml  # the teacher's YAML
 student=hparams/v2.yaml  # the student's YAML
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
 student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
+large_margin=""  # YAML of a second training in stage 3, which begins with the student's weights, as hparams/v4_large_margin.yaml; what it trains is then the student
+large_margin_args=""  # overrides of keys of that YAML: sizes of the network in --student_args belong here too
 teacher_model=""  # a trained model that teaches in place of stage 2's training: a name of hparams/teachers such as campplus, whose weights are then fetched, an ONNX or TorchScript file, a folder that SpeechBrain loads or its name on the hub
 teacher_source=""  # name on the hub or folder of the model that a student of hparams/ssl learns from, in place of its YAML's
 offline=false  # never ask a model hub: what is not on this machine is an error
@@ -45,6 +47,7 @@ mini_args="--number_of_epochs 5 --crop_seconds 1.5 --lr 0.001 --lr_decay 0.7"  #
 mini_teacher_args="--batch_size 16 --grad_accumulation_factor 1"  # and for its teacher
 mini_student_args="--batch_size 32"  # and for its student
 mini_ssl_args="--number_of_epochs 5 --crop_seconds 1.5 --batch_size 16"  # overrides for systems of hparams/ssl, in place of these three
+mini_large_margin_args="--number_of_epochs 2 --crop_seconds 3.0 --batch_size 32"  # and for --large_margin there
 # End of options.
 
 caller=$PWD
@@ -56,7 +59,7 @@ cd "$here"
 die() { echo "error: $*" >&2; exit 1; }
 
 # Paths of the command line are the caller's; the defaults are this folder's.
-for option in data data_root exp_root trials_root enrol exclude_speakers teacher student teacher_exp student_exp; do
+for option in data data_root exp_root trials_root enrol exclude_speakers teacher student large_margin teacher_exp student_exp; do
     path=${!option}
     case $given in *" $option "*) ;; *) continue ;; esac
     case $path in "" | /*) continue ;; esac
@@ -116,15 +119,17 @@ if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
 
 # The Python to run with. It says what the YAML files are (speechbrain_ext/systems/describe.py explains it), and which
 # options make the corpus.
-for option in teacher student; do
+for option in teacher student ${large_margin:+large_margin}; do
     [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
 done
+case $given,$large_margin in *" large_margin_args "*,) die "--large_margin_args does nothing without --large_margin." ;; esac
 yamls=("$student")
 case $given in *" teacher "*) yamls+=("$teacher") ;; esac # else the student's YAML names it
+[ -z "$large_margin" ] || yamls+=(--large_margin "$large_margin")
 asked=(--corpus "$kind")
 [ "$stage" -le 1 ] || [ ${#others[@]} -gt 0 ] || asked=() # which takes a second or two
 makers="" corpus_options=""
-student_system="" student_of_model=false teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name=""
+student_system="" student_of_model=false teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name="" large_margin_system=""
 python=$(../../../tools/setup_env.sh mini)
 PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
@@ -195,26 +200,30 @@ fi
 if [ "$kind" = mini ]; then
     if [ -n "$teacher_model" ]; then :; elif $teacher_of_model; then teacher_args="$mini_ssl_args $teacher_args"; else teacher_args="$mini_args $mini_teacher_args $teacher_args"; fi
     if $student_of_model; then student_args="$mini_ssl_args $student_args"; else student_args="$mini_args $mini_student_args $student_args"; fi
+    large_margin_args="$mini_large_margin_args $large_margin_args"
 fi
 if [ "$precision" != fp32 ]; then
     [ -n "$teacher_model" ] || teacher_args+=" --precision $precision"
     student_args+=" --precision $precision"
+    large_margin_args+=" --precision $precision"
 fi
-case " $teacher_args $student_args " in
-    *" --includes "* | *" --system "*) die "--includes and --system belong into a YAML file of its own, which --student or --teacher names." ;;
+case " $teacher_args $student_args $large_margin_args " in
+    *" --includes "* | *" --system "*) die "--includes and --system belong into a YAML file of its own, which --student, --large_margin or --teacher names." ;;
 esac
 words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
-for text in "$teacher_args" "$student_args" "$manifest_args"; do
+for text in "$teacher_args" "$student_args" "$large_margin_args" "$manifest_args"; do
     words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"
 done
-split_teacher=() split_student=() split_manifest=()
+split_teacher=() split_student=() split_large_margin=() split_manifest=()
 if $teacher_as_it_is; then
     split_student=(${source_args[@]+"${source_args[@]}"})
+    split_large_margin=(${source_args[@]+"${source_args[@]}"})
 elif $teacher_of_model; then
     split_teacher=(${source_args[@]+"${source_args[@]}"})
 fi
 while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
 while IFS= read -r -d '' word; do split_student+=("$word"); done < <(words "$student_args")
+while IFS= read -r -d '' word; do split_large_margin+=("$word"); done < <(words "$large_margin_args")
 while IFS= read -r -d '' word; do split_manifest+=("$word"); done < <(words "$manifest_args")
 
 # Folders
@@ -222,6 +231,8 @@ own_teacher=$exp_root/$name/$teacher_system/seed_$seed
 [ -z "$teacher_model" ] || own_teacher=$exp_root/$name/$teacher_system/imported
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
 [ -n "$student_exp" ] || student_exp=$exp_root/$name/$student_system/seed_$seed
+first_exp=$student_exp # of the student's first training
+[ -z "$large_margin" ] || student_exp=$exp_root/$name/$large_margin_system/seed_$seed
 make_folder() { # FOLDER OPTION
     local said
     said=$(LC_ALL=C mkdir -p -- "$1" 2>&1) || die "$1 cannot be made (${said##*: }): name another place with --$2."
@@ -296,9 +307,12 @@ stage_3() {
         options+=(--lin_neurons "$facts")
     fi
     "${launch[@]}" train_distill.py "$student" "${options[@]}" \
-        --output_folder "$student_exp" ${split_student[@]+"${split_student[@]}"}
+        --output_folder "$first_exp" ${split_student[@]+"${split_student[@]}"}
+    [ -n "$large_margin" ] || return 0
+    "${launch[@]}" train_distill.py "$large_margin" "${options[@]}" --start_from "$first_exp" \
+        --output_folder "$student_exp" ${split_large_margin[@]+"${split_large_margin[@]}"}
 }
-run_stage 3 "the student, $student"
+run_stage 3 "the student, $student${large_margin:+ and $large_margin}"
 
 stage_4() { # a teacher that is taken as it is has no embeddings of speakers
     local systems=("$student_exp") fuse=() system
