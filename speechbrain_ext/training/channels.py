@@ -116,8 +116,8 @@ class Codec(nn.Module):
         super().__init__()
         if not soundfile.check_format(format, encoder):
             raise ValueError(
-                f"libsndfile {soundfile.__libsndfile_version__} has no {encoder}, which version "
-                "1.2 has: install soundfile anew, or set codec_probability to 0"
+                f"libsndfile {soundfile.__libsndfile_version__} has no {encoder} here: install a "
+                "wheel of soundfile, which brings one that has it, or set codec_probability to 0"
             )
         self.format, self.encoder = format, encoder
         self.codec = CodecAugment(SAMPLE_RATE)
