@@ -183,6 +183,7 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--large_margin_args", "--margin 0.4"], "--large_margin_args"),
         ([*LARGE_MARGIN, "--large_margin_args", "--margin '0.5"], "--margin '0.5"),
         ([*LARGE_MARGIN, "--large_margin_args", "--includes [a.yaml]"], "--includes"),
+        (["--large_margin", "hparams/v2.yaml"], "exp/mini/v2/seed_1, where the student is"),
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_exp", "a"], "--teacher_exp"),
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_source", "./no"], "./no"),
         (["--offline", "maybe"], "'maybe'"),

@@ -33,12 +33,12 @@ student=hparams/v2.yaml  # the student's YAML
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
 student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
 large_margin=""  # YAML of a second training in stage 3, which begins with the student's weights, as hparams/v4_large_margin.yaml; what it trains is then the student
-large_margin_args=""  # overrides of keys of that YAML: sizes of the network in --student_args belong here too
+large_margin_args=""  # overrides of keys of that YAML; --student_args are of the first training alone, so sizes and noise belong here too
 teacher_model=""  # a trained model that teaches in place of stage 2's training: a name of hparams/teachers such as campplus, whose weights are then fetched, an ONNX or TorchScript file, a folder that SpeechBrain loads or its name on the hub
 teacher_source=""  # name on the hub or folder of the model that a student of hparams/ssl learns from, in place of its YAML's
 offline=false  # never ask a model hub: what is not on this machine is an error
 teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
-student_exp=""  # folder of the student's experiment, in place of exp/<corpus>/<system>/seed_<seed>
+student_exp=""  # folder of the student's experiment, with --large_margin of its first training, in place of exp/<corpus>/<system>/seed_<seed>
 seed=1  # of both trainings
 ngpu=0  # processes of training and extraction, one for each GPU; 0 is one process on whatever there is
 precision=fp32  # of training: fp32, fp16 or bf16
@@ -232,7 +232,11 @@ own_teacher=$exp_root/$name/$teacher_system/seed_$seed
 [ -n "$teacher_exp" ] || teacher_exp=$own_teacher
 [ -n "$student_exp" ] || student_exp=$exp_root/$name/$student_system/seed_$seed
 first_exp=$student_exp # of the student's first training
-[ -z "$large_margin" ] || student_exp=$exp_root/$name/$large_margin_system/seed_$seed
+if [ -n "$large_margin" ]; then
+    student_exp=$exp_root/$name/$large_margin_system/seed_$seed
+    [ "$first_exp" != "$student_exp" ] ||
+        die "--large_margin $large_margin would be trained in $student_exp, where the student is: name a YAML of another 'system'."
+fi
 make_folder() { # FOLDER OPTION
     local said
     said=$(LC_ALL=C mkdir -p -- "$1" 2>&1) || die "$1 cannot be made (${said##*: }): name another place with --$2."
