@@ -217,9 +217,13 @@ def check_experiment(
     ]
     if changed:
         key, before, after = changed[0]
+        keep, epochs = "", old.get("number_of_epochs")
+        if epochs != new.get("number_of_epochs"):  # by which a rate or a margin may go
+            keep = f"keep --number_of_epochs {epochs} if they follow from it, "
         raise UserError(
             f"{folder} was made with other settings ({key}: {before} there, {after} now; "
-            f"{len(changed)} differences in all): {ELSEWHERE}, or another --seed, or remove it",
+            f"{len(changed)} differences in all): {keep}{ELSEWHERE}, or another --seed, or remove "
+            "it",
             code="other-settings",
         )
     _check_sources(folder, new, digests)

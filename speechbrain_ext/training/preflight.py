@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from speechbrain.utils.logger import get_logger
 from torch import Tensor, nn
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
@@ -23,6 +24,7 @@ from speechbrain_ext.training.crops import CropReader
 from speechbrain_ext.verification.trials import TrialList
 from speechbrain_ext.workers import in_threads
 
+logger = get_logger(__name__)
 REMEDY = "mount or mend the folder, or run stage 1 again"
 HEARS = ("clean", "corrupted")
 
@@ -54,6 +56,13 @@ def check_training(
     reader = hparams.crop_reader
     check_networks(encoder, hparams.classifier, reader, device)
     check_augmentation(hparams.augmentation, encoder, reader.samples, device)
+    if getattr(hparams, "noise_probability", None):
+        folders = [getattr(hparams, key, None) for key in ("noise_folder", "rir_folder")]
+        if folders == [None, None]:
+            logger.warning(
+                f"noise_probability {hparams.noise_probability} does nothing: neither "
+                "--noise_folder nor --rir_folder is given"
+            )
 
 
 def check_trials(path: str, trials: TrialList, manifest: str) -> None:

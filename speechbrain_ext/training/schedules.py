@@ -70,7 +70,10 @@ class CosineRate(RateByPlace):
                 "the training"
             )
         if not 0 <= last <= highest:
-            raise ValueError(f"the last rate {last} must be from 0 to the highest, {highest}")
+            raise ValueError(
+                f"the last rate {last} must be from 0 to the highest, {highest}: is lr_decay, from "
+                "which it may follow, above 1?"
+            )
         self.highest, self.epochs, self.warmup, self.last = highest, epochs, warmup, last
 
     def at(self, place: float) -> float:

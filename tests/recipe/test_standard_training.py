@@ -11,8 +11,10 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import cosine_similarity, normalize
 
 from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 from speechbrain_ext.systems.experiment import load_encoder
 from speechbrain_ext.training.crops import CropBatch
 from speechbrain_ext.training.distill import DistillBrain
@@ -109,6 +111,8 @@ def test_killed_and_run_again_it_ends_where_it_would_have(corpus: Path, tmp_path
     rate = CosineRate(0.001, 3, warmup=0.12, last=0.001 * 0.86**3)
     expected = [rate.at(epoch + (step + 0.5) / 9) for epoch, step in places]
     assert [seen[0] for seen in undisturbed.seen] == pytest.approx(expected)
+    with refused("other-settings", whole, "keep --number_of_epochs 3"):
+        train(corpus, whole, *noise, "--number_of_epochs", 4)
     margins = [0.0, 0.2, 0.2]  # between 0.39 and 0.81 epochs
     assert [seen[1] for seen in undisturbed.seen] == pytest.approx(np.repeat(margins, 9).tolist())
     assert {seen[2] for seen in undisturbed.seen} == {48, 50}  # snip_edges, and not
@@ -150,15 +154,16 @@ def test_two_processes_end_where_one_does(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_is_the_fixed_front_end(corpus: Path, tmp_path: Path) -> None:
-    """It knows nothing of the variants, and gives the same as the experiment."""
+    """And so is the experiment: neither knows of the variants."""
     folder = train(corpus, tmp_path / "v4", "--number_of_epochs", 1)
     write_model_folder(folder, folder / "export")
     text = (folder / "export" / "hyperparams.yaml").read_text()
     assert "KaldiFbank" in text and "variants" not in text and "hamming" not in text
     encoder = load_encoder(folder)
-    assert encoder.compute_features.snip_edges
     wavs = 0.1 * torch.randn(2, 16000)
-    assert torch.equal(encoder(wavs), encoder(wavs))
+    assert torch.equal(encoder.compute_features.train()(wavs), KaldiFbank()(wavs))
+    # There was no folder of noise, which the log says.
+    assert "noise_probability 0.6 does nothing" in (folder / "log.txt").read_text()
 
 
 def test_a_large_margin_begins_with_the_speakers_of_all_speeds(
@@ -175,6 +180,39 @@ def test_a_large_margin_begins_with_the_speakers_of_all_speeds(
     (line,) = log_of(second)
     assert line["margin"] == 0.5 and line["train"]["utterances"] == 24
     assert "with its classifier" in (second / "log.txt").read_text()
+
+
+ALIGNED = """
+classifier_start: !new:speechbrain_ext.distill.classifier_start.SpeakerMeans
+    encoder: !apply:speechbrain_ext.systems.experiment.load_encoder [!ref <teacher_folder>]
+    path: !ref <output_folder>/cache.npz
+"""
+OF_TEACHER = """
+classifier_start: !new:speechbrain_ext.distill.classifier_start.TeacherClassifier
+    folder: !ref <teacher_folder>
+"""
+
+
+def test_centres_that_start_from_the_teacher(corpus: Path, tmp_path: Path) -> None:
+    """From means at one speed, of which others have none; from centres of all speeds."""
+    bases = []
+    for name, start in (("means", ALIGNED), ("centres", OF_TEACHER)):
+        yaml = tmp_path / f"{name}.yaml"
+        yaml.write_text(f"!include:{RECIPE}/hparams/v4.yaml\nsystem: {name}\n{start}")
+        bases.append([str(yaml), *STUDENT[1:], "--number_of_epochs", "1", "--lr", "1e-12"])
+    means, centres = bases
+    with refused("bad-setting", "id000@sp0.9", "set speeds to [1.0]"):
+        train(corpus, tmp_path / "all_speeds", base=means)
+    first = train(corpus, tmp_path / "one_speed", "--speeds", "[1.0]", base=means)
+    weights = load_file(first / "save" / "classifier.safetensors")["weight"]
+    apart = cosine_similarity(weights[:, :1], weights[:, 1:], dim=-1)
+    assert weights.shape == (6, 3, 16) and 0.95 < apart.min() and apart.max() < 0.9999
+
+    teacher = train(corpus, tmp_path / "teacher", "--number_of_epochs", 1)
+    second = train(corpus, tmp_path / "second", "--teacher_folder", teacher, base=centres)
+    taken, given = (load_file(f / "save" / "classifier.safetensors") for f in (second, teacher))
+    assert taken["weight"].shape == (18, 3, 16)
+    torch.testing.assert_close(taken["weight"], normalize(given["weight"], dim=-1))
 
 
 def test_a_rate_in_cycles(corpus: Path, tmp_path: Path) -> None:
