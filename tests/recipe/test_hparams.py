@@ -339,6 +339,8 @@ def test_what_run_sh_gives_on_the_embedded_corpus_is_read() -> None:
         brain = DistillBrain if "objective" in tree else TeacherBrain
         given = mini[""] + " " + mini["student_" if "objective" in tree else "teacher_"]
         words = (mini["ssl_"] if "teacher_source" in tree else given).split()
+        if path.stem.endswith("_large_margin"):  # or in stage 3 after another
+            words += mini["large_margin_"].split()
         line = read_command_line([str(path), *words])
         check_keys(line, brain.keys)
     assert len(systems) > 45
