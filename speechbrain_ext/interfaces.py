@@ -180,7 +180,7 @@ class Teacher(nn.Module):
     num_parameters : int
         Parameters of its embedding model.
     hears_crop : bool
-        Whether its output follows from the crop it is given.
+        Whether its output follows from the waveforms it is given, and not from their names alone.
     """
 
     embedding_size: int
@@ -188,15 +188,19 @@ class Teacher(nn.Module):
     num_parameters: int
     hears_crop: bool = True
 
-    def prepare(self, manifest: str | os.PathLike[str]) -> None:
-        """Get ready for the utterances of a training manifest, once before training."""
+    def prepare(self, manifest: str | os.PathLike[str], speeds: Sequence[float] = (1.0,)) -> None:
+        """Get ready, once before training, for a training manifest's utterances at the speeds."""
 
     def train(self, mode: bool = True) -> Teacher:
         """Stay in eval mode."""
         return super().train(False)
 
     def forward(
-        self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
+        self,
+        wavs: Tensor,
+        lengths: Tensor | None = None,
+        ids: list[str] | None = None,
+        starts: list[int] | None = None,
     ) -> TeacherOutput:
         """Embed waveforms.
 
@@ -207,7 +211,10 @@ class Teacher(nn.Module):
         lengths : Tensor, optional
             Relative lengths (B,).
         ids : list of str, optional
-            The manifest's names of the B utterances; for teachers that look them up.
+            The names of the B utterances, each as the manifest or
+            :func:`~speechbrain_ext.corpora.speeds.at_speed` has it; for teachers that look them up.
+        starts : list of int, optional
+            The sample of its utterance, as it is at its own speed, at which each crop begins.
 
         Returns
         -------

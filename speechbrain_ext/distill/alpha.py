@@ -208,7 +208,8 @@ def alpha_rule(alpha: Any, student: nn.Module, teacher: Any) -> Alpha:
     Raises
     ------
     ValueError
-        When the setting is none of these, or asks for a teacher that is not there.
+        When the setting is none of these, or asks for the size of a teacher that is not there or
+        tells none.
 
     Example
     -------
@@ -227,6 +228,11 @@ def alpha_rule(alpha: Any, student: nn.Module, teacher: Any) -> Alpha:
     if teacher is None:
         raise ValueError(
             f"alpha: {alpha} compares the student with its teacher, and teacher is null"
+        )
+    if not teacher.num_parameters:
+        raise ValueError(
+            f"alpha: {alpha} compares the student with its teacher, a model in a file whose "
+            "parameters cannot be counted: give a number"
         )
     ratio = sum(p.numel() for p in student.parameters()) / teacher.num_parameters
     return Alpha(RULES[alpha](ratio))

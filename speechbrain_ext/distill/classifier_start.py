@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechbrain_ext.corpora.manifest import read_manifest
-from speechbrain_ext.distill.cached_teacher import cached_embeddings
+from speechbrain_ext.distill.embedding_cache import Windows, cached_embeddings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import (
@@ -119,15 +119,16 @@ class TeacherClassifier:
 class SpeakerMeans:
     """The mean of the teacher's embeddings of each training speaker.
 
-    The embeddings, of whole utterances, have unit length in the mean. They are kept in a file that
-    :class:`~speechbrain_ext.distill.cached_teacher.CachedTeacher` can share.
+    The embeddings, of whole utterances, have unit length in the mean. They are kept in a folder
+    that a :class:`~speechbrain_ext.distill.cached_teacher.CachedTeacher` without windows can share.
 
     Arguments
     ---------
     encoder : SpeakerEncoder
         The teacher's network.
     path : str or path
-        The cache, an ``.npz``; one that was made from anything else is refused.
+        The cache, a folder of :mod:`~speechbrain_ext.distill.embedding_cache`; one that was made
+        from anything else is refused.
     max_batch_seconds : float
         Speech in a batch of whole utterances, padding included.
     num_workers : int
@@ -144,7 +145,7 @@ class SpeakerMeans:
     >>> text = f"ID,duration,wav,start,stop,spk_id\\na,1.0,{folder}/a.wav,0,16000,ann\\n"
     >>> _ = (folder / "train.csv").write_text(text)
     >>> encoder = SpeakerEncoder(LogMel(), UtteranceNorm(), MLPMixer(channels=16, num_blocks=1))
-    >>> means = SpeakerMeans(encoder, folder / "cache.npz")
+    >>> means = SpeakerMeans(encoder, folder / "cache")
     >>> round(float(means.weights(folder / "train.csv", ["ann"]).norm()), 4)
     1.0
     """
@@ -200,7 +201,11 @@ class SpeakerMeans:
                 "speeds"
             )
         vectors = cached_embeddings(
-            self.encoder.to(device), manifest, self.path, self.max_batch_seconds, self.num_workers
+            self.encoder.to(device),
+            Windows(manifest),
+            self.path,
+            self.max_batch_seconds,
+            self.num_workers,
         )
         self.encoder.cpu()
         unit = F.normalize(torch.from_numpy(vectors))

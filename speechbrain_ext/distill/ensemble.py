@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,14 +81,18 @@ class EnsembleTeacher(Teacher):
         """Whether the output of every teacher follows from the crop it is given."""
         return all(teacher.hears_crop for teacher in self._members)
 
-    def prepare(self, manifest: str | os.PathLike[str]) -> None:
+    def prepare(self, manifest: str | os.PathLike[str], speeds: Sequence[float] = (1.0,)) -> None:
         """Have every teacher get ready for the utterances of a training manifest."""
         for teacher in self._members:
-            teacher.prepare(manifest)
+            teacher.prepare(manifest, speeds)
 
     @torch.no_grad()
     def forward(
-        self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
+        self,
+        wavs: Tensor,
+        lengths: Tensor | None = None,
+        ids: list[str] | None = None,
+        starts: list[int] | None = None,
     ) -> TeacherOutput:
         """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`.
 
@@ -98,7 +102,7 @@ class EnsembleTeacher(Teacher):
         embeddings = []
         hidden = HiddenOutputs()
         for (name, weight), teacher in zip(self.weights.items(), self.teachers, strict=True):
-            output = teacher(wavs, lengths, ids)
+            output = teacher(wavs, lengths, ids, starts)
             embeddings.append(math.sqrt(weight) * F.normalize(output.embedding.float(), dim=-1))
             hidden.update({f"{name}.{layer}": value for layer, value in output.hidden.items()})
         return TeacherOutput(torch.cat(embeddings, dim=-1), hidden)

@@ -44,7 +44,11 @@ class FrozenTeacher(Teacher):
 
     @torch.no_grad()
     def forward(
-        self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
+        self,
+        wavs: Tensor,
+        lengths: Tensor | None = None,
+        ids: list[str] | None = None,
+        starts: list[int] | None = None,
     ) -> TeacherOutput:
         """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`."""
         embedding, hidden = self.encoder(wavs, lengths, intermediates=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,16 +56,8 @@ class _Batches(Dataset["UtteranceBatch | UserError"]):
             self.ids.append(row["ID"])
             self.wavs.append(row["wav"])
             durations.append(float(row["duration"]))
-        seconds = np.array(durations)
-        self.order = np.argsort(-seconds, kind="stable")
-        begins: list[int] = []
-        longest = 0.0
-        for place, duration in enumerate(seconds[self.order]):
-            if not begins or (place - begins[-1] + 1) * longest > max_batch_seconds:
-                begins.append(place)
-                longest = duration
-        self.begins = np.array([*begins, len(seconds)])
-        self.mine = range(len(begins))[rank::world_size]
+        self.order, self.begins = batches_by_length(np.array(durations), max_batch_seconds)
+        self.mine = range(len(self.begins) - 1)[rank::world_size]
 
     def __len__(self) -> int:
         return len(self.mine)
@@ -81,8 +74,56 @@ class _Batches(Dataset["UtteranceBatch | UserError"]):
 
 
 def _read(path: str) -> Tensor:
-    try:
+    with tell_unusable(path):
         return read_audio(path)
+
+
+def batches_by_length(
+    seconds: np.ndarray, max_batch_seconds: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put what is about equally long into batches, the longest first.
+
+    Arguments
+    ---------
+    seconds : np.ndarray
+        Length (N,) of each utterance.
+    max_batch_seconds : float
+        Speech in a batch, padding included; a longer utterance is a batch of its own.
+
+    Returns
+    -------
+    (np.ndarray, np.ndarray)
+        The places of the N utterances in their new order, and in it where each of the B batches
+        begins and the last ends (B + 1,).
+
+    Example
+    -------
+    >>> batches_by_length(np.array([1.0, 3.0, 2.0]), 4.0)
+    (array([1, 2, 0]), array([0, 1, 3]))
+    """
+    order = np.argsort(-seconds, kind="stable")
+    begins: list[int] = []
+    longest = 0.0
+    for place, duration in enumerate(seconds[order]):
+        if not begins or (place - begins[-1] + 1) * longest > max_batch_seconds:
+            begins.append(place)
+            longest = duration
+    return order, np.array([*begins, len(seconds)])
+
+
+@contextlib.contextmanager
+def tell_unusable(path: str) -> Iterator[None]:
+    """Tell an :class:`~speechbrain_ext.audio.AudioFault` of a file of a list as a UserError.
+
+    Example
+    -------
+    >>> with tell_unusable("a.wav"):
+    ...     raise AudioFault("empty", "0 bytes")
+    Traceback (most recent call last):
+    speechbrain_ext.errors.UserError: a.wav cannot be used (0 bytes): make it again, or take it ...
+    """
+    try:
+        yield
     except AudioFault as fault:
         raise UserError(
             f"{path} cannot be used ({fault.detail}): make it again, or take it out of the list "

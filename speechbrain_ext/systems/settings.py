@@ -188,6 +188,7 @@ ARGUMENTS: dict[str, Rule] = {
     ),
     **dict.fromkeys(
         (
+            "cache_hop",
             "contrast_temperature",
             "crop_seconds",
             "cycle_epochs",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from speechbrain.augment.time_domain import Resample
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.encoder import CategoricalEncoder
@@ -21,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
 from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.corpora.speeds import at_speed, fill_crop, original_first, samples_before
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.workers import reading_options
 
@@ -52,26 +50,21 @@ class CropReader:
         self, id: str, wav: str, start: int, stop: int, speed: float = 1.0
     ) -> Tensor | str:
         """A crop (samples,) of the utterance played at a speed; why not when it cannot be read."""
-        percent = round(100 * speed)
-        wanted = math.ceil(self.samples * percent / 100)
-        first, length = start, stop - start
-        if length > wanted:
-            draw = np.random.default_rng([self.seed, self.epoch, zlib.crc32(id.encode())])
-            first += int(draw.integers(length - wanted + 1))
-            length = wanted
+        first, length = self.place(id, stop - start, speed)
+        first += start
         try:
             signal = read_audio(wav, first, first + length)
         except AudioFault as fault:
             return f"{wav} ({fault.detail})"
-        played = _player(percent)(signal[None])[0]
-        return played.repeat(-(-self.samples // len(played)))[: self.samples]
+        return fill_crop(signal, self.samples, speed)
 
-
-@functools.cache
-def _player(percent: int) -> Resample:
-    # What SpeechBrain's SpeedPerturb is made of; that draws a speed itself, by a state that a
-    # training which is run again does not have.
-    return Resample(orig_freq=percent, new_freq=100)
+    def place(self, id: str, length: int, speed: float = 1.0) -> tuple[int, int]:
+        """Where a crop of an utterance of that many samples begins, and how many it is made of."""
+        wanted = samples_before(self.samples, speed)
+        if length <= wanted:
+            return 0, length
+        draw = np.random.default_rng([self.seed, self.epoch, zlib.crc32(id.encode())])
+        return int(draw.integers(length - wanted + 1)), wanted
 
 
 class CropBatch(PaddedBatch):
@@ -82,7 +75,7 @@ class CropBatch(PaddedBatch):
         self.unreadable: list[str] = [e["sig"] for e in examples if isinstance(e["sig"], str)]
         self.id: list[str] = []
         if readable:
-            super().__init__(readable)
+            super().__init__(readable, nonpadded_stack=False)
 
     def pin_memory(self) -> CropBatch:
         """Move what there is to pinned memory, in place."""
@@ -90,11 +83,12 @@ class CropBatch(PaddedBatch):
 
 
 class CropDataset(Dataset):
-    """The crops of a manifest's utterances; each has ``id``, ``sig`` and ``spk_id_encoded``.
+    """The crops of a manifest's utterances.
 
-    At a speed other than 1 the voice is another one, so each utterance comes up again as another
-    speaker's: ``id001/a`` of ``id001`` at 1.1 is ``id001/a@sp1.1`` of ``id001@sp1.1``. A crop's id
-    is its utterance's and its number: ``id001/a@0``, ``id001/a@sp1.1@0``.
+    Each has ``id``, ``sig``, ``spk_id_encoded``, and ``start``, the sample of its utterance at
+    which it begins. At each speed but 1 every utterance comes up again as another speaker's (see
+    :mod:`~speechbrain_ext.corpora.speeds`). A crop's id is its utterance's and its number:
+    ``id001/a@0``, ``id001/a@sp1.1@0``.
 
     Arguments
     ---------
@@ -129,7 +123,7 @@ class CropDataset(Dataset):
         self.reader = reader
         self.label_encoder = label_encoder
         self.crops_per_utterance = crops_per_utterance
-        self.speeds = _original_first(speeds)
+        self.speeds = original_first(speeds)
 
     def __len__(self) -> int:
         return self.crops_per_utterance * len(self.speeds) * len(self.manifest)
@@ -139,11 +133,13 @@ class CropDataset(Dataset):
         index, utterance = divmod(index, len(self.manifest))
         number, speed_index = divmod(index, len(self.speeds))
         row, speed = self.manifest[utterance], self.speeds[speed_index]
-        name = f"{_at(row['ID'], speed)}@{number}"
+        name = f"{at_speed(row['ID'], speed)}@{number}"
+        label = self.label_encoder.encode_label_torch(at_speed(row["spk_id"], speed))
         return {
             "id": name,
             "sig": self.reader(name, row["wav"], row["start"], row["stop"], speed),
-            "spk_id_encoded": self.label_encoder.encode_label_torch(_at(row["spk_id"], speed)),
+            "start": self.reader.place(name, row["stop"] - row["start"], speed)[0],
+            "spk_id_encoded": label,
         }
 
 
@@ -158,25 +154,6 @@ def utterance_of(crop: str) -> str:
     return crop.rpartition("@")[0]
 
 
-def _at(name: str, speed: float) -> str:
-    return name if speed == 1 else f"{name}@sp{speed:g}"
-
-
-def _original_first(speeds: Sequence[float]) -> list[float]:
-    # Two decimals, because the filter of a resampler grows with the terms of its ratio.
-    if (
-        not isinstance(speeds, Sequence)
-        or not all(isinstance(s, (int, float)) and 0 < round(s, 2) == s < 100 for s in speeds)
-        or len(set(speeds)) < len(speeds)
-        or 1 not in speeds
-    ):
-        raise ValueError(
-            "speeds must be a list of different positive numbers, of two decimals at most and 1.0 "
-            f"among them, such as [0.9, 1.0, 1.1], got {speeds}"
-        )
-    return sorted(speeds, key=lambda speed: speed != 1)
-
-
 def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]:
     """The speakers of a manifest in order, then those that each other speed makes of them.
 
@@ -188,7 +165,7 @@ def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]
         When the speeds are no list of different positive numbers with 1 among them.
     """
     speakers = read_manifest(path).speakers
-    return [_at(speaker, speed) for speed in _original_first(speeds) for speaker in speakers]
+    return [at_speed(speaker, speed) for speed in original_first(speeds) for speaker in speakers]
 
 
 def encode_speakers(path: str | Path, speeds: Sequence[float], count: int) -> CategoricalEncoder:

@@ -53,7 +53,7 @@ class DistillBrain(SpeakerBrain):
             start_front_end(self.hparams)
         super().check()
         if self.teacher is not None:
-            self.teacher.prepare(self.hparams.train_csv)
+            self.teacher.prepare(self.hparams.train_csv, self.hparams.speeds)
         if "classifier" not in self.started:
             start_classifier(self.hparams, self.label_encoder, self.device)
         speakers = names_of(self.label_encoder)
@@ -70,7 +70,8 @@ class DistillBrain(SpeakerBrain):
         forward = self.embed(wavs, wavs, None, feats)
         ids = self.train_data.manifest.ids
         target = Target(torch.tensor([0, len(self.label_encoder) - 1], device=self.device))
-        return self._objective(forward, (target,), [ids[0], ids[-1]], forward.logits.mean()).terms
+        places = [ids[0], ids[-1]], [0, 0]
+        return self._objective(forward, (target,), *places, forward.logits.mean()).terms
 
     # A step
 
@@ -83,20 +84,21 @@ class DistillBrain(SpeakerBrain):
             others = Target(labels[mixing.order], 1 - mixing.share)
             targets = (Target(labels, mixing.share), others)
         classification = self.classification_loss(forward, batch)
-        return self._objective(forward, targets, utterances, classification)
+        return self._objective(forward, targets, utterances, batch.start, classification)
 
     def _objective(
         self,
         forward: Forward,
         targets: tuple[Target, ...],
         utterances: list[str],
+        starts: list[int],
         classification: Tensor,
     ) -> Objective:
         teacher: TeacherOutput | None = None
         if self.teacher is not None:
             wavs = forward.clean if self.hparams.teacher_hears == "clean" else forward.corrupted
             with self.teaching:
-                teacher = self.teacher(wavs, ids=utterances)
+                teacher = self.teacher(wavs, ids=utterances, starts=starts)
         logits = None if forward.logits is None else forward.logits.squeeze(1)
         student = forward.student._replace(logits=logits, targets=targets)
         return self.modules.objective(classification, student, teacher)

@@ -296,7 +296,7 @@ def check_teacher(hparams: SimpleNamespace) -> None:
     Arguments
     ---------
     hparams : SimpleNamespace
-        Has ``teacher``, ``teacher_hears``, ``objective``, ``mixup`` and ``speeds``.
+        Has ``teacher``, ``teacher_hears``, ``objective`` and ``mixup``.
 
     Raises
     ------
@@ -316,13 +316,12 @@ def check_teacher(hparams: SimpleNamespace) -> None:
                 code="no-teacher",
             )
     elif not hparams.teacher.hears_crop:
-        whole = {"mixup": 0, "teacher_hears": "clean", "speeds": [1.0]}
-        for key, value in whole.items():
+        for key, value in {"mixup": 0, "teacher_hears": "clean"}.items():
             if getattr(hparams, key) != value:
                 raise UserError(
-                    f"{type(hparams.teacher).__name__} gives embeddings of whole utterances "
-                    f"as they are, so it cannot follow {key} {getattr(hparams, key)}: use "
-                    f"FrozenTeacher, or {key} {value}",
+                    f"{type(hparams.teacher).__name__} gives embeddings of the speech as it is, so "
+                    f"it cannot follow {key} {getattr(hparams, key)}: use FrozenTeacher, or "
+                    f"{key} {value}",
                     code="bad-setting",
                 )
 

@@ -1,9 +1,9 @@
 """The one form that embeddings are kept in: names, vectors, and what they follow from.
 
-``extract.py``, ``evaluate.py``, ``embed.py`` and a cached teacher write it, ``score.py`` reads it:
-an ``.npz`` with the arrays ``ids`` (N,) of text, ``embeddings`` (N, D) float32 and
-``weights_sha256``, a text. What else tells embeddings apart stands beside them under a name of its
-own, such as ``manifest_sha256``, ``view`` or ``stamps``.
+``extract.py``, ``evaluate.py`` and ``embed.py`` write it, ``score.py`` reads it: an ``.npz`` with
+the arrays ``ids`` (N,) of text, ``embeddings`` (N, D) float32 and ``weights_sha256``, a text. What
+else tells embeddings apart stands beside them under a name of its own, such as
+``manifest_sha256``, ``view`` or ``stamps``.
 """
 
 from __future__ import annotations

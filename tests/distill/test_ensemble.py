@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -31,13 +32,17 @@ class Sayer(Teacher):
         self.embedding_size = len(embedding[0])
         self.asked: list = []
 
-    def prepare(self, manifest: str | os.PathLike[str]) -> None:
-        self.asked.append(manifest)
+    def prepare(self, manifest: str | os.PathLike[str], speeds: Sequence[float] = (1.0,)) -> None:
+        self.asked.append((manifest, speeds))
 
     def forward(
-        self, wavs: Tensor, lengths: Tensor | None = None, ids: list[str] | None = None
+        self,
+        wavs: Tensor,
+        lengths: Tensor | None = None,
+        ids: list[str] | None = None,
+        starts: list[int] | None = None,
     ) -> TeacherOutput:
-        self.asked.append((lengths, ids))
+        self.asked.append((lengths, ids, starts))
         return TeacherOutput(self.embedding, {"layer": wavs.unsqueeze(-1)})
 
 
@@ -68,9 +73,10 @@ def test_arguments_reach_every_teacher() -> None:
     sayers = {"a": Sayer([[1.0]]), "b": Sayer([[1.0]])}
     teacher = EnsembleTeacher(sayers, {"a": 1, "b": 1})
     lengths = torch.ones(1)
-    teacher.prepare("train.csv")
-    output = teacher(torch.ones(1, 5), lengths, ["id1"])
-    assert all(sayer.asked == ["train.csv", (lengths, ["id1"])] for sayer in sayers.values())
+    teacher.prepare("train.csv", [1.0, 0.9])
+    output = teacher(torch.ones(1, 5), lengths, ["id1"], [320])
+    asked = [("train.csv", [1.0, 0.9]), (lengths, ["id1"], [320])]
+    assert all(sayer.asked == asked for sayer in sayers.values())
     assert list(output.hidden) == ["a.layer", "b.layer"]
     assert teacher.hears_crop
     sayers["b"].hears_crop = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.run import run_training
 from speechbrain_ext.training.teacher import TeacherBrain
+from tests.recipe.killing import run_until
 from tests.recipe.tiny import RECIPE, STUDENT, TEACHER, make_corpus, run
 from tests.refusals import refused
 
@@ -73,14 +75,20 @@ def extracted(teacher: Path) -> dict[str, np.ndarray]:
         return dict(zip(file["ids"].tolist(), file["embeddings"], strict=True))
 
 
+def table_of(cache: Path) -> np.ndarray:
+    return np.load(cache / "embeddings.npy")
+
+
 class Counter:
+    """Of the utterances that the teacher embeds, but for the one by which a cache knows it."""
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = 0
+        self.utterances = 0
         forward = LSTMAutoencoder.forward
 
-        def counted(*arguments: Any, **options: Any) -> Any:
-            self.calls += 1
-            return forward(*arguments, **options)
+        def counted(network: Any, feats: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            self.utterances += len(feats) if len(feats) > 1 else 0
+            return forward(network, feats, *arguments, **options)
 
         monkeypatch.setattr(LSTMAutoencoder, "forward", counted)
 
@@ -90,16 +98,29 @@ def test_the_teacher_runs_once_and_says_what_extraction_says(
 ) -> None:
     counter = Counter(monkeypatch)
     distil("v2_cached", "--max_batch_seconds", 6)  # 24 utterances of a second
-    assert counter.calls == 4
-    with np.load(teacher / "cache" / "tones.npz", allow_pickle=False) as file:
-        cached = dict(zip(file["ids"].tolist(), file["embeddings"], strict=True))
+    assert counter.utterances == 24
     expected = extracted(teacher)
-    assert cached.keys() == expected.keys() and len(cached) == 24
-    assert max(np.abs(cached[name] - expected[name]).max() for name in cached) < 1e-5
+    assert np.abs(table_of(teacher / "cache/tones") - np.stack([*expected.values()])).max() < 1e-5
     distil("v2_cached", "--seed", 2, folder="another")
     distil("v2_aligned", "--alpha", 0, "--teacher", "null", folder="aligned")  # the same cache
     distil("v2_cached", "--includes", "[v2_decoupled.yaml]", folder="labels")
-    assert counter.calls == 4
+    assert counter.utterances == 24
+
+
+def test_windows_of_the_length_of_a_crop_at_every_speed(
+    distil: Distil, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(monkeypatch)
+    windows = ["--cache_hop", 0.2, "--speeds", "[1.0, 1.1]"]
+    folder = distil("v2_cached_windows", *windows)
+    # Windows of 0.5 and 0.55 s leave 0.5 and 0.45 s of room: three steps of less than 0.2 s.
+    table = table_of(teacher / "cache/tones_0.5s_every_0.2s")
+    assert len(table) == counter.utterances == 24 * 4 * 2
+    (line,) = (folder / "train_log.jsonl").read_text().splitlines()
+    assert json.loads(line)["train"]["utterances"] == 48
+    with refused("other-weights", "every 0.2 s", "every 0.1 s", "teacher_cache"):
+        cache = teacher / "cache/tones_0.5s_every_0.2s"
+        distil("v2_cached_windows", "--cache_hop", 0.1, "--teacher_cache", cache, folder="b")
 
 
 def test_a_resumed_student_ends_where_an_undisturbed_one_ends(distil: Distil) -> None:
@@ -117,11 +138,34 @@ def test_two_processes_make_one_cache(corpus: Path, teacher: Path, tmp_path: Pat
     arguments += ["--distributed_backend", "gloo"]
     result = run("train_distill.py", *map(str, arguments), processes=2)
     assert result.returncode == 0, result.stderr
-    with np.load(teacher / "cache" / "tones.npz", allow_pickle=False) as file:
-        vectors, ids = file["embeddings"], file["ids"].tolist()
-    expected = extracted(teacher)
-    assert len(ids) == 24 and [path.name for path in (teacher / "cache").iterdir()] == ["tones.npz"]
-    assert np.abs(vectors - np.stack([expected[name] for name in ids])).max() < 1e-5
+    expected = np.stack([*extracted(teacher).values()])
+    assert [path.name for path in (teacher / "cache").iterdir()] == ["tones"]
+    assert np.abs(table_of(teacher / "cache/tones") - expected).max() < 1e-5
+
+
+def test_a_training_that_is_killed_while_the_cache_is_made_goes_on(
+    corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    cache = teacher / "cache" / "tones_0.5s_every_0.3s"
+    arguments = ["hparams/v2_cached_windows.yaml", *STUDENT[1:], "--cache_hop", 0.3]
+    arguments += ["--number_of_epochs", 1, "--corpus_dir", corpus, "--teacher_folder", teacher]
+
+    def train(folder: str) -> tuple[np.ndarray, dict[str, torch.Tensor]]:
+        done = run("train_distill.py", *arguments, "--output_folder", tmp_path / folder)
+        assert done.returncode == 0, done.stderr
+        assert "embeddings of the teacher" not in done.stderr  # a bar is for a terminal
+        return table_of(cache), weights_of(tmp_path / folder)
+
+    table, weights = train("whole")
+    shutil.rmtree(cache)
+    for file in ("made_from.npz", "embeddings.npy"):
+        killed = ["--output_folder", tmp_path / "killed"]
+        run_until(1, f"0.3s/{file}", "train_distill.py", *arguments, *killed)
+        assert not (cache / "embeddings.npy").exists()
+    resumed_table, resumed_weights = train("killed")
+    assert np.array_equal(resumed_table, table)
+    for name, value in weights.items():
+        assert torch.equal(value, resumed_weights[name]), name
 
 
 def test_another_teacher_in_the_folder_is_noticed(distil: Distil, teacher: Path) -> None:
@@ -130,19 +174,18 @@ def test_another_teacher_in_the_folder_is_noticed(distil: Distil, teacher: Path)
     weights = load_file(path)
     weights["fc.bias"] += 1.0
     save_file(weights, path)
-    with refused("other-weights", "tones.npz", "weights"):
+    with refused("other-weights", "cache/tones", "weights"):
         distil("v2_cached", folder="another")
     assert not (teacher.parent / "another" / "train_log.jsonl").exists()
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("speeds", "[1.0, 1.1]"), ("mixup", "0.2"), ("teacher_hears", "corrupted")]
-)
-def test_what_whole_utterances_cannot_follow_is_refused(
-    distil: Distil, tmp_path: Path, key: str, value: str
+@pytest.mark.parametrize("system", ["v2_cached", "v2_cached_windows"])
+@pytest.mark.parametrize(("key", "value"), [("mixup", "0.2"), ("teacher_hears", "corrupted")])
+def test_what_clean_speech_cannot_follow_is_refused(
+    distil: Distil, tmp_path: Path, system: str, key: str, value: str
 ) -> None:
     with refused("bad-setting", "CachedTeacher", key):
-        distil("v2_cached", f"--{key}", value)
+        distil(system, f"--{key}", value)
     assert not (tmp_path / "student" / "train_log.jsonl").exists()
 
 
