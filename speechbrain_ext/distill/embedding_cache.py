@@ -310,8 +310,11 @@ def _alone(folder: Path) -> Iterator[None]:
             return None
 
         # The processes ask together, so that none of them waits longer than their group allows.
+        told = False
         while ddp_broadcast(claim() if if_main_process() else None) is not None:
-            logger.info(refusal)
+            if not told:
+                logger.info(refusal)
+            told = True
             time.sleep(_WAIT_SECONDS)
         yield
 

@@ -108,11 +108,12 @@ def test_the_teacher_runs_once_and_says_what_extraction_says(
 
 
 def test_windows_of_the_length_of_a_crop_at_every_speed(
-    distil: Distil, teacher: Path, monkeypatch: pytest.MonkeyPatch
+    distil: Distil, teacher: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter = Counter(monkeypatch)
     windows = ["--cache_hop", 0.2, "--speeds", "[1.0, 1.1]"]
-    folder = distil("v2_cached_windows", *windows)
+    # The student hears noise, of which the teacher heard nothing.
+    folder = distil("v2_cached_windows", *windows, "--noise_folder", corpus / "valid/id050")
     # Windows of 0.5 and 0.55 s leave 0.5 and 0.45 s of room: three steps of less than 0.2 s.
     table = table_of(teacher / "cache/tones_0.5s_every_0.2s")
     assert len(table) == counter.utterances == 24 * 4 * 2

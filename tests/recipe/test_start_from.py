@@ -139,7 +139,7 @@ def test_a_trained_classifier_goes_before_classifier_start(corpora: Path, tmp_pa
 
 
 def test_new_speakers_begin_as_classifier_start_says(corpora: Path, tmp_path: Path) -> None:
-    base = [*distilled(corpora, "v3.yaml"), "--teacher_cache", tmp_path / "cache.npz"]
+    base = [*distilled(corpora, "v3.yaml"), "--teacher_cache", tmp_path / "cache"]
     more = ["--start_from", corpora / "student", "--lr", 1e-12]
     run_training(DistillBrain, given(corpora, "other", tmp_path / "exp", base, *more))
     weight = load_file(tmp_path / "exp" / "save" / "classifier.safetensors")["weight"]
