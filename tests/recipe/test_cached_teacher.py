@@ -115,13 +115,16 @@ def test_windows_of_the_length_of_a_crop_at_every_speed(
     # The student hears noise, of which the teacher heard nothing.
     folder = distil("v2_cached_windows", *windows, "--noise_folder", corpus / "valid/id050")
     # Windows of 0.5 and 0.55 s leave 0.5 and 0.45 s of room: three steps of less than 0.2 s.
-    table = table_of(teacher / "cache/tones_0.5s_every_0.2s")
-    assert len(table) == counter.utterances == 24 * 4 * 2
+    cache = teacher / "cache/tones/0.5s_every_0.2s"
+    assert len(table_of(cache)) == counter.utterances == 24 * 4 * 2
     (line,) = (folder / "train_log.jsonl").read_text().splitlines()
     assert json.loads(line)["train"]["utterances"] == 48
-    with refused("other-weights", "every 0.2 s", "every 0.1 s", "teacher_cache"):
-        cache = teacher / "cache/tones_0.5s_every_0.2s"
-        distil("v2_cached_windows", "--cache_hop", 0.1, "--teacher_cache", cache, folder="b")
+    with refused("other-weights", cache, "[1.0, 1.1]", "[1.0]", "teacher_cache"):
+        distil("v2_cached_windows", "--cache_hop", 0.2, folder="another")
+    # Other windows, and whole utterances, lie beside them.
+    both = ["--cache_hop", 0.3, "--includes", "[v2_decoupled.yaml]"]
+    distil("v2_cached_windows", *both, folder="labels")
+    assert counter.utterances == 24 * 4 * 2 + 24 * 3 + 24
 
 
 def test_a_resumed_student_ends_where_an_undisturbed_one_ends(distil: Distil) -> None:
@@ -147,7 +150,7 @@ def test_two_processes_make_one_cache(corpus: Path, teacher: Path, tmp_path: Pat
 def test_a_training_that_is_killed_while_the_cache_is_made_goes_on(
     corpus: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    cache = teacher / "cache" / "tones_0.5s_every_0.3s"
+    cache = teacher / "cache/tones/0.5s_every_0.3s"
     arguments = ["hparams/v2_cached_windows.yaml", *STUDENT[1:], "--cache_hop", 0.3]
     arguments += ["--number_of_epochs", 1, "--corpus_dir", corpus, "--teacher_folder", teacher]
 
