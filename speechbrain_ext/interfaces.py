@@ -80,7 +80,8 @@ class Lobe(nn.Module):
         Returns
         -------
         Tensor, or (Tensor, list of Tensor)
-            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T, C) of every layer.
+            Embeddings (B, 1, D); with ``intermediates`` also the output (B, T', C) of every layer,
+            where T' may be less than T.
         """
         raise NotImplementedError
 

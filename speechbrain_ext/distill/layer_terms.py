@@ -99,7 +99,8 @@ class LayerPairs(Term):
             if hidden.shape[1] != target.shape[1]:
                 raise ValueError(
                     f"pairs: the student's {name} has {hidden.shape[1]} frames where the teacher's "
-                    f"{target_name} has {target.shape[1]}: pair layers of one frame rate"
+                    f"{target_name} has {target.shape[1]}: pair layers of one frame rate, or give "
+                    "the student another subsampling"
                 )
             losses.append(self.weights[index] * self.compare(index, hidden, target))
         return sum(losses[1:], start=losses[0])

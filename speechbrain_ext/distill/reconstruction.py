@@ -79,6 +79,6 @@ class Reconstruction(Term):
             raise ValueError(
                 f"layer: features of (frames, bands) {tuple(feats.shape[1:])} cannot be rebuilt "
                 f"from '{self.layer}', which gives {tuple(rebuilt.shape[1:])}: choose a layer of "
-                "their frame rate"
+                "their frame rate, which all layers have with subsampling 1"
             )
         return F.mse_loss(rebuilt.float(), feats.float())

@@ -46,6 +46,16 @@ class MLPMixer(Lobe):
         to (B, T, F'), F' being its ``output_size``. Frames may depend on none after them.
     output_layer : callable
         Class of a last layer, for embeddings (B, D): made with ``lin_neurons``.
+    subsampling : int
+        Frames of the features for each frame of the blocks and of the hidden outputs: of T frames
+        ``(T - 1) // subsampling + 1`` are left. The convolution steps over as many, and reaches
+        from each centre up to the next, at least one frame: it misses none.
+    aggregation : callable, optional
+        Class of a layer that joins the outputs of all blocks for the pooling: made with
+        ``num_blocks`` and ``channels``, it maps a list of (B, T, C) to (B, T, C). Without one the
+        last block's output is pooled.
+    pooling : callable
+        Class of the pooling: made with ``channels``, it maps (B, T, C) and the mask to (B, 2C).
 
     Attributes
     ----------
@@ -57,7 +67,7 @@ class MLPMixer(Lobe):
     Raises
     ------
     ValueError
-        When ``groups`` does not divide ``channels``.
+        When ``groups`` does not divide ``channels``, or ``subsampling`` is not positive.
 
     Example
     -------
@@ -67,6 +77,9 @@ class MLPMixer(Lobe):
     torch.Size([2, 1, 512])
     >>> sum(p.numel() for p in model.parameters())
     2664576
+    >>> embedding, hidden = MLPMixer(subsampling=4)(torch.randn(2, 201, 80), intermediates=True)
+    >>> hidden[0].shape
+    torch.Size([2, 51, 192])
     """
 
     def __init__(
@@ -82,15 +95,24 @@ class MLPMixer(Lobe):
         block: Callable[..., nn.Module] = MixerBlock,
         input_layer: Callable[[int], nn.Module] | None = None,
         output_layer: Callable[[int], nn.Module] = nn.Identity,
+        subsampling: int = 1,
+        aggregation: Callable[[int, int], nn.Module] | None = None,
+        pooling: Callable[[int], nn.Module] = AttentiveStatisticsPooling,
     ) -> None:
         super().__init__()
+        if subsampling < 1:
+            raise ValueError(f"subsampling={subsampling} must be positive")
         self.embedding_size = lin_neurons
         self.layers = {f"block{index}": channels for index in range(1, num_blocks + 1)}
         self.input_layer: nn.Module | None = None
         if input_layer is not None:
             self.input_layer = input_layer(input_size)
             input_size = self.input_layer.output_size  # type: ignore[assignment]
-        self.front_conv = nn.Conv1d(input_size, channels, kernel_size=3, padding=1, bias=False)
+        self.subsampling = subsampling
+        half = max(1, subsampling - 1)  # of the kernel, beside its centre
+        self.front_conv = nn.Conv1d(
+            input_size, channels, 2 * half + 1, stride=subsampling, padding=half, bias=False
+        )
         self.front_norm = FrameBatchNorm(channels)
         self.blocks = nn.ModuleList(
             block(
@@ -102,8 +124,9 @@ class MLPMixer(Lobe):
             )
             for _ in range(num_blocks)
         )
+        self.aggregation = None if aggregation is None else aggregation(num_blocks, channels)
         self.norm = nn.LayerNorm(channels)
-        self.pooling = AttentiveStatisticsPooling(channels)
+        self.pooling = pooling(channels)
         self.fc = nn.Linear(2 * channels, lin_neurons)
         self.fc_norm = nn.BatchNorm1d(lin_neurons)
         self.output_layer = output_layer(lin_neurons)
@@ -117,11 +140,15 @@ class MLPMixer(Lobe):
             feats = self.input_layer(feats)
         x = self.front_conv(zero_padding(feats, mask).transpose(1, 2)).transpose(1, 2)
         x = F.relu(self.front_norm(x))
+        # A frame of the blocks is inside where the frame of the features at its centre is.
+        mask = None if mask is None else mask[:, :: self.subsampling]
         hidden: list[Tensor] = []
         for block in self.blocks:
             x = block(x, mask)
-            if intermediates:
+            if intermediates or self.aggregation is not None:
                 hidden.append(x)
+        if self.aggregation is not None:
+            x = self.aggregation(hidden)
         pooled = self.pooling(self.norm(x), mask)
         embedding = self.output_layer(self.fc_norm(self.fc(pooled))).unsqueeze(1)
         return (embedding, hidden) if intermediates else embedding

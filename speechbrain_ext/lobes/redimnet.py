@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
+from speechbrain_ext.nnet.pooling import ContextStatisticsPooling
 from speechbrain_ext.nnet.redim import (
-    ContextStatisticsPooling,
     ConvAttentionContext,
     ConvNeXtBlock,
     ReDimStage,

@@ -295,6 +295,9 @@ class MixerBlock(nn.Module):
     token_mixing, channel_mixing : callable
         Given ``channels``, makes the layer that mixes (B, T, C). The token mixing is called with
         frames that are zeros outside the utterance, and with the mask.
+    id_conv : callable
+        Given ``channels``, makes the filter over time before the token mixing: it maps (B, T, C),
+        zero outside the utterance, to (B, T, C).
 
     Example
     -------
@@ -313,10 +316,11 @@ class MixerBlock(nn.Module):
         channels: int,
         token_mixing: Callable[[int], nn.Module],
         channel_mixing: Callable[[int], nn.Module],
+        id_conv: Callable[[int], nn.Module] = IDConv,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.id_conv = IDConv(channels)
+        self.id_conv = id_conv(channels)
         self.token_mixing = token_mixing(channels)
         self.norm2 = nn.LayerNorm(channels)
         self.channel_mixing = channel_mixing(channels)

@@ -77,6 +77,10 @@ def _are_networks(x: Any) -> bool:
     return isinstance(x, Mapping) and all(map(_is_network, x.values())) and x.keys() >= {*NETWORKS}
 
 
+def _are_odd(x: Any) -> bool:
+    return isinstance(x, list) and x != [] and all(COUNT.holds(size) and size % 2 for size in x)
+
+
 def _called_with(count: int) -> Rule:
     def binds(x: Any) -> bool:
         try:
@@ -95,6 +99,7 @@ NAME = Rule(_is_name, "a name for a folder: no slash in it, and neither . nor - 
 PATH = Rule(lambda x: isinstance(x, str) and x != "", "a path")
 SWITCH = Rule(lambda x: isinstance(x, bool), "True or False")
 CLASS = Rule(callable, "a class, by !name:")
+CLASS_OR_NONE = Rule(lambda x: x is None or callable(x), "null or a class, by !name:")
 COUNT = _whole(1)
 POSITIVE = _number(lambda x: x > 0, "a number above 0")
 NOT_NEGATIVE = _number(lambda x: x >= 0, "a number, 0 or more")
@@ -182,6 +187,7 @@ ARGUMENTS: dict[str, Rule] = {
             "sinc_stride",
             "stop_after",
             "sub_centers",
+            "subsampling",
             "top_k",
         ),
         COUNT,
@@ -239,7 +245,9 @@ ARGUMENTS: dict[str, Rule] = {
         ),
         SWITCH,
     ),
-    **dict.fromkeys(("back_end", "block"), CLASS),
+    **dict.fromkeys(("back_end", "block", "output_layer", "pooling", "token_mixing"), CLASS),
+    **dict.fromkeys(("aggregation", "input_layer"), CLASS_OR_NONE),
+    "kernel_sizes": Rule(_are_odd, "a list of odd numbers, such as [3, 7, 15]"),
     "precision": _one_of("fp32", "fp16", "bf16"),
     "teacher_precision": _one_of("fp32", "bf16"),
     "teacher_layers": Rule(

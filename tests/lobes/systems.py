@@ -21,9 +21,13 @@ from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.lobes.sinc import SincFeatures
+from speechbrain_ext.nnet.aggregation import JoinedOutputs
 from speechbrain_ext.nnet.bottleneck import Bottleneck
 from speechbrain_ext.nnet.hybrid import ForwardLSTM, LSTMMixerBlock
+from speechbrain_ext.nnet.mixing import MixerBlock
 from speechbrain_ext.nnet.normalization import UtteranceNorm
+from speechbrain_ext.nnet.parallel_conv import ParallelIDConv
+from speechbrain_ext.nnet.pooling import ContextStatisticsPooling
 from speechbrain_ext.nnet.token_mlp import TokenMLP
 from tests.lobes.published_networks import randomise_norms
 
@@ -33,6 +37,8 @@ def _exact(network: Callable[[], nn.Module], layers: list[str]) -> nn.Module:
 
 
 _mixer = partial(MLPMixer, channels=16, num_blocks=2, lin_neurons=8)
+_context_pooling = partial(ContextStatisticsPooling, attention_channels=12)
+_quarter = partial(_mixer, subsampling=4, pooling=_context_pooling)
 
 # Our own lobes that read features (B, T, 80); embeddings have 8 numbers.
 OWN_LOBES: dict[str, Callable[[], nn.Module]] = {
@@ -41,6 +47,14 @@ OWN_LOBES: dict[str, Callable[[], nn.Module]] = {
     "hybrid_lstm": partial(_mixer, block=LSTMMixerBlock),
     "lstm_front": partial(_mixer, input_layer=partial(ForwardLSTM, hidden_size=12)),
     "bottleneck": partial(_mixer, output_layer=partial(Bottleneck, bottleneck_size=3)),
+    "quarter": _quarter,
+    "v5": partial(
+        _mixer,
+        subsampling=2,
+        aggregation=JoinedOutputs,
+        pooling=_context_pooling,
+        block=partial(MixerBlock, id_conv=ParallelIDConv),
+    ),
     "lstm_autoencoder": partial(
         LSTMAutoencoder, conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8
     ),
@@ -68,7 +82,7 @@ LOBES: dict[str, Callable[[], nn.Module]] = {
 # Lobes that read waveforms.
 WAVEFORM_LOBES: dict[str, Callable[[], nn.Module]] = {
     "sincnet": lambda: SpeakerEncoder(SincFeatures(), UtteranceNorm(), _mixer()),
-    "kaldi_fbank": lambda: SpeakerEncoder(KaldiFbank(), UtteranceNorm(), _mixer()),
+    "kaldi_fbank": lambda: SpeakerEncoder(KaldiFbank(), UtteranceNorm(std_norm=False), _quarter()),
     "kaldi_fbank_centred": lambda: SpeakerEncoder(
         KaldiFbank(window="hamming", snip_edges=False), UtteranceNorm(), _mixer()
     ),

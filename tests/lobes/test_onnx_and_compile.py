@@ -11,8 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from speechbrain_ext.lobes.mixer import MLPMixer
-from tests.lobes.published_networks import randomise_norms
 from tests.lobes.systems import OWN_ENCODERS, make_encoder, make_input, make_lobe
 
 pytestmark = pytest.mark.slow
@@ -42,7 +40,7 @@ def export(name: str, path: Path, dynamo: bool) -> nn.Module:
 
 
 # The newer exporter unrolls an LSTM over the frames of its example.
-DYNAMO = ["mixer", "token_mlp", "sincnet"]
+DYNAMO = ["mixer", "token_mlp", "quarter", "v5", "sincnet"]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +62,10 @@ def test_onnx_with_dynamic_batch_and_time(name: str, dynamo: bool, tmp_path: Pat
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["mixer", "v5"])
 @pytest.mark.parametrize("padded", [False, True])
-def test_compiled_student(padded: bool) -> None:
-    lobe = randomise_norms(MLPMixer(channels=16, num_blocks=1, lin_neurons=8))
+def test_compiled_student(name: str, padded: bool) -> None:
+    lobe = make_lobe(name)
     compiled = torch.compile(lobe, fullgraph=True, dynamic=True)
     lengths = torch.tensor([1.0, 0.5]) if padded else None
     for time in (40, 61):

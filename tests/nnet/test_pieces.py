@@ -13,9 +13,10 @@ from speechbrain_ext.lobes.ecapa import PaddedECAPA
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet import pieces
+from speechbrain_ext.nnet.aggregation import JoinedOutputs
 from speechbrain_ext.nnet.mixing import ChannelMixing, IDConv
 from speechbrain_ext.nnet.pieces import in_pieces, pieces_of
-from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling
+from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling, ContextStatisticsPooling
 from speechbrain_ext.nnet.recurrent import BidirectionalLSTM
 from tests.lobes.published_networks import randomise_norms
 
@@ -36,8 +37,10 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "id_conv": lambda: IDConv(80),
     "pooling": lambda: AttentiveStatisticsPooling(80),
     "pooling_alike": lambda: AttentiveStatisticsPooling(80, per_channel=False),
+    "pooling_of_context": lambda: ContextStatisticsPooling(80),
     "recurrent": LastLayer,
     "mixer": lambda: MLPMixer(channels=16, num_blocks=2, lin_neurons=8),
+    "joined": lambda: MLPMixer(channels=16, num_blocks=2, lin_neurons=8, aggregation=JoinedOutputs),
     "lstm_autoencoder": lambda: LSTMAutoencoder(
         conv_channels=16, latent_size=12, lstm_size=10, lin_neurons=8
     ),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.normalization import FrameBatchNorm, UtteranceNorm
-from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling
+from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling, ContextStatisticsPooling
 
 FRAMES = torch.tensor([40, 23, 1])
 
@@ -49,6 +49,22 @@ def test_pooling_is_the_weighted_mean_and_deviation(per_channel: bool) -> None:
         variance = (weights * own**2).sum(dim=0) - mean**2
         expected = torch.cat([mean, variance.clamp(min=1e-5).sqrt()]).float()
         torch.testing.assert_close(pooled[index], expected, atol=1e-3, rtol=1e-4)
+
+
+def test_context_of_the_pooling_is_mean_and_deviation_of_the_utterance() -> None:
+    pooling = ContextStatisticsPooling(6, attention_channels=5).double()
+    x, lengths = batch()
+    pooled = pooling(x.double(), frame_mask(lengths, 40))
+    for index, count in enumerate(FRAMES):
+        own = x[index, :count].double()
+        variance = own.var(dim=0, correction=0).clamp(min=1e-5)
+        context = torch.cat([own.mean(dim=0), variance.sqrt()]).expand(count, -1)
+        first = torch.cat([pooling.of_frame.weight, pooling.of_utterance.weight], dim=1)
+        hidden = torch.cat([own, context], dim=1) @ first.t() + pooling.of_frame.bias
+        weights = pooling.attention[1](hidden.tanh()).softmax(dim=0)
+        mean = (weights * own).sum(dim=0)
+        variance = (weights * (own - mean) ** 2).sum(dim=0).clamp(min=1e-5)
+        torch.testing.assert_close(pooled[index], torch.cat([mean, variance.sqrt()]))
 
 
 def test_pooling_without_mask_is_pooling_of_whole_utterances() -> None:

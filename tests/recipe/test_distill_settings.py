@@ -169,6 +169,24 @@ def test_speeds_make_speakers_and_mixup_mixes_labels(distil: Any, teacher: Path)
         ("distillation: !new:no.such.Loss", [], ("bad-setting", "no.such")),
         (LABEL, ["--speeds", "[1.0, 0.9]"], ("bad-setting", "id000@sp0.9", "speeds", "[1.0]")),
         (f"{LABEL}\nalpha: 0.0\nteacher: null", [], ("no-teacher", "terms")),
+        ("", ["--subsampling", 0], ("bad-setting", "subsampling", "0")),
+        ("pooling: null", [], ("bad-setting", "pooling", "!name:")),
+        ("aggregation: 3", [], ("bad-setting", "aggregation", "3", "!name:")),
+        (
+            f"includes: [{RECIPE}/hparams/v2_parallel_kernels.yaml]",
+            ["--kernel_sizes", "[3, 4]"],
+            ("bad-setting", "kernel_sizes", "[3, 4]", "odd"),
+        ),
+        (
+            f"includes: [{RECIPE}/hparams/v2_attention_transfer.yaml]",
+            ["--subsampling", 2, "--num_blocks", 6],
+            ("bad-setting", "block2", "26", "51", "subsampling"),
+        ),
+        (
+            f"includes: [{RECIPE}/hparams/v2_reconstruction.yaml]",
+            ["--subsampling", 2],
+            ("bad-setting", "51", "block2", "26", "subsampling"),
+        ),
     ],
 )
 def test_refused_in_a_sentence_before_anything_is_trained(
