@@ -48,6 +48,12 @@ PARAMETERS = {
     "v2_lstm_front": 2_799_744,
     "v2_sincnet": 2_664_736,
     "v2_token_mlp": 2_491_404,
+    "v2_joined": 2_885_952,
+    "v2_context_pooling": 2_689_088,
+    "v2_parallel_kernels": 2_694_528,
+    "v5": 5_050_496,
+    "v5_half": 2_664_576,
+    "v5_quarter": 2_619_264,
 }
 
 

@@ -12,6 +12,7 @@ import ruamel.yaml
 import torch
 
 from speechbrain_ext.distill.losses import CosineDistillation, KLDistillation, MSEDistillation
+from speechbrain_ext.measure.speed import count_macs
 from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.systems.experiment import encoder_yaml, read_setting, save_weights
 from speechbrain_ext.systems.settings import ANYTHING, RULES
@@ -22,6 +23,7 @@ from speechbrain_ext.systems.yaml import (
 from speechbrain_ext.training.distill import DistillBrain
 from speechbrain_ext.training.identity import claim_experiment
 from speechbrain_ext.training.teacher import TeacherBrain
+from tests.processes import ROOT
 from tests.recipe.tiny import RECIPE, make_corpus
 from tests.refusals import refused
 
@@ -74,6 +76,22 @@ def test_each_system_is_what_the_documents_tabulate(
     assert getattr(hparams["distillation"], "temperature", 4.0) == 4.0
     assert hparams["num_speakers"] == 6 and hparams["classifier"].weight.shape == (6, 512)
     assert hparams["embedding_model"] is hparams["modules"]["embedding_model"]
+
+
+def test_sizes_and_operations_are_those_of_the_pages_table(corpus: Path, teacher: Path) -> None:
+    text = (ROOT / "docs" / "systems.md").read_text(encoding="utf-8")
+    form = r"^\| `(\w+)` \|[ \d]*\|[ \d×]*\| ([\d,]+) \| ([\d.]+) \|"
+    rows = re.findall(form, text, re.MULTILINE)
+    assert len(rows) == 8
+    for system, parameters, millions in rows:
+        overrides = {"corpus_dir": f"{corpus}"}
+        if system != "teacher":
+            overrides |= {"teacher_folder": f"{teacher}"}
+        hparams, _ = load_hparams(RECIPE / "hparams" / f"{system}.yaml", overrides)
+        network = hparams["embedding_model"].eval()
+        counted = sum(parameter.numel() for parameter in network.parameters())
+        operations = count_macs(network, torch.randn(1, 1000, 80)) / 1e7  # of 10 s
+        assert (f"{counted:,}", f"{operations:.1f}") == (parameters, millions), system
 
 
 def test_learning_rate_falls_from_the_first_epoch_on(corpus: Path) -> None:
