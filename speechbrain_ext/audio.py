@@ -333,6 +333,31 @@ def read_audio(path: str | os.PathLike[str], start: int = 0, stop: int | None = 
     return wav
 
 
+def read_utterance(path: str | os.PathLike[str], start: int = 0, stop: int | None = None) -> Tensor:
+    """Read a whole utterance, a file or a section of it: what :func:`read_audio` gives.
+
+    Raises
+    ------
+    AudioFault
+        As :func:`read_audio`, and when no speech can be in it, be it a file or a section.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, torch.cat((torch.rand(800), torch.zeros(800))), 16000)
+    >>> read_utterance(path, 0, 800).shape
+    torch.Size([800])
+    >>> read_utterance(path, 800, 1600)
+    Traceback (most recent call last):
+        ...
+    speechbrain_ext.audio.AudioFault: ('silent', 'all samples are the same')
+    """
+    wav = read_audio(path, start, stop)
+    if stop is not None:
+        check_speech(wav)
+    return wav
+
+
 def resample_blocks(blocks: Iterable[Tensor], rate: int) -> Iterator[Tensor]:
     """Resample a signal to 16 kHz block by block, as torchaudio does the whole of it.
 

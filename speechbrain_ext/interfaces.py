@@ -55,10 +55,14 @@ class Lobe(nn.Module):
     layers : dict
         Names and channels C of the hidden outputs, in their order. Terms of a loss and their YAML
         speak of layers by these names.
+    embeds_speakers : bool
+        Whether its embeddings are of speakers; those of a model that nobody has trained on
+        speakers are not.
     """
 
     embedding_size: int
     layers: dict[str, int]
+    embeds_speakers: bool = True
 
     def forward(
         self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
@@ -182,12 +186,15 @@ class Teacher(nn.Module):
         Parameters of its embedding model.
     hears_crop : bool
         Whether its output follows from the waveforms it is given, and not from their names alone.
+    embeds_speakers : bool
+        Whether its embeddings are of speakers.
     """
 
     embedding_size: int
     layers: dict[str, int]
     num_parameters: int
     hears_crop: bool = True
+    embeds_speakers: bool = True
 
     def prepare(self, manifest: str | os.PathLike[str], speeds: Sequence[float] = (1.0,)) -> None:
         """Get ready, once before training, for a training manifest's utterances at the speeds."""
@@ -223,6 +230,10 @@ class Teacher(nn.Module):
             Embeddings (B, D) and hidden outputs by layer.
         """
         raise NotImplementedError
+
+    def embed(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embed whole utterances (B, samples) of any name to (B, D), before :meth:`prepare`."""
+        return self(wavs, lengths).embedding
 
 
 class SpeakerRows(Protocol):

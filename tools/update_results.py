@@ -5,8 +5,8 @@
 NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``, in each of
 the two pages that has this block; docs/results.md gets all of it, README.md a table and a picture.
 
-- From an experiment of a student come the table of its RESULTS.md and the valid EER of teacher and
-  student by epoch, which is also drawn into docs/NAME_curve.svg.
+- From an experiment of a student come the table of its RESULTS.md and, by epoch, the valid EER of
+  teacher and student, or what selected the student's epoch; docs/NAME_curve.svg draws it, too.
 - From a folder of compare.py come the systems with several seeds (all, where none has), the tables
   of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
   into the recipe's results/CORPUS/NAME, and that folder can be named as well.
@@ -30,7 +30,8 @@ from matplotlib.ticker import MaxNLocator
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.systems.experiment import read_setting
-from speechbrain_ext.systems.train_log import read_train_log
+from speechbrain_ext.systems.train_log import EER, read_train_log, selecting_figure
+from speechbrain_ext.systems.train_log import Figure as Selecting
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("recipes/VoxCeleb/distill_mixer/results")
@@ -48,13 +49,14 @@ class Block(NamedTuple):
     summary: list[str]  # those of README.md
 
 
-def draw(curves: dict[str, dict[int, float]], path: Path) -> None:
-    """Draw the valid EER of teacher and student by epoch."""
+def draw(curves: dict[str, dict[int, float]], selecting: Selecting, path: Path) -> None:
+    """Draw a figure of validation of teacher and student by epoch."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    for role, eers in curves.items():
-        axes.plot(list(eers), list(eers.values()), color=COLOURS[role], label=role, marker=".")
-    axes.set(xlabel="epoch", ylabel="valid EER, %", ylim=(0, None))
+    for role, values in curves.items():
+        axes.plot(list(values), list(values.values()), color=COLOURS[role], label=role, marker=".")
+    unit = selecting.unit and f",{selecting.unit}"
+    axes.set(xlabel="epoch", ylabel=f"valid {selecting.words}{unit}", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
@@ -75,18 +77,25 @@ def experiment_block(name: str, experiment: Path) -> Block:
     logs = {
         role: read_train_log(folder / "train_log.jsonl", "the training")
         for role, folder in folders.items()
+        if role == "student" or (folder / "train_log.jsonl").is_file()  # not of an imported teacher
     }
-    curves = {role: {e["epoch"]: e["valid"]["eer"] for e in log} for role, log in logs.items()}
-    draw(curves, ROOT / "docs" / f"{name}_curve.svg")
+    selecting = selecting_figure(logs["student"]) or EER
+    curves = {
+        role: {e["epoch"]: e["valid"][selecting.key] for e in log if selecting.key in e["valid"]}
+        for role, log in logs.items()
+    }
+    curves = {role: values for role, values in curves.items() if values}
+    draw(curves, selecting, ROOT / "docs" / f"{name}_curve.svg")
     longest = max(map(max, curves.values()))
     step = -(-longest // 12)
     shown = [n for n in range(1, longest + 1) if n == 1 or n % step == 0]
     rows = []
-    for role, eers in curves.items():
-        rows.append([role] + [f"{eers[n]:.1f}" if n in eers else "–" for n in shown])
-    header = ["valid EER %, epoch", *map(str, shown)]
+    form = ".3f" if selecting.highest else ".1f"
+    for role, values in curves.items():
+        rows.append([role] + [f"{values[n]:{form}}" if n in values else "–" for n in shown])
+    header = [f"valid {selecting.words}{selecting.unit}, epoch", *map(str, shown)]
     lines = _markdown([header, ["---"] * len(header), *rows])
-    picture = f"![Valid EER by epoch](docs/{name}_curve.svg)"
+    picture = f"![Valid {selecting.words} by epoch](docs/{name}_curve.svg)"
     return Block([title, table, notes, lines, picture], [table, picture])
 
 

@@ -22,7 +22,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.systems.experiment import WEIGHTS, encoder_yaml, load_encoder
-from speechbrain_ext.systems.train_log import read_train_log
+from speechbrain_ext.systems.train_log import Figure, read_train_log, selecting_figure
 from speechbrain_ext.verification.comparison import FUSED, Comparison
 from speechbrain_ext.verification.embeddings import load_embeddings
 from speechbrain_ext.verification.results import PRIORS
@@ -43,9 +43,11 @@ class Trained:
     record : Record
         When and where it was made.
     epochs : str
-        The epochs whose weights were chosen, on the trials of held-out training speakers.
-    valid_eer : float
-        Their EER on these trials, %.
+        The epochs whose weights were chosen, on held-out trials.
+    selected_by : Figure
+        By what they were chosen.
+    valid : float
+        This figure of theirs.
     share : float, optional
         Distillation's share of the loss in the last epoch.
     seconds : float
@@ -58,7 +60,8 @@ class Trained:
     folder: Path
     record: Record
     epochs: str
-    valid_eer: float
+    selected_by: Figure
+    valid: float
     share: float | None
     seconds: float
     results: dict[str, dict[str, Any]]
@@ -245,12 +248,16 @@ def _trained(workplace: Workplace, run: Run, record: Record, lists: Sequence[str
         about = file.metadata()
     chosen = json.loads(about["epochs"])
     by_number = {line["epoch"]: line for line in epochs}
+    figure = selecting_figure(epochs)
+    if figure is None:
+        raise ValueError(f"{folder} has no epoch with a figure of validation")
     return Trained(
         run,
         folder,
         record,
         ", ".join(map(str, chosen)),
-        float(np.mean([by_number[epoch]["valid"]["eer"] for epoch in chosen])),
+        figure,
+        float(np.mean([by_number[epoch]["valid"][figure.key] for epoch in chosen])),
         epochs[-1]["train"].get("share"),
         sum(line["train"]["seconds"] + line["valid"]["seconds"] for line in epochs),
         {
@@ -299,7 +306,7 @@ def _rows(
             **dict(zip(("eer_low", "eer_high"), comparison.interval(name) or (), strict=False)),
             "share": statistics.fmean(shares) if shares else None,
             "epochs": "; ".join(each.epochs for each in own),
-            "valid_eer": statistics.fmean(each.valid_eer for each in own),
+            f"valid_{own[0].selected_by.key}": statistics.fmean(each.valid for each in own),
             "training_seconds": statistics.fmean(each.seconds for each in own),
         }
         for prior in PRIORS:

@@ -12,6 +12,7 @@ from speechbrain_ext.compare.claims import CONFIRMED, CONTRADICTED, Verdict, dec
 from speechbrain_ext.compare.collect import Evidence, ListEvidence, Missing, Row, Trained
 from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.measure.by_length import length_tables
+from speechbrain_ext.systems.train_log import FIGURES
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.tables import markdown_table
@@ -227,13 +228,16 @@ def _method(tests: Sequence[ListEvidence]) -> str:
 
 
 def _trainings(plan: Plan, rows: Sequence[Row]) -> str:
-    headings = ["System", "YAML", "Teacher", "Changed", "Epochs chosen", "Valid EER %", "Seconds"]
+    figures = [each for each in FIGURES if any(f"valid_{each.key}" in row.values for row in rows)]
+    headings = ["System", "YAML", "Teacher", "Changed", "Epochs chosen"]
+    headings += [*(f"Valid {figure.words}{figure.unit}" for figure in figures), "Seconds"]
     lines = []
     for row in rows:
         system = plan.systems[row.system]
         changed = ", ".join(f"`{k} {_plain(v)}`" for k, v in system.overrides.items())
         line = [system.name, system.yaml, system.teacher or NONE, changed or NONE]
-        line += [str(row.values.get("epochs", NONE)), _number(row, "valid_eer", ".2f")]
+        line += [str(row.values.get("epochs", NONE))]
+        line += [_number(row, f"valid_{figure.key}", figure.form) for figure in figures]
         lines.append([*line, _number(row, "training_seconds", ".0f")])
     return markdown_table(headings, lines)
 

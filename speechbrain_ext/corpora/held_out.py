@@ -7,13 +7,17 @@ import random
 import re
 from collections.abc import Sequence, Set
 
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_utterance
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
-from speechbrain_ext.corpora.utterances import Utterance
+from speechbrain_ext.corpora.utterances import Half, UnlabelledFile, Utterance
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.lists import composed, read_lines
 from speechbrain_ext.verification.trials import TrialList, make_trials
 
 LOWER = "lower --valid_speakers (run.sh: --manifest_args '--valid_speakers N')"
+LOWER_FILES = "lower --valid_files (run.sh: --manifest_args '--valid_files N')"
+# Files that training needs, besides those that are held out, of which there are as many at least.
+_LEAST_FILES = 2
 
 
 def hold_out(
@@ -106,6 +110,78 @@ def _spread(own: list[Utterance], settings: ManifestSettings) -> list[Utterance]
         if queue:
             queues.append(queue)
     return sorted(taken, key=lambda utterance: utterance.path.split("/"))
+
+
+def hold_out_files(
+    files: Sequence[UnlabelledFile], settings: ManifestSettings
+) -> tuple[list[UnlabelledFile], list[Half], TrialList]:
+    """Split off files for validation, and form trials between their halves.
+
+    Arguments
+    ---------
+    files : sequence of UnlabelledFile
+        All usable files, sorted.
+    settings : ManifestSettings
+        Number of files, seed.
+
+    Returns
+    -------
+    train : list of UnlabelledFile
+        The other files.
+    valid : list of Half
+        Both halves of each that is held out.
+    trials : TrialList
+        All pairs of those: targets are the two halves of one file.
+
+    Raises
+    ------
+    UserError
+        When there are too few files to hold out so many, or too few with speech in both halves.
+    """
+    number, count = settings.valid_files, len(files)
+    if count < 2 * _LEAST_FILES:
+        raise UserError(
+            f"{count} unlabelled files can be used, and {2 * _LEAST_FILES} are needed at least, "
+            f"{_LEAST_FILES} of them to train on; give more recordings.",
+            code="few-files",
+        )
+    if count - number < _LEAST_FILES:
+        raise UserError(
+            f"valid_files is {number}, which would leave {max(count - number, 0)} of {count} "
+            f"unlabelled files to train on, and {_LEAST_FILES} at least are needed; {LOWER_FILES}.",
+            code="few-files",
+        )
+    halves: dict[UnlabelledFile, tuple[Half, Half]] = {}
+    for file in random.Random(settings.valid_seed).sample(files, count):
+        if len(halves) < number and _has_two_halves(file, settings.min_seconds):
+            halves[file] = file.halves()
+    if len(halves) < number:
+        raise UserError(
+            f"valid_files is {number}, but only {len(halves)} of {count} unlabelled files are of "
+            f"twice min_seconds {settings.min_seconds:g} and have speech in both halves; "
+            f"{LOWER_FILES}, or give more recordings.",
+            code="few-files",
+        )
+    train = [file for file in files if file not in halves]
+    valid = [half for file in files for half in halves.get(file, ())]
+    trials = make_trials(
+        [half.id for half in valid], [half.speaker for half in valid], [""] * len(valid)
+    )
+    return train, valid, trials
+
+
+def _has_two_halves(file: UnlabelledFile, min_seconds: float) -> bool:
+    """Whether both halves are long enough, and no silence."""
+    halves = file.halves()
+    if halves[0].frames < min_seconds * SAMPLE_RATE:
+        return False
+    path = os.path.join(file.root, file.path)
+    try:
+        for half in halves:
+            read_utterance(path, half.start, half.start + half.frames)
+    except AudioFault:
+        return False
+    return True
 
 
 def read_excluded(

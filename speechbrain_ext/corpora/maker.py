@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from speechbrain_ext import corpora
-from speechbrain_ext.corpora.folder import finish_corpus
+from speechbrain_ext.corpora.folder import ELSEWHERE, finish_corpus
+from speechbrain_ext.corpora.mirror.make import (
+    MAX_FAILED,
+    mirror_source,
+    mirrored_source,
+    print_outcome,
+)
 from speechbrain_ext.errors import UserError, friendly_exit
+
+#: Folder of a corpus in which speech without labels is mirrored.
+UNLABELLED = "unlabelled"
 
 
 class CorpusMaker(ABC):
@@ -47,8 +56,8 @@ class CorpusMaker(ABC):
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the options of this corpus.
 
-        ``--out`` and ``--jobs`` are there already. run.sh gives its own ``--data``, ``--trials``
-        and ``--trials_root`` to a corpus that has them.
+        ``--out``, ``--jobs`` and ``--unlabelled`` are there already. run.sh gives its own
+        ``--data``, ``--trials`` and ``--trials_root`` to a corpus that has them.
         """
 
     @abstractmethod
@@ -149,7 +158,30 @@ def make_corpus(
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         raise UserError(f"--jobs is {options.jobs} but must be at least 1.", code="bad-option")
-    finish_corpus(options.out, maker.prepare(options.out, options))
+    refuse_forgotten(options.out / UNLABELLED, "--unlabelled", options.unlabelled)
+    description = maker.prepare(options.out, options)
+    mirror = options.out / UNLABELLED
+    if options.unlabelled is not None:
+        most = getattr(options, "max_failed", MAX_FAILED)
+        outcome = mirror_source(options.unlabelled, mirror, options.jobs, most, labelled=False)
+        print_outcome(outcome, mirror)
+    finish_corpus(options.out, description)
+
+
+def refuse_forgotten(part: Path, option: str, given: Path | None) -> None:
+    """Refuse to leave a part of a corpus as it is that an earlier command was given, and not this.
+
+    Raises
+    ------
+    UserError
+        When the folder ``part`` is there and its option was not given.
+    """
+    if given is None and part.exists():
+        raise UserError(
+            f"{part} has {mirrored_source(part) or 'other speech'}, which would be trained on too: "
+            f"give {option} again, remove that folder, or {ELSEWHERE}.",
+            code="other-settings",
+        )
 
 
 def _parser(maker: CorpusMaker, prog: str | None = None) -> SentenceParser:
@@ -165,6 +197,12 @@ def _parser(maker: CorpusMaker, prog: str | None = None) -> SentenceParser:
         type=int,
         default=os.cpu_count() or 1,
         help="processes or speakers at a time (default: one for each CPU)",
+    )
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        help="a folder of further speech to train on, whose speakers nobody knows, at any depth; "
+        "it stays as it is",
     )
     maker.add_options(parser)
     return parser
@@ -195,7 +233,7 @@ def describe_corpus(name: str) -> dict[str, str]:
     Example
     -------
     >>> describe_corpus("own")["corpus_options"]
-    '--out --jobs --data --trials_root --max_failed'
+    '--out --jobs --unlabelled --data --trials_root --max_failed'
     >>> describe_corpus("nothing")
     {'makers': 'libri_mini or mini or voxceleb', 'corpus_options': ''}
     """

@@ -17,7 +17,7 @@ import numpy as np
 from speechbrain_ext.errors import UserError
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
-"""The columns that every manifest has."""
+"""The columns that every manifest has; ``spk_id`` is empty where nobody knows the speaker."""
 
 
 class Texts:
@@ -112,9 +112,9 @@ class Manifest:
     starts, stops : np.ndarray
         (N,) int64, the samples of the file where the utterance begins and ends.
     speakers : list of str
-        The S speakers, sorted.
+        The S speakers that are known, sorted.
     speaker_index : np.ndarray
-        (N,) int32, the place of each utterance's speaker among them.
+        (N,) int32, the place of each utterance's speaker among them; -1 for one without a label.
     """
 
     ids: Texts
@@ -130,13 +130,14 @@ class Manifest:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One row: a value for each of ``COLUMNS``."""
+        speaker = int(self.speaker_index[index])
         return {
             "ID": self.ids[index],
             "duration": float(self.durations[index]),
             "wav": self.wavs[index],
             "start": int(self.starts[index]),
             "stop": int(self.stops[index]),
-            "spk_id": self.speakers[self.speaker_index[index]],
+            "spk_id": self.speakers[speaker] if speaker >= 0 else "",
         }
 
     @functools.cached_property
@@ -162,7 +163,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     ---------
     path : str or path
         CSV with the columns ``ID``, ``duration`` in seconds, ``wav``, ``start`` and ``stop`` in
-        samples, and ``spk_id``.
+        samples, and ``spk_id``, which is empty in rows of unlabelled speech.
 
     Raises
     ------
@@ -211,13 +212,14 @@ def _read(path: str, size: int, changed: int) -> Manifest:
                     continue
                 name, duration, wav, start, stop, speaker = fields(line)
                 begin, end, seconds = int(start), int(stop), float(duration)
-                named = name and wav and speaker and "\0" not in wav
+                named = name and wav and "\0" not in wav
                 if not (named and 0 <= begin < end and 0 < seconds < np.inf):
                     raise ValueError("a name is no name, or a length no length")
                 durations.append(seconds)
                 starts.append(begin)
                 stops.append(end)
-                speaker_index.append(numbers.setdefault(speaker, len(numbers)))
+                number = numbers.setdefault(speaker, len(numbers)) if speaker else -1
+                speaker_index.append(number)
                 ids.append(name)
                 wavs.append(wav)
         except UnicodeDecodeError:
@@ -238,7 +240,7 @@ def _read(path: str, size: int, changed: int) -> Manifest:
     if (name := ids.repeated()) is not None:
         raise UserError(f"{path} has the ID {name} twice: run stage 1 again", code="repeated-name")
     speakers = sorted(numbers)
-    rank = np.empty(len(speakers), dtype=np.int32)
+    rank = np.full(len(speakers) + 1, -1, dtype=np.int32)  # the last is that of no speaker
     rank[[numbers[speaker] for speaker in speakers]] = np.arange(len(speakers))
     return Manifest(
         ids,

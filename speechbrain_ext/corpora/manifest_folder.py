@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from speechbrain_ext import files
-from speechbrain_ext.corpora.held_out import hold_out, read_excluded
+from speechbrain_ext.corpora.held_out import hold_out, hold_out_files, read_excluded
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
+from speechbrain_ext.corpora.mirror.make import mirrored_source
 from speechbrain_ext.corpora.tree import SpeakerTree, list_speaker_tree, name_of
 from speechbrain_ext.corpora.trial_lists import (
     check_corpus_names,
@@ -23,9 +25,12 @@ from speechbrain_ext.corpora.trial_lists import (
     read_corpus_lists,
 )
 from speechbrain_ext.corpora.utterances import (
+    Row,
     SkippedFile,
+    UnlabelledFile,
     count_causes,
     scan_trees,
+    scan_unlabelled,
     skipped_sentence,
     totals,
     write_manifest,
@@ -38,6 +43,8 @@ from speechbrain_ext.verification.trials import TrialList, write_trials
 # To be raised when the same input gives other files, so that manifests of older code are remade.
 FORMAT_VERSION = 4
 SKIPPED = "skipped.tsv"
+# What trials without labels are between, which are easier than others.
+HALVES = "halves of held-out files, which share room and microphone"
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,17 @@ class ManifestSources:
         File naming speakers to leave out of training, one a line.
     allow_overlap : bool
         Whether training speakers may be in a test list.
+    unlabelled : str or None
+        Folder of training speech whose speakers nobody knows.
     """
 
-    train: Sequence[str]
+    train: Sequence[str] = ()
     trials: Sequence[str] = ()
     trials_root: str | None = None
     enrol: str | None = None
     exclude_speakers: str | None = None
     allow_overlap: bool = False
+    unlabelled: str | None = None
 
 
 def make_manifests(
@@ -102,11 +112,15 @@ def make_manifests(
         os.path.abspath(root): list_speaker_tree(root)
         for root in dict.fromkeys([*sources.train, *filter(None, [sources.trials_root])])
     }
+    unlabelled = None
+    if sources.unlabelled is not None:
+        unlabelled = list_speaker_tree(sources.unlabelled, labelled=False)
     made_from = {
         "format": FORMAT_VERSION,
         "corpus": corpus,
         "settings": dataclasses.asdict(settings),
         "train": [trees[os.path.abspath(root)].digest for root in sources.train],
+        "unlabelled": unlabelled.digest if unlabelled else None,
         "trials": [(Path(path).stem, _digest(path)) for path in sources.trials],
         "trials_root": (
             trees[os.path.abspath(sources.trials_root)].digest if sources.trials_root else None
@@ -125,7 +139,8 @@ def make_manifests(
             return manifest, False
         with files.replaced_folder(folder) as new:
             manifest = {"fingerprint": wanted, **corpus}
-            manifest |= _write(new, corpus_dir / SKIPPED, trees, sources, settings, jobs)
+            table = corpus_dir / SKIPPED
+            manifest |= _write(new, table, trees, unlabelled, sources, settings, jobs)
             manifest["files"] = files.written_files(new)
             text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
             (new / files.MANIFEST).write_text(text, encoding="utf-8")
@@ -136,6 +151,7 @@ def _write(
     folder: Path,
     refused: Path,
     trees: dict[str, SpeakerTree],
+    unlabelled: SpeakerTree | None,
     sources: ManifestSources,
     settings: ManifestSettings,
     jobs: int,
@@ -161,23 +177,35 @@ def _write(
         tree = trees[os.path.abspath(sources.trials_root)]
         test = find_utterances(lists, tree, settings, jobs, refused.parent)
     usable, skipped = scan_trees(train_trees, excluded, settings, jobs)
-    if not usable and not skipped:
+    files: list[UnlabelledFile] = []
+    options = {tree.root: "--train" for tree in train_trees}
+    if unlabelled is not None:
+        files, others = scan_unlabelled(unlabelled, settings, jobs)
+        skipped = sorted([*skipped, *others])
+        options[unlabelled.root] = "--unlabelled"
+    if not usable and not files and not skipped:
         raise UserError(
             "--exclude_speakers names all speakers below --train: leave some.",
             code="few-speakers",
         )
-    with _explaining_skipped(refused, skipped, train_trees):
-        if not usable:
+    sets: dict[str, Sequence[Row]]
+    with _explaining_skipped(refused, skipped, options):
+        if train_trees and not usable:
             raise UserError("there is nothing to train on:", code="unusable-audio")
-        train, valid, valid_trials = hold_out(usable, settings)
-
-    sets = {"train": train, "valid": valid}
+        if unlabelled is not None and not files:
+            raise UserError(f"{unlabelled.root} has no usable file:", code="unusable-audio")
+        if train_trees:
+            train, valid, valid_trials = hold_out(usable, settings)
+            sets, title = {"train": [*train, *files], "valid": valid}, "held-out training speakers"
+        else:
+            heard, halves, valid_trials = hold_out_files(files, settings)
+            sets, title = {"train": heard, "valid": halves}, HALVES
     if test:
         sets["test"] = test
     for name, utterances in sets.items():
         write_manifest(folder / f"{name}.csv", utterances)
     write_skipped(folder / SKIPPED, skipped)
-    written = [_write_list(folder, "valid", "held-out training speakers", "valid", valid_trials)]
+    written = [_write_list(folder, "valid", title, "valid", valid_trials)]
     for item in lists:
         written.append(_write_list(folder, item.name, item.title, "test", item.trials))
 
@@ -195,7 +223,7 @@ def _write(
 
 @contextlib.contextmanager
 def _explaining_skipped(
-    table: Path, skipped: Sequence[SkippedFile], trees: Sequence[SpeakerTree]
+    table: Path, skipped: Sequence[SkippedFile], options: Mapping[str, str]
 ) -> Iterator[None]:
     """Where too little speech can be used, say why the rest cannot, and keep the table of it."""
     table.unlink(missing_ok=True)
@@ -205,7 +233,7 @@ def _explaining_skipped(
         if not skipped:
             raise
         write_skipped(table, skipped)
-        sentence = f"{error} {skipped_sentence(skipped, trees, table)}"
+        sentence = f"{error} {skipped_sentence(skipped, options, table)}"
         raise UserError(sentence, code=error.code) from None
 
 
@@ -230,15 +258,25 @@ def _write_list(
 
 
 def _check_sources(sources: ManifestSources) -> None:
-    roots = [Path(os.path.realpath(root)) for root in sources.train]
-    for number, root in enumerate(roots):
-        for other in roots[:number]:
-            if root == other or root in other.parents or other in root.parents:
+    if not sources.train and sources.unlabelled is None:
+        raise UserError(
+            "there is nothing to train on: give --train, --unlabelled or both.", code="bad-command"
+        )
+    if sources.exclude_speakers and not sources.train:
+        raise UserError(
+            "--exclude_speakers needs --train, the speakers of which it leaves some out.",
+            code="bad-command",
+        )
+    for number, root in enumerate(sources.train):
+        for other in sources.train[:number]:
+            if _hold_the_same(root, other):
                 raise UserError(
-                    f"--train names {root} and {other}, which hold the same files; "
-                    "name each folder once.",
+                    f"--train names {os.path.realpath(root)} and {os.path.realpath(other)}, which "
+                    "hold the same files; name each folder once.",
                     code="repeated-name",
                 )
+    if sources.unlabelled is not None:
+        _check_unlabelled(sources, sources.unlabelled)
     if sources.trials and not sources.trials_root:
         raise UserError(
             "--trials needs --trials_root, the folder that the names in the lists are below.",
@@ -254,6 +292,35 @@ def _check_sources(sources: ManifestSources) -> None:
             "--enrol needs --trials, the lists whose models it explains.", code="bad-command"
         )
     check_corpus_names(sources.trials)
+
+
+def _check_unlabelled(sources: ManifestSources, unlabelled: str) -> None:
+    """Refuse speech that is called unlabelled and has a label, or is to test with."""
+    for root in sources.train:
+        if _hold_the_same(root, unlabelled):
+            raise UserError(
+                f"{mirrored_source(unlabelled) or unlabelled} is unlabelled speech and holds the "
+                f"same files as {mirrored_source(root) or root}, whose speakers are known; give "
+                "each file once, as one or the other.",
+                code="repeated-name",
+            )
+    root = sources.trials_root or ""
+    if root and not sources.allow_overlap and _hold_the_same(root, unlabelled):
+        raise UserError(
+            f"{mirrored_source(unlabelled) or unlabelled} is speech to train on and holds the same "
+            f"files as {mirrored_source(root) or root}, which the trial lists are about, so their "
+            "error rates would mean nothing; keep the two apart (--allow_overlap insists).",
+            code="speaker-overlap",
+        )
+
+
+def _hold_the_same(one: str, other: str) -> bool:
+    """Whether one of two folders, or of what they mirror, is in the other."""
+    sides = [
+        [Path(os.path.realpath(path)) for path in (root, mirrored_source(root)) if path is not None]
+        for root in (one, other)
+    ]
+    return any(a.is_relative_to(b) or b.is_relative_to(a) for a, b in itertools.product(*sides))
 
 
 def _corpus(corpus_dir: Path) -> dict[str, Any]:

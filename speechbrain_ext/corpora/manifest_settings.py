@@ -26,18 +26,22 @@ class ManifestSettings:
         Most utterances of a held-out speaker that enter the trials, 2 or more.
     min_seconds : float
         Shorter files are skipped.
+    valid_files : int
+        Files held out for model selection where no speech has labels, 2 or more.
     """
 
     valid_speakers: int
     valid_seed: int
     valid_utterances_per_speaker: int
     min_seconds: float
+    valid_files: int
 
     def __post_init__(self) -> None:
         for name, lowest in (
             ("valid_speakers", 2),
             ("valid_utterances_per_speaker", 2),
             ("min_seconds", 0),
+            ("valid_files", 2),
         ):
             if getattr(self, name) < lowest:
                 raise UserError(
@@ -78,7 +82,7 @@ def load_manifest_settings(
     -------
     >>> path = getfixture("tmp_path") / "manifests.yaml"
     >>> text = "valid_speakers: 20\\nvalid_seed: 1\\nvalid_utterances_per_speaker: 10\\n"
-    >>> text += "min_seconds: 0.3\\n"
+    >>> text += "min_seconds: 0.3\\nvalid_files: 100\\n"
     >>> _ = path.write_text(text)
     >>> load_manifest_settings(path, {"valid_speakers": 5}).valid_speakers
     5

@@ -62,6 +62,7 @@ def conversion(cause: str, root: str, corpus_dir: Path, option: str) -> str | No
         return None
     converted = str(corpus_dir / "converted" / os.path.basename(root))
     command = ["python", "local/convert_audio.py", "--src", root, "--dst", converted]
+    command += ["--unlabelled"] * (option == "--unlabelled")
     of_run_sh = {"--train": "--data"}.get(option, option)
     return (
         f"convert that folder, `{shlex.join(command)}`, and give {option} {converted} (run.sh "
@@ -154,7 +155,7 @@ def check_file(path: str, settings: ManifestSettings) -> int | Skipped:
     -------
     >>> import numpy, soundfile
     >>> path = str(getfixture("tmp_path") / "a.wav")
-    >>> settings = ManifestSettings(20, 1234, 10, 0.3)
+    >>> settings = ManifestSettings(20, 1234, 10, 0.3, 100)
     >>> soundfile.write(path, numpy.sin(numpy.arange(8000)), 16000)
     >>> check_file(path, settings)
     8000

@@ -175,8 +175,8 @@ def name_of(path: str) -> str:
     return composed(strip_audio_extension(path))
 
 
-def list_speaker_tree(root: str | os.PathLike[str]) -> SpeakerTree:
-    """List the audio files two or three levels below a folder.
+def list_speaker_tree(root: str | os.PathLike[str], labelled: bool = True) -> SpeakerTree:
+    """List the audio files two or three levels below a folder, or at any depth.
 
     Links to folders are followed, but not into a folder that holds the link.
 
@@ -185,6 +185,8 @@ def list_speaker_tree(root: str | os.PathLike[str]) -> SpeakerTree:
     root : str or path
         A folder laid out as ``<speaker>/<session>/<utterance>.{wav,flac,...}``, or without
         sessions, ``<speaker>/<utterance>``.
+    labelled : bool
+        Whether it is laid out like that; otherwise files may lie anywhere below it.
 
     Returns
     -------
@@ -193,7 +195,7 @@ def list_speaker_tree(root: str | os.PathLike[str]) -> SpeakerTree:
     Raises
     ------
     UserError
-        When the folder is missing or cannot be read, or no audio file lies at that depth.
+        When the folder is missing or cannot be read, or no audio file lies there.
 
     Example
     -------
@@ -207,17 +209,18 @@ def list_speaker_tree(root: str | os.PathLike[str]) -> SpeakerTree:
     """
     top = os.path.abspath(root)
     if not os.path.isdir(top):
-        raise UserError(
-            f"{root}: no such folder; give a folder laid out as {LAYOUT}.", code="missing-folder"
-        )
+        layout = f"laid out as {LAYOUT}" if labelled else "with audio"
+        raise UserError(f"{root}: no such folder; give a folder {layout}.", code="missing-folder")
     found = list_audio_files(top)
     for folder, reason in found.unlisted:
         raise UserError(
             f"{os.path.join(top, folder)}: cannot be listed ({reason}); mend its permissions.",
             code="unreadable-file",
         )
-    paths = [path for path in found.files if path.count("/") in (1, 2)]
+    paths = [path for path in found.files if not labelled or path.count("/") in (1, 2)]
     elsewhere = len(found.files) - len(paths)
+    if not paths and not labelled:
+        raise UserError(f"{root}: there is no audio file in it; give another.", code="no-audio")
     if not paths:
         example = f" (there is, for instance, {found.files[0]})" if elsewhere else ""
         raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
-from speechbrain_ext.corpora.mirror.make import SOURCE_NOTE
+from speechbrain_ext.corpora.mirror.make import mirrored_source
 from speechbrain_ext.corpora.scan import conversion
 from speechbrain_ext.corpora.tree import LAYOUT, SpeakerTree, name_of
 from speechbrain_ext.corpora.utterances import Utterance, scan_utterances
@@ -105,7 +105,8 @@ def read_corpus_lists(
         When a list cannot be read, lacks targets or non-targets, or has a model that ``enrol`` has
         not; or when no list has a model of ``enrol``.
     """
-    roots = root_paths(root, *_mirrored(root)) if root is not None else ()
+    folders = [] if root is None else filter(None, [root, mirrored_source(root)])
+    roots = root_paths(*folders)
     enrolment = read_enrolment(enrol, roots) if enrol is not None else None
     lists = []
     for source in sources:
@@ -116,12 +117,6 @@ def read_corpus_lists(
     if enrolment is not None:
         refuse_unused_models(enrolment, [item.trials.models for item in lists])
     return lists
-
-
-def _mirrored(root: str) -> list[str]:
-    """The folder that a folder of stage 0 mirrors, where it is one."""
-    note = Path(root) / SOURCE_NOTE
-    return [note.read_text(encoding="utf-8").strip()] if note.is_file() else []
 
 
 def complete_names(lists: Sequence[CorpusList], tree: SpeakerTree) -> list[CorpusList]:

@@ -17,6 +17,9 @@ from speechbrain_ext.corpora.tree import SpeakerTree, name_of
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import DECODED
 
+# Seconds of each half of a long file.
+LONGEST_HALF = 30
+
 
 class Utterance(NamedTuple):
     """One usable file: its folder's root, its path below it, and its length in samples."""
@@ -24,6 +27,7 @@ class Utterance(NamedTuple):
     root: str
     path: str
     frames: int
+    start: int = 0
 
     @property
     def id(self) -> str:
@@ -39,6 +43,60 @@ class Utterance(NamedTuple):
     def session(self) -> str:
         """Second of three parts of the path; utterances beside the sessions share one, ``""``."""
         return self.path.partition("/")[2].rpartition("/")[0]
+
+
+class UnlabelledFile(NamedTuple):
+    """One usable file of which nobody knows who speaks: as an :class:`Utterance`.
+
+    Example
+    -------
+    >>> file = UnlabelledFile("/data/calls", "monday/1.wav", 32000)
+    >>> file.id, [(half.id, half.start, half.frames) for half in file.halves()]
+    ('monday%2F1', [('monday%2F1/1', 0, 16000), ('monday%2F1/2', 16000, 16000)])
+    """
+
+    root: str
+    path: str
+    frames: int
+    start: int = 0
+
+    @property
+    def id(self) -> str:
+        """Name of the path in one part, as no labelled utterance's is."""
+        return name_of(self.path).replace("/", "%2F")
+
+    @property
+    def speaker(self) -> str:
+        """Nobody."""
+        return ""
+
+    def halves(self) -> tuple[Half, Half]:
+        """Two parts of the same length, of a long file the two in its middle."""
+        middle = self.frames // 2
+        length = min(middle, LONGEST_HALF * SAMPLE_RATE)
+        return (
+            Half(self.root, self.path, length, middle - length, f"{self.id}/1"),
+            Half(self.root, self.path, length, middle, f"{self.id}/2"),
+        )
+
+
+class Half(NamedTuple):
+    """A part of a file; in the place of its unknown speaker stands the file."""
+
+    root: str
+    path: str
+    frames: int
+    start: int
+    id: str
+
+    @property
+    def speaker(self) -> str:
+        """The file's name."""
+        return self.id.rpartition("/")[0]
+
+
+Row = Utterance | UnlabelledFile | Half
+"""What a manifest has a row of."""
 
 
 class SkippedFile(NamedTuple):
@@ -149,6 +207,14 @@ def scan_trees(
     return utterances, skipped
 
 
+def scan_unlabelled(
+    tree: SpeakerTree, settings: ManifestSettings, jobs: int
+) -> tuple[list[UnlabelledFile], list[SkippedFile]]:
+    """Check all files of a folder of unlabelled speech; as :func:`scan_utterances`."""
+    usable, skipped = scan_utterances(tree.root, tree.by_name(), settings, jobs)
+    return [UnlabelledFile(*utterance) for utterance in usable], skipped
+
+
 def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
     """Count the skipped files, with a number for every cause."""
     counts = Counter(file.cause for file in skipped)
@@ -156,7 +222,7 @@ def count_causes(skipped: Iterable[SkippedFile]) -> dict[str, int]:
 
 
 def skipped_sentence(
-    skipped: Sequence[SkippedFile], trees: Sequence[SpeakerTree], table: Path
+    skipped: Sequence[SkippedFile], options: Mapping[str, str], table: Path
 ) -> str:
     """Tell how many files are not used and why, the most frequent cause with what helps.
 
@@ -164,31 +230,31 @@ def skipped_sentence(
     ---------
     skipped : sequence of SkippedFile
         The files.
-    trees : sequence of SpeakerTree
-        The folders that they are below.
+    options : mapping of str to str
+        The folders that they are below, each with the option that named it.
     table : Path
         Where they are listed, in the folder of the corpus.
     """
     counts = Counter(file.cause for file in skipped).most_common()
     cause = counts[0][0]
     first = next(file for file in skipped if file.cause == cause)
-    root = next(tree.root for tree in trees if first.path.startswith(os.path.join(tree.root, "")))
-    remedy = conversion(cause, root, table.parent, "--train") or CAUSES[cause]
+    root = next(root for root in options if first.path.startswith(os.path.join(root, "")))
+    remedy = conversion(cause, root, table.parent, options[root]) or CAUSES[cause]
     return (
-        f"{len(skipped)} audio files below --train cannot be used "
+        f"{len(skipped)} audio files to train on cannot be used "
         f"({', '.join(f'{number} {name}' for name, number in counts)}), listed in {table}; "
         f"{first.path}: {first.detail}; {remedy}."
     )
 
 
-def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+def write_manifest(path: Path, utterances: Iterable[Row]) -> None:
     """Write a SpeechBrain CSV with the columns that :func:`read_manifest` reads.
 
     Arguments
     ---------
     path : Path
         The file.
-    utterances : iterable of Utterance
+    utterances : iterable of Row
         Its rows.
     """
     with open(path, "w", encoding="utf-8", newline="") as stream:
@@ -197,7 +263,8 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
         for item in utterances:
             wav = os.path.join(item.root, item.path)
             duration = f"{item.frames / SAMPLE_RATE:.4f}"
-            writer.writerow([item.id, duration, wav, 0, item.frames, item.speaker])
+            stop = item.start + item.frames
+            writer.writerow([item.id, duration, wav, item.start, stop, item.speaker])
 
 
 def write_skipped(path: Path, skipped: Iterable[SkippedFile]) -> None:
@@ -209,11 +276,14 @@ def write_skipped(path: Path, skipped: Iterable[SkippedFile]) -> None:
             stream.write(f"{name}\t{file.cause}\t{file.detail}\n")
 
 
-def totals(utterances: Sequence[Utterance]) -> dict[str, float]:
-    """Count utterances, speakers and hours."""
+def totals(utterances: Sequence[Row]) -> dict[str, float]:
+    """Count utterances, speakers and hours; and utterances without a label, where there are any."""
     samples = sum(utterance.frames for utterance in utterances)
-    return {
+    labelled = [utterance for utterance in utterances if isinstance(utterance, Utterance)]
+    counts = {
         "utterances": len(utterances),
-        "speakers": len({utterance.speaker for utterance in utterances}),
+        "speakers": len({utterance.speaker for utterance in labelled}),
         "hours": round(samples / SAMPLE_RATE / 3600, 4),
     }
+    unlabelled = len(utterances) - len(labelled)
+    return counts | ({"unlabelled": unlabelled} if unlabelled else {})

@@ -39,6 +39,11 @@ class Alpha(nn.Module):
         """The largest alpha that the rule may give."""
         return self.value
 
+    @property
+    def least(self) -> float:
+        """The smallest alpha that the rule may give."""
+        return self.value
+
     def start_epoch(self, epoch: int) -> None:
         """Told the number of every epoch, from 1."""
 
@@ -89,6 +94,11 @@ class Curriculum(Alpha):
         """The largest of the alphas."""
         return max(self.alphas)
 
+    @property
+    def least(self) -> float:
+        """The smallest of the alphas."""
+        return min(self.alphas)
+
     def start_epoch(self, epoch: int) -> None:
         """Take the alpha of this epoch."""
         current = [a for a, start in zip(self.alphas, self.starts, strict=True) if start <= epoch]
@@ -135,6 +145,11 @@ class GradientBalance(Alpha):
         super().__init__(maximum)
         self.minimum, self.momentum = minimum, momentum
         self.register_buffer("average", torch.zeros(2))
+
+    @property
+    def least(self) -> float:
+        """The lower bound."""
+        return self.minimum
 
     def forward(
         self, classification: Tensor, distillation: Tensor, embedding: Tensor

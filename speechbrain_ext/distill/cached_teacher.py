@@ -77,6 +77,7 @@ class CachedTeacher(Teacher):
         self.num_workers = num_workers
         self.layers = {}
         self.embedding_size = encoder.embedding_size
+        self.embeds_speakers = getattr(encoder.embedding_model, "embeds_speakers", True)
         self.num_parameters = sum(p.numel() for p in encoder.embedding_model.parameters())
         self.eval()
 
@@ -120,3 +121,9 @@ class CachedTeacher(Teacher):
         before, after, shares = map(torch.from_numpy, found)
         embedding = torch.lerp(self.table[before], self.table[after], shares.unsqueeze(1))
         return TeacherOutput(embedding.to(wavs.device), HiddenOutputs())
+
+    @torch.no_grad()
+    def embed(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`."""
+        assert self.encoder is not None, "it embeds before it is prepared"
+        return self.encoder(wavs, lengths).squeeze(1)

@@ -209,8 +209,10 @@ class SpeakerMeans:
         )
         self.encoder.cpu()
         unit = F.normalize(torch.from_numpy(vectors))
-        order = np.argsort(utterances.speaker_index, kind="stable")
-        counts = np.bincount(utterances.speaker_index, minlength=len(number))
+        labelled = np.flatnonzero(utterances.speaker_index >= 0)
+        owners = utterances.speaker_index[labelled]
+        order = labelled[np.argsort(owners, kind="stable")]
+        counts = np.bincount(owners, minlength=len(number))
         rows = np.split(order, np.cumsum(counts)[:-1])  # of each speaker
         means = [unit[rows[number[speaker]]].mean(0) for speaker in speakers]
         return F.normalize(torch.stack(means))

@@ -81,6 +81,11 @@ class EnsembleTeacher(Teacher):
         """Whether the output of every teacher follows from the crop it is given."""
         return all(teacher.hears_crop for teacher in self._members)
 
+    @property
+    def embeds_speakers(self) -> bool:  # type: ignore[override]
+        """Whether the embeddings of every teacher are of speakers."""
+        return all(teacher.embeds_speakers for teacher in self._members)
+
     def prepare(self, manifest: str | os.PathLike[str], speeds: Sequence[float] = (1.0,)) -> None:
         """Have every teacher get ready for the utterances of a training manifest."""
         for teacher in self._members:
@@ -101,8 +106,21 @@ class EnsembleTeacher(Teacher):
         """
         embeddings = []
         hidden = HiddenOutputs()
-        for (name, weight), teacher in zip(self.weights.items(), self.teachers, strict=True):
+        for name, teacher in zip(self.weights, self._members, strict=True):
             output = teacher(wavs, lengths, ids, starts)
-            embeddings.append(math.sqrt(weight) * F.normalize(output.embedding.float(), dim=-1))
+            embeddings.append(output.embedding)
             hidden.update({f"{name}.{layer}": value for layer, value in output.hidden.items()})
-        return TeacherOutput(torch.cat(embeddings, dim=-1), hidden)
+        return TeacherOutput(self._join(embeddings), hidden)
+
+    @torch.no_grad()
+    def embed(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`."""
+        return self._join([teacher.embed(wavs, lengths) for teacher in self._members])
+
+    def _join(self, embeddings: list[Tensor]) -> Tensor:
+        """The teachers' embeddings (B, D) as one (B, sum of D)."""
+        parts = [
+            math.sqrt(weight) * F.normalize(embedding.float(), dim=-1)
+            for weight, embedding in zip(self.weights.values(), embeddings, strict=True)
+        ]
+        return torch.cat(parts, dim=-1)

@@ -44,8 +44,9 @@ class DistillationObjective(nn.Module):
     """``alpha * distillation``, further terms with their weights, classification with the rest.
 
     The weights sum to 1: with alpha 0.4 and one further term of weight 0.3 the classification has
-    0.3. What the terms learn (projections, decoders) belongs to this module, not to the student.
-    A teacher that has no embedding of speakers teaches by further terms alone.
+    0.3. A student without a classifier has no classification; alpha and the terms' weights must
+    then sum to 1 themselves. What the terms learn (projections, decoders) belongs to this module,
+    not to the student. A teacher that has no embedding of speakers teaches by further terms alone.
 
     Arguments
     ---------
@@ -111,10 +112,11 @@ class DistillationObjective(nn.Module):
                 f"alpha is {alpha.maximum} and distillation is null: set alpha to 0, or name a "
                 "distillation"
             )
-        if alpha.maximum + sum(term_weights.values()) > 1 + 1e-9:
+        rest = 1 - sum(term_weights.values())
+        if alpha.maximum > rest + 1e-9:
             raise ValueError(
-                f"alpha {alpha.maximum} and term_weights {term_weights} sum to more than 1, and "
-                "the classification has what they leave of it: lower one of them"
+                f"alpha {alpha.maximum:g} and term_weights {term_weights} sum to more than 1: "
+                f"lower alpha to {max(rest, 0):g} or less, or the weights"
             )
         for name, part in (("distillation", distillation), ("projection", projection)):
             if part is not None and not callable(part):
@@ -139,6 +141,11 @@ class DistillationObjective(nn.Module):
         return [name for name, term in self.terms.items() if term.uses_teacher]
 
     @property
+    def classification_weight(self) -> float:
+        """The largest weight that alpha and the terms may leave to the classification."""
+        return max(1 - self.alpha.least - sum(self.term_weights.values()), 0.0)
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether anything with a weight listens to the teacher."""
         return self.alpha.maximum > 0 or bool(self._further_teacher_terms)
@@ -156,9 +163,11 @@ class DistillationObjective(nn.Module):
                 prepare(manifest, speakers, device)
 
     def forward(
-        self, classification: Tensor, student: StudentOutput, teacher: TeacherOutput | None
+        self, classification: Tensor | None, student: StudentOutput, teacher: TeacherOutput | None
     ) -> Objective:
         """Join the classification loss (a scalar) with the terms of the networks' outputs.
+
+        Without a classifier there is no classification loss.
 
         Raises
         ------
@@ -171,11 +180,16 @@ class DistillationObjective(nn.Module):
         if teacher is not None and self.distillation is not None:
             embedding = projected(student.embedding, self.projection)
             values["distillation"] = self.distillation(embedding, teacher.embedding)
-            alpha = self.alpha(classification, values["distillation"], student.embedding)
+            if classification is None:
+                alpha = self.alpha.maximum  # which is the least, too
+            else:
+                alpha = self.alpha(classification, values["distillation"], student.embedding)
             weights["distillation"] = alpha
         for name, term in self.terms.items():
             values[name] = term(student, teacher)
             weights[name] = self.term_weights[name]
+        if classification is None:
+            return Objective(values, weights)
         rest = 1 - alpha - sum(self.term_weights.values())
         return Objective(
             {"classification": classification, **values}, {"classification": rest, **weights}

@@ -39,6 +39,7 @@ class FrozenTeacher(Teacher):
         self.encoder = encoder.requires_grad_(False)
         self.layers = encoder.layers
         self.embedding_size = encoder.embedding_size
+        self.embeds_speakers = getattr(encoder.embedding_model, "embeds_speakers", True)
         self.num_parameters = sum(p.numel() for p in encoder.embedding_model.parameters())
         self.eval()
 
@@ -55,3 +56,8 @@ class FrozenTeacher(Teacher):
         return TeacherOutput(
             embedding.squeeze(1), HiddenOutputs(zip(self.layers, hidden, strict=True))
         )
+
+    @torch.no_grad()
+    def embed(self, wavs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.Teacher`."""
+        return self.encoder(wavs, lengths).squeeze(1)

@@ -210,11 +210,12 @@ def _readme(
     if threshold is None:
         decision = "The recipe has not scored this model: find a threshold on data of your own."
     else:
+        title = results["valid"].get("title", "valid")
         decision = (
             f"Two files are of one person where their cosine is above {threshold:.4f}: between "
-            "speakers held out of\ntraining, as many pairs are then wrongly accepted as wrongly "
-            "refused. Give `threshold=` another where\nthe two do not cost the same, or on speech "
-            "of another kind."
+            f"{title},\nas many pairs are then wrongly accepted as wrongly refused. Give "
+            "`threshold=` another where the two\ndo not cost the same, or on speech of another "
+            "kind."
         )
     thresholds = [decision]
     if results:

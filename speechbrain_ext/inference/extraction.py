@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from speechbrain_ext.audio import AudioFault, read_audio
+from speechbrain_ext.audio import AudioFault, read_utterance
 from speechbrain_ext.corpora.manifest import Texts
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.workers import reading_options
@@ -52,9 +52,12 @@ class _Batches(Dataset["UtteranceBatch | UserError"]):
         world_size: int,
     ) -> None:
         self.ids, self.wavs, durations = Texts(), Texts(), array("d")
+        self.starts, self.stops = array("q"), array("q")  # a stop of -1 is the file's end
         for row in rows:
             self.ids.append(row["ID"])
             self.wavs.append(row["wav"])
+            self.starts.append(int(row.get("start", 0)))
+            self.stops.append(int(row.get("stop", -1)))
             durations.append(float(row["duration"]))
         self.order, self.begins = batches_by_length(np.array(durations), max_batch_seconds)
         self.mine = range(len(self.begins) - 1)[rank::world_size]
@@ -66,16 +69,16 @@ class _Batches(Dataset["UtteranceBatch | UserError"]):
         begin, end = self.begins[self.mine[index] :][:2]
         utterances = self.order[begin:end].tolist()
         try:
-            wavs = [_read(self.wavs[utterance]) for utterance in utterances]
+            wavs = [_read(self.wavs[n], self.starts[n], self.stops[n]) for n in utterances]
         except UserError as error:
             # Raised in a worker, it would reach the user inside a traceback.
             return error
         return UtteranceBatch.of([self.ids[utterance] for utterance in utterances], wavs)
 
 
-def _read(path: str) -> Tensor:
+def _read(path: str, start: int, stop: int) -> Tensor:
     with tell_unusable(path):
-        return read_audio(path)
+        return read_utterance(path, start, None if stop < 0 else stop)
 
 
 def batches_by_length(
@@ -144,7 +147,8 @@ def utterance_loader(
     Arguments
     ---------
     rows : iterable of mappings
-        ``ID``, ``wav`` and ``duration`` in seconds, as a
+        ``ID``, ``wav``, ``duration`` in seconds, and ``start`` and ``stop`` in samples where the
+        utterance is a section of its file, as a
         :class:`~speechbrain_ext.corpora.manifest.Manifest` gives them; read once.
     max_batch_seconds : float
         Speech in a batch, padding included; a longer utterance is a batch of its own.
@@ -164,14 +168,17 @@ def utterance_loader(
 
 @torch.no_grad()
 def embed_batch(
-    encoder: nn.Module, batch: UtteranceBatch | UserError, device: str | torch.device = "cpu"
+    encoder: Callable[..., Tensor],
+    batch: UtteranceBatch | UserError,
+    device: str | torch.device = "cpu",
 ) -> dict[str, np.ndarray]:
     """Embed a batch of :func:`utterance_loader`.
 
     Arguments
     ---------
-    encoder : Module
-        A :class:`~speechbrain_ext.lobes.encoders.SpeakerEncoder`, in eval mode.
+    encoder : callable
+        A :class:`~speechbrain_ext.lobes.encoders.SpeakerEncoder`, in eval mode, or what maps
+        waveforms (B, samples) and lengths to embeddings (B, 1, D) or (B, D) as well.
     batch : UtteranceBatch or UserError
         The batch; an error in its place is raised.
     device : str or device

@@ -134,6 +134,11 @@ class SSLEncoder(Lobe):
             self.layer_weights = nn.Parameter(torch.zeros(len(self.chosen)))
 
     @property
+    def embeds_speakers(self) -> bool:  # type: ignore[override]
+        """Whether it has a back end, which is trained on speakers."""
+        return self.back_end is not None
+
+    @property
     def build_arguments(self) -> dict[str, Any]:
         """Arguments that, beside its own, make this network where its source is not."""
         return {"description": self.description}

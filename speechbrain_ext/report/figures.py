@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from speechbrain_ext.report.projection import Projection
 from speechbrain_ext.report.records import Score, TrainedSystem
 from speechbrain_ext.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
-from speechbrain_ext.systems.train_log import NOT_A_TERM, best_epoch
+from speechbrain_ext.systems.train_log import NOT_A_TERM, best_epoch, selecting_figure
 
 DASHES: dict[str, Any] = {"teacher": (0, (5, 2.2)), "student": "-", "fusion": (0, (1, 1.6))}
 TERM_COLOURS = ("ink", "speaker-3", "speaker-5", "speaker-6", "speaker-7", "speaker-8", "speaker-9")
@@ -107,7 +107,7 @@ def draw_curve(
     Returns
     -------
     FigureBlock
-        The lowest valid EER, by which weights are chosen, is marked; so is the share of
+        The best of the figure by which weights are chosen is marked; so is the share of
         distillation to reach.
     """
     drawn = [s for s in systems if s.log]
@@ -116,8 +116,9 @@ def draw_curve(
         for system in drawn:
             values = _series(system.log, part, key) * scale
             _line(axes, system.log, values, system.role, DASHES[system.role])
-            if key == "eer" and (best := best_epoch(system.log)):
-                (circle,) = axes.plot(best["epoch"], best["valid"]["eer"] * scale, "o")
+            figure = selecting_figure(system.log)
+            if figure and key == figure.key and (best := best_epoch(system.log)):
+                (circle,) = axes.plot(best["epoch"], best["valid"][key] * scale, "o")
                 circle.set(ms=9, mfc="none", mew=2, color=COLOURS[system.role])
         if key == "share":
             axes.axhline(

@@ -22,7 +22,7 @@ from speechbrain_ext.report.projection import Projection, choose_speakers, load_
 from speechbrain_ext.report.records import CorpusSummary, Experiment, TrainedSystem
 from speechbrain_ext.report.svg import SPEAKER_COLOURS
 from speechbrain_ext.report.table import ResultsTable, giga, to_markdown
-from speechbrain_ext.systems.train_log import best_epoch
+from speechbrain_ext.systems.train_log import EER, RANK_CORRELATION, best_epoch, selecting_figure
 from speechbrain_ext.verification.tables import markdown_table
 
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matplotlib")
@@ -149,23 +149,23 @@ def _values(settings: dict[str, str], keys: tuple[str, ...]) -> list[str]:
     idle = {"lr_decay"} if "patience" in settings else set()
     if settings.get("distillation") in ("", "null"):
         idle |= {"alpha", "distillation"}
+    if settings.get("classifier") in ("", "null"):
+        idle |= {"margin", "scale"}
     return [settings[key] for key in keys if key in settings and key not in idle]
 
 
 def training_facts(system: TrainedSystem) -> dict[str, str]:
     """Say how long a system trained and which epoch was the best on the validation trials."""
     if not system.log:
-        return {"epochs trained": "imported", "best valid EER": "–", "time of training": "–"}
-    best = best_epoch(system.log)
+        return {"epochs trained": "imported", "time of training": "–"}
+    best, figure = best_epoch(system.log), selecting_figure(system.log)
     seconds = sum(e.get(p, {}).get("seconds") or 0 for e in system.log for p in ("train", "valid"))
     counted = {"skipped": "utterances skipped", "nonfinite": "batches without a finite loss"}
-    facts = {
-        "epochs trained": str(len(system.log)),
-        "best valid EER": (
-            f"{best['valid']['eer']:.2f} % (epoch {best['epoch']})" if best else "–"
-        ),
-        "time of training": duration(seconds),
-    }
+    facts = {"epochs trained": str(len(system.log))}
+    if best and figure:
+        value = figure.written(best["valid"][figure.key])
+        facts[f"best valid {figure.words}"] = f"{value} (epoch {best['epoch']})"
+    facts["time of training"] = duration(seconds)
     for name, row in counted.items():
         if count := sum(e.get("train", {}).get(name) or 0 for e in system.log):
             facts[row] = f"{count:,}"
@@ -175,7 +175,8 @@ def training_facts(system: TrainedSystem) -> dict[str, str]:
 def training_rows(systems: list[TrainedSystem]) -> list[tuple[str, list[str]]]:
     """Put the systems' facts of training side by side."""
     facts = [training_facts(s) for s in systems]
-    names = list(dict.fromkeys(n for f in facts for n in f))
+    # The student's come first: an imported teacher has few.
+    names = list(dict.fromkeys(n for f in reversed(facts) for n in f))
     return [(n, [f.get(n, "–") for f in facts]) for n in names]
 
 
@@ -188,11 +189,21 @@ def epochs_of_low_share(student: TrainedSystem) -> tuple[int, int]:
 
 
 def corpus_sentence(corpus: CorpusSummary) -> str:
-    """Count speakers, utterances and hours of each set in one sentence."""
-    parts = [
-        f"{name} {s['speakers']:,} speakers, {s['utterances']:,} utterances, {s['hours']:.2f} h"
-        for name, s in corpus.sets.items()
-    ]
+    """Count speakers, utterances and hours of each set in one sentence.
+
+    Example
+    -------
+    >>> calls = {"utterances": 90, "speakers": 0, "hours": 1.5, "unlabelled": 90}
+    >>> corpus_sentence(CorpusSummary("calls", "Calls", False, {"train": calls}, [], {}))
+    'train 0 speakers with labels, 90 utterances (90 without), 1.50 h.'
+    """
+    parts = []
+    for name, s in corpus.sets.items():
+        speakers, utterances = f"{s['speakers']:,} speakers", f"{s['utterances']:,} utterances"
+        if unlabelled := s.get("unlabelled"):
+            speakers += " with labels"
+            utterances += f" ({unlabelled:,} without)"
+        parts.append(f"{name} {speakers}, {utterances}, {s['hours']:.2f} h")
     return "; ".join(parts) + "."
 
 
@@ -225,27 +236,25 @@ def versions() -> list[tuple[str, str]]:
 
 def training_figures(experiment: Experiment) -> list[FigureBlock]:
     """Draw how the systems were trained."""
-    systems, student = experiment.systems, experiment.student
-    valid = "EER on validation trials, %"
-    figures = [
-        draw_curve("valid-eer", valid, systems, "valid", "eer", scale=1.0),
+    systems, student = experiment.systems, [experiment.student]
+    rank = "Rank correlation of the scores of validation trials with the teacher's"
+    return [
+        *_curve("valid-eer", "EER on validation trials, %", systems, "valid", EER.key, 1.0),
+        *_curve("valid-rank", rank, systems, "valid", RANK_CORRELATION.key, 1.0),
         *(draw_loss(s) for s in systems if s.log),
-        draw_curve("accuracy", "Training accuracy, %", systems, "train", "accuracy"),
+        *_curve("accuracy", "Training accuracy, %", systems, "train", "accuracy"),
+        *_curve("share", "Share of distillation in the loss, %", student, "train", "share"),
+        *_curve("data-wait", "Time spent waiting for data, %", systems, "train", "data_wait"),
+        *_curve("teacher-time", "Time spent in the teacher, %", student, "train", "teacher_time"),
     ]
-    if epochs_of_low_share(student)[1]:
-        figures.append(
-            draw_curve("share", "Share of distillation in the loss, %", [student], "train", "share")
-        )
-    figures.append(
-        draw_curve("data-wait", "Time spent waiting for data, %", systems, "train", "data_wait")
-    )
-    if any(e.get("train", {}).get("teacher_time") is not None for e in student.log):
-        figures.append(
-            draw_curve(
-                "teacher-time", "Time spent in the teacher, %", [student], "train", "teacher_time"
-            )
-        )
-    return figures
+
+
+def _curve(
+    name: str, title: str, systems: list[TrainedSystem], part: str, key: str, scale: float = 100.0
+) -> list[FigureBlock]:
+    """A figure of :func:`draw_curve` of the systems that have such numbers, if there are any."""
+    logged = [s for s in systems if any(e.get(part, {}).get(key) is not None for e in s.log)]
+    return [draw_curve(name, title, logged, part, key, scale)] if logged else []
 
 
 def trial_sections(experiment: Experiment) -> list[TrialSection]:

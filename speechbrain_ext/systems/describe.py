@@ -46,6 +46,7 @@ def describe_yaml(
         student's ``teacher_source`` names; ``teacher_name`` is then that model, or empty where
         ``teacher`` is null, and else the file. ``student_of_model`` and ``teacher_of_model`` are
         "true" for files with a ``teacher_source``, which need the extra ``ssl``.
+        ``student_classifies`` is "true" unless the student's ``classifier`` is null.
 
     Raises
     ------
@@ -70,6 +71,7 @@ def describe_yaml(
     return {
         "student_system": system,
         "student_of_model": _switch("teacher_source" in tree),
+        "student_classifies": _switch(tree.get("classifier", "") is not None),
         "teacher": str(teacher),
         "teacher_system": teacher_system,
         "teacher_of_model": _switch("teacher_source" in teacher_tree),

@@ -73,8 +73,15 @@ def _is_network(x: Any) -> bool:
     return _is(x, "Module") and hasattr(x, "state_dict")
 
 
+def _is_classifier(x: Any) -> bool:
+    return x is None or _is_network(x)
+
+
 def _are_networks(x: Any) -> bool:
-    return isinstance(x, Mapping) and all(map(_is_network, x.values())) and x.keys() >= {*NETWORKS}
+    if not isinstance(x, Mapping) or not x.keys() >= {*NETWORKS}:
+        return False
+    others = [value for key, value in x.items() if key != "classifier"]
+    return all(map(_is_network, others)) and _is_classifier(x["classifier"])
 
 
 def _are_odd(x: Any) -> bool:
@@ -127,6 +134,7 @@ TRAINING: dict[str, Rule] = {
     "start_from": ANYTHING,
     "num_speakers": ANYTHING,
     **dict.fromkeys(NETWORKS, Rule(_is_network, "a network, made by !new:")),
+    "classifier": Rule(_is_classifier, "a network, made by !new:, or null"),
     "modules": Rule(_are_networks, f"a mapping of networks, {', '.join(NETWORKS)} among them"),
     "compute_cost": _called_with(2),  # logits and labels
     "opt_class": _called_with(1),  # the parameters
@@ -153,7 +161,7 @@ DISTILLATION: dict[str, Rule] = {
 }
 #: What trainings read where a file has it.
 OPTIONAL: dict[str, Rule] = {
-    "anneal": _called_with(4),  # the scheduler, the optimizer, the epoch, its EER
+    "anneal": _called_with(4),  # the scheduler, the optimizer, the epoch, its EER or the like
     "reconstruction_weight": NOT_NEGATIVE,
     "teacher_folder": ANYTHING,  # run.sh gives it to every student of the mel path
     "front_end_start": ANYTHING,

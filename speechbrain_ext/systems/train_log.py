@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,68 @@ COUNTS = ("unreadable", "skipped", "nonfinite")
 # What a line's "train" holds besides terms of the loss.
 NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", *COUNTS}
 NOT_A_TERM |= {"peak_memory_gb"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of validation by which a training can select its best epoch.
+
+    Arguments
+    ---------
+    key : str
+        Its name among a line's ``valid`` figures, and in what a checkpoint says of itself.
+    words, form, unit : str
+        Its name for readers, and how it is written.
+    highest : bool
+        Whether the highest is the best, which is 1 at most; otherwise the lowest is.
+    """
+
+    key: str
+    words: str
+    form: str
+    unit: str = ""
+    highest: bool = False
+
+    def written(self, value: float) -> str:
+        """The figure for readers.
+
+        Example
+        -------
+        >>> EER.written(5.125), RANK_CORRELATION.written(0.75)
+        ('5.12 %', '0.750')
+        """
+        return f"{value:{self.form}}{self.unit}"
+
+    def cost(self, value: float) -> float:
+        """The figure as a number of which the lowest is the best.
+
+        Example
+        -------
+        >>> EER.cost(5.0), RANK_CORRELATION.cost(0.75)
+        (5.0, 0.25)
+        """
+        return 1 - value if self.highest else value
+
+
+#: Between held-out speakers; and, where speech has no labels, between the scores of student and
+#: teacher.
+EER = Figure("eer", "EER", ".2f", " %")
+RANK_CORRELATION = Figure("rank_correlation", "rank correlation", ".3f", highest=True)
+FIGURES = (EER, RANK_CORRELATION)
+
+
+def selecting_figure(epochs: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """The figure by which a training selected: the EER where its log has it.
+
+    Example
+    -------
+    >>> selecting_figure([{"epoch": 1, "valid": {"rank_correlation": 0.5, "agreement": 0.9}}]).words
+    'rank correlation'
+    """
+    for figure in FIGURES:
+        if _with(figure.key, epochs):
+            return figure
+    return None
 
 
 def read_train_log(path: Path, writer: str) -> list[dict[str, Any]]:
@@ -57,7 +120,7 @@ def read_train_log(path: Path, writer: str) -> list[dict[str, Any]]:
 
 
 def best_epoch(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The epoch with the lowest EER of held-out trials; of equal ones the last.
+    """The epoch that was selected by held-out trials; of equal ones the last.
 
     It is the one whose weights training keeps, as SpeechBrain's checkpointer chooses.
 
@@ -69,12 +132,21 @@ def best_epoch(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     Returns
     -------
     mapping
-        One of them; None where none has an EER.
+        One of them; None where none has a figure to select by.
 
     Example
     -------
     >>> best_epoch([{"epoch": n, "valid": {"eer": eer}} for n, eer in ((1, 9), (2, 5), (3, 5))])
     {'epoch': 3, 'valid': {'eer': 5}}
     """
-    rated = [epoch for epoch in epochs if (epoch.get("valid") or {}).get("eer") is not None]
-    return min(rated, key=lambda epoch: (epoch["valid"]["eer"], -epoch["epoch"]), default=None)
+    figure = selecting_figure(epochs)
+    if figure is None:
+        return None
+    key, cost = figure.key, figure.cost
+    rated = _with(key, epochs)
+    return min(rated, key=lambda epoch: (cost(epoch["valid"][key]), -epoch["epoch"]))
+
+
+def _with(key: str, epochs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The epochs that have a figure of validation."""
+    return [epoch for epoch in epochs if (epoch.get("valid") or {}).get(key) is not None]

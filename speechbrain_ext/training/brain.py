@@ -28,16 +28,18 @@ from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.distill.objective import Objective
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch, utterance_loader
 from speechbrain_ext.interfaces import HiddenOutputs, StudentOutput
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.settings import TEACHER
+from speechbrain_ext.systems.train_log import EER, Figure
 from speechbrain_ext.training.augmentation import Mixing
 from speechbrain_ext.training.checkpoints import (
     TRAINED,
@@ -55,8 +57,10 @@ from speechbrain_ext.training.crops import (
     encode_speakers,
 )
 from speechbrain_ext.training.first_weights import start_from
-from speechbrain_ext.training.preflight import check_steps, check_training
+from speechbrain_ext.training.preflight import check_labels, check_steps, check_training
 from speechbrain_ext.training.progress import (
+    CORRECT,
+    LABELLED,
     WEIGHT,
     WEIGHTED,
     EpochMeter,
@@ -65,6 +69,7 @@ from speechbrain_ext.training.progress import (
     peak_memory,
     share,
     valid_figures,
+    valid_scores,
 )
 from speechbrain_ext.training.schedules import before_step, by_epoch
 from speechbrain_ext.verification.trials import read_trials
@@ -73,13 +78,16 @@ logger = get_logger(__name__)
 
 
 class Forward(NamedTuple):
-    """What the networks made of a batch: embeddings (B, D), speaker logits (B, 1, S)."""
+    """What the networks made of a batch: embeddings (B, D), speaker logits (B, 1, S).
+
+    A student without a classifier has no logits.
+    """
 
     clean: Tensor  # waveforms (B, samples), as recorded
     corrupted: Tensor  # and as the student heard them
     mixing: Mixing | None  # how crops were mixed, in both
     student: StudentOutput
-    logits: Tensor
+    logits: Tensor | None
 
 
 class SpeakerBrain(sb.Brain):
@@ -91,11 +99,15 @@ class SpeakerBrain(sb.Brain):
 
     #: Keys of a YAML that this class reads.
     keys = TEACHER
+    #: The figure of validation by which the best epoch is selected.
+    selects_by: Figure = EER
     checkpointer: sb.utils.checkpoints.Checkpointer
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
+        if hparams["classifier"] is None:
+            hparams["checkpointer"].recoverables.pop("classifier", None)
         super().__init__(
-            modules=hparams["modules"],
+            modules={name: part for name, part in hparams["modules"].items() if part is not None},
             opt_class=hparams["opt_class"],
             hparams=hparams,
             run_opts=run_opts,
@@ -105,6 +117,7 @@ class SpeakerBrain(sb.Brain):
         if self.distributed_launch:
             self.process = torch.distributed.get_rank()
             self.processes = torch.distributed.get_world_size()
+        check_labels(self.hparams, self.learns_unlabelled)
         # The bare modules, not their DDP wrappers: validation must not wait for other processes.
         self.encoder = SpeakerEncoder(
             hparams["compute_features"], hparams["mean_var_norm"], hparams["embedding_model"]
@@ -115,14 +128,18 @@ class SpeakerBrain(sb.Brain):
         if if_main_process():
             save_folder = Path(self.hparams.save_folder)
             save_folder.mkdir(parents=True, exist_ok=True)
-            self.label_encoder.save(save_folder / "label_encoder.txt")
+            if self.hparams.classifier is not None:  # whose rows these are
+                self.label_encoder.save(save_folder / "label_encoder.txt")
         self.train_data = CropDataset(
             self.hparams.train_csv,
             self.hparams.crop_reader,
             self.label_encoder,
             self.hparams.crops_per_utterance,
             self.hparams.speeds,
+            labelled_only=not self.learns_unlabelled,
         )
+        if left_out := len(self.train_data.manifest) - len(self.train_data.places):
+            logger.info(f"{left_out} utterances without a label are not learnt from")
         self.order = EpochOrder(
             len(self.train_data),
             self.hparams.seed,
@@ -131,6 +148,7 @@ class SpeakerBrain(sb.Brain):
             self.hparams.drop_last,
         )
         self.trials = read_trials(self.hparams.valid_trials)
+        self.teacher_scores: np.ndarray | None = None  # of these trials
         self.meter = EpochMeter()
         self.checkpointer.add_recoverable("meter", self.meter)
         # The mean that is made in the end needs as many of the best.
@@ -142,7 +160,7 @@ class SpeakerBrain(sb.Brain):
         """Train to the last epoch, from the last checkpoint if there is one; keep the best."""
         # Before anything depends on which checkpoints there are.
         set_damaged_aside(self.checkpointer)
-        delete_others(self.checkpointer, self.kept)
+        delete_others(self.checkpointer, self.kept, self.selects_by)
         if self.checkpointer.list_checkpoints():
             self.started = set(TRAINED)
         else:
@@ -168,19 +186,28 @@ class SpeakerBrain(sb.Brain):
             self.steps_per_epoch,
             self.grad_accumulation_factor,
         )
-        utterances = utterance_loader(
+        utterances = self.valid_utterances()
+        self.fit(self.hparams.epoch_counter, crops, utterances, progressbar=False)
+        with explain_write_errors(self.hparams.output_folder):
+            keep_best(self.checkpointer, self.hparams, self.selects_by)
+
+    def valid_utterances(self) -> DataLoader[UtteranceBatch | UserError]:
+        """This process's share of the whole utterances of validation, in batches."""
+        return utterance_loader(
             read_manifest(self.hparams.valid_csv),
             self.hparams.max_batch_seconds,
             rank=self.process,
             world_size=self.processes,
         )
-        self.fit(self.hparams.epoch_counter, crops, utterances, progressbar=False)
-        with explain_write_errors(self.hparams.output_folder):
-            keep_best(self.checkpointer, self.hparams)
 
     def check(self) -> None:
         """Refuse what would fail or mislead later; nothing has been trained yet."""
         check_training(self.hparams, self.trials, self.encoder, self.device)
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether the loss has a use for speech without labels."""
+        return False
 
     def _wrap_distributed(self) -> None:
         if self.distributed_launch and self.device_type == "cpu":
@@ -252,15 +279,16 @@ class SpeakerBrain(sb.Brain):
         else:
             embedding = self.modules.embedding_model(feats)
         embedding = embedding.squeeze(1)
-        # Under AMP a cosine would have some three digits: too few for a margin.
-        with torch.autocast(self.device_type, enabled=False):
-            logits = self.modules.classifier(embedding.float().unsqueeze(1))
+        logits = None
+        if self.hparams.classifier is not None:
+            # Under AMP a cosine would have some three digits: too few for a margin.
+            with torch.autocast(self.device_type, enabled=False):
+                logits = self.modules.classifier(embedding.float().unsqueeze(1))
         return Forward(clean, corrupted, mixing, StudentOutput(embedding, hidden, feats), logits)
 
     def compute_objectives(self, predictions: Forward, batch: CropBatch, stage: sb.Stage) -> Tensor:
-        """The loss of a batch; its terms, their weights and the accuracy are its figures."""
+        """The loss of a batch; its terms and their weights are its figures, and its hits."""
         objective = self.objective(predictions, batch)
-        labels = batch.spk_id_encoded.data.squeeze(1)
         weights = objective.weights
         self.batch_ids = batch.id
         self.batch_figures = {
@@ -268,8 +296,12 @@ class SpeakerBrain(sb.Brain):
             **objective.terms,
             **{WEIGHT + name: weight for name, weight in weights.items()},
             **{WEIGHTED + name: weights[name] * term for name, term in objective.terms.items()},
-            "accuracy": (predictions.logits.squeeze(1).argmax(-1) == labels).float().mean(),
         }
+        self.batch_counts: dict[str, Tensor] = {}
+        if predictions.logits is not None:
+            labels = batch.spk_id_encoded.data.squeeze(1)
+            hits = predictions.logits.squeeze(1).argmax(-1) == labels
+            self.batch_counts = {LABELLED: (labels >= 0).sum(), CORRECT: hits.sum()}
         return objective.total
 
     def objective(self, forward: Forward, batch: CropBatch) -> Objective:
@@ -277,13 +309,31 @@ class SpeakerBrain(sb.Brain):
         raise NotImplementedError
 
     def classification_loss(self, forward: Forward, batch: CropBatch) -> Tensor:
-        """Additive angular margin softmax against the speakers, in float32."""
+        """Additive angular margin softmax against the speakers, in float32.
+
+        It is the mean over the crops with a label, of all processes; zero where there are none.
+        """
+        assert forward.logits is not None  # there is a classifier
         labels = batch.spk_id_encoded.data  # (B, 1)
-        loss = self.hparams.compute_cost(forward.logits, labels)
+        loss = self._of_labelled(forward.logits, labels)
         if forward.mixing is None:
             return loss
-        other = self.hparams.compute_cost(forward.logits, labels[forward.mixing.order])
+        other = self._of_labelled(forward.logits, labels[forward.mixing.order])
         return forward.mixing.share * loss + (1 - forward.mixing.share) * other
+
+    def _of_labelled(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if not self.train_data.unlabelled:
+            return self.hparams.compute_cost(logits, labels)
+        known = labels.squeeze(1) >= 0
+        own = known.sum().float()
+        everywhere = own.clone()
+        if self.processes > 1:  # whose gradients DDP averages as if each had as many
+            torch.distributed.all_reduce(everywhere)
+        if own:
+            loss = self.hparams.compute_cost(logits[known], labels[known])
+        else:  # all the same a function of every weight, as DDP needs
+            loss = 0 * logits.sum()
+        return loss * (self.processes * own / everywhere.clamp(min=1))
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         """Put a batch's figures into the epoch's, unless the loss is not finite.
@@ -292,6 +342,7 @@ class SpeakerBrain(sb.Brain):
         """
         if torch.isfinite(loss):
             self.meter.add(len(self.batch_ids), **self.batch_figures)
+            self.meter.count(**self.batch_counts)
             return
         self.meter.sums["nonfinite"] += 1
         logger.warning(f"The loss is {loss.item()} in a batch of: {', '.join(self.batch_ids)}")
@@ -313,7 +364,7 @@ class SpeakerBrain(sb.Brain):
         self.bar.update()
         if self.meter.weight and not self.bar.disable:
             averages = self.meter.averages()
-            shown = {key: averages[key] for key in ("loss", "accuracy")}
+            shown = {k: v for k, v in averages.items() if k in ("loss", "accuracy")}
             shown |= self.epoch_figures(averages)
             figures = {name: f"{value:.3f}" for name, value in shown.items()}
             self.bar.set_postfix(figures, refresh=False)
@@ -362,21 +413,25 @@ class SpeakerBrain(sb.Brain):
                 **peak_memory(self.device),
             }
             return
-        valid_stats = valid_figures(self.trials, self.valid_embeddings)
-        if valid_stats is None:
+        scores = valid_scores(self.trials, self.valid_embeddings)
+        if scores is None:
             raise UserError(
                 f"the embeddings of {self.hparams.valid_csv} are not finite after epoch "
                 f"{self.epoch}: the training has diverged, lower --lr",
                 code="diverged",
             )
+        # Where the EER selects nothing, its trials are within files: too easy to go by its name.
+        of = "" if self.selects_by is EER else "halves_"
+        valid_stats = valid_figures(scores, self.trials.labels, self.teacher_scores, of)
         valid_stats["seconds"] = time.perf_counter() - self.stage_start
-        lr = self._anneal(valid_stats["eer"])
+        found = valid_stats[self.selects_by.key]
+        lr = self._anneal(self.selects_by.cost(found))
         # First the log: after a kill between the two the epoch is run again, and its line replaced.
         with explain_write_errors(self.hparams.output_folder):
             self.hparams.train_logger.log_stats(
                 {"epoch": epoch, "lr": lr, **self.train_meta}, self.train_stats, valid_stats
             )
-        self._checkpoint({"epoch": epoch, "eer": valid_stats["eer"]}, end_of_epoch=True)
+        self._checkpoint({"epoch": epoch, self.selects_by.key: found}, end_of_epoch=True)
 
     def epoch_figures(self, averages: dict[str, float]) -> dict[str, float]:
         """Figures of an epoch that follow from its averages: each term's share of the loss."""
@@ -391,20 +446,20 @@ class SpeakerBrain(sb.Brain):
         margin = getattr(self.hparams.compute_cost, "margin", None)
         return {} if margin is None else {"margin": margin}
 
-    def _anneal(self, eer: float) -> float:
+    def _anneal(self, cost: float) -> float:
         """Choose the next epoch's learning rate, or that there is none; give this one's rate."""
         counter = self.hparams.epoch_counter
         if hasattr(counter, "update_metric"):  # which ends training early
-            counter.update_metric(eer)
+            counter.update_metric(cost)
         anneal = getattr(self.hparams, "anneal", by_epoch)
-        old_lr, new_lr = anneal(self.hparams.lr_annealing, self.optimizer, self.epoch, eer)
+        old_lr, new_lr = anneal(self.hparams.lr_annealing, self.optimizer, self.epoch, cost)
         sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
         return old_lr
 
     def _checkpoint(self, meta: dict[str, Any], end_of_epoch: bool) -> None:
         with explain_write_errors(self.hparams.output_folder):
             save_checkpoint(self.checkpointer, meta, end_of_epoch)
-            delete_others(self.checkpointer, self.kept)
+            delete_others(self.checkpointer, self.kept, self.selects_by)
 
     def _should_save_intra_epoch_ckpt(self, *args: Any) -> bool:
         # Gradients that have been added up since the last step are in no checkpoint.

@@ -25,10 +25,11 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import LOCK, MANIFEST, flush, is_current, written_files
 from speechbrain_ext.systems.experiment import save_weights
+from speechbrain_ext.systems.train_log import Figure
 
 logger = get_logger(__name__)
 WHOLE = "a whole checkpoint"
-# The networks of which a training begins with weights and leaves weights.
+# The networks of which a training begins with weights and leaves weights, where it has them.
 TRAINED = ("embedding_model", "classifier")
 
 
@@ -65,12 +66,13 @@ def save_checkpoint(
     ddp_barrier()
 
 
-def best_checkpoints(checkpointer: Checkpointer, number: int) -> list[Checkpoint]:
-    """The checkpoints of the lowest valid EER, the best first."""
-    return checkpointer.find_checkpoints(min_key="eer", max_num_checkpoints=number)
+def best_checkpoints(checkpointer: Checkpointer, number: int, figure: Figure) -> list[Checkpoint]:
+    """The checkpoints that are best by a figure of validation, the best first."""
+    by = {"max_key" if figure.highest else "min_key": figure.key}
+    return checkpointer.find_checkpoints(**by, max_num_checkpoints=number)
 
 
-def delete_others(checkpointer: Checkpointer, number: int) -> None:
+def delete_others(checkpointer: Checkpointer, number: int, figure: Figure) -> None:
     """Delete all checkpoints but the best and the last of so many epochs, and the newest."""
     if if_main_process():
         last = checkpointer.find_checkpoints(
@@ -78,7 +80,8 @@ def delete_others(checkpointer: Checkpointer, number: int) -> None:
             max_num_checkpoints=number,
         )
         newest = checkpointer.find_checkpoints(max_num_checkpoints=1)
-        kept = {each.path for each in [*best_checkpoints(checkpointer, number), *last, *newest]}
+        best = best_checkpoints(checkpointer, number, figure)
+        kept = {each.path for each in [*best, *last, *newest]}
         for path in {each.path for each in checkpointer.list_checkpoints()} - kept:
             # No more a checkpoint, so that a kill leaves no half of one.
             shutil.rmtree(path.rename(path.with_name(f".{path.name}")))
@@ -121,15 +124,18 @@ def explain_write_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
         ) from None
 
 
-def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace) -> None:
+def keep_best(checkpointer: Checkpointer, hparams: SimpleNamespace, figure: Figure) -> None:
     """Write the weights that later stages read: the best checkpoint's, or the best ones' mean."""
     if not if_main_process():
         return
-    best = best_checkpoints(checkpointer, hparams.average_checkpoints)
+    best = best_checkpoints(checkpointer, hparams.average_checkpoints, figure)
     epochs = [checkpoint.meta["epoch"] for checkpoint in best]
-    about = {"epochs": str(epochs), "valid_eer": str([c.meta["eer"] for c in best])}
+    found = [checkpoint.meta[figure.key] for checkpoint in best]
+    about = {"epochs": str(epochs), f"valid_{figure.key}": str(found)}
     for name in TRAINED:
         network = getattr(hparams, name)
-        network.load_state_dict(average_checkpoints(best, name))
-        save_weights(hparams.output_folder, network, about, name)
-    logger.info(f"Kept epoch {epochs} with valid EER {about['valid_eer']} %")
+        if network is not None:
+            network.load_state_dict(average_checkpoints(best, name))
+            save_weights(hparams.output_folder, network, about, name)
+    shown = ", ".join(map(figure.written, found))
+    logger.info(f"Kept epoch {epochs} with valid {figure.words} {shown}")

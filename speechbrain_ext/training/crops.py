@@ -85,10 +85,10 @@ class CropBatch(PaddedBatch):
 class CropDataset(Dataset):
     """The crops of a manifest's utterances.
 
-    Each has ``id``, ``sig``, ``spk_id_encoded``, and ``start``, the sample of its utterance at
-    which it begins. At each speed but 1 every utterance comes up again as another speaker's (see
-    :mod:`~speechbrain_ext.corpora.speeds`). A crop's id is its utterance's and its number:
-    ``id001/a@0``, ``id001/a@sp1.1@0``.
+    Each has ``id``, ``sig``, ``spk_id_encoded``, -1 without a label, and ``start``, the sample of
+    its utterance at which it begins. At each speed but 1 every utterance comes up again as another
+    speaker's (see :mod:`~speechbrain_ext.corpora.speeds`). A crop's id is its utterance's and its
+    number: ``id001/a@0``, ``id001/a@sp1.1@0``.
 
     Arguments
     ---------
@@ -102,6 +102,8 @@ class CropDataset(Dataset):
         How often each utterance comes up in an epoch, at each speed.
     speeds : sequence of float
         Speeds to play the utterances at, 1 among them.
+    labelled_only : bool
+        Whether utterances without a label are left out.
 
     Raises
     ------
@@ -118,28 +120,34 @@ class CropDataset(Dataset):
         label_encoder: CategoricalEncoder,
         crops_per_utterance: int = 1,
         speeds: Sequence[float] = (1.0,),
+        labelled_only: bool = False,
     ) -> None:
         self.manifest = read_manifest(manifest)
+        labelled = self.manifest.speaker_index >= 0
+        # Of the manifest's utterances, those that are used.
+        self.places = np.flatnonzero(labelled | (not labelled_only)).astype(np.int32)
+        self.unlabelled = len(self.places) - int(labelled.sum())
         self.reader = reader
         self.label_encoder = label_encoder
         self.crops_per_utterance = crops_per_utterance
         self.speeds = original_first(speeds)
 
     def __len__(self) -> int:
-        return self.crops_per_utterance * len(self.speeds) * len(self.manifest)
+        return self.crops_per_utterance * len(self.speeds) * len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         # Utterance by utterance, then speed by speed, then number by number.
-        index, utterance = divmod(index, len(self.manifest))
+        index, place = divmod(index, len(self.places))
         number, speed_index = divmod(index, len(self.speeds))
-        row, speed = self.manifest[utterance], self.speeds[speed_index]
-        name = f"{at_speed(row['ID'], speed)}@{number}"
-        label = self.label_encoder.encode_label_torch(at_speed(row["spk_id"], speed))
+        row, speed = self.manifest[int(self.places[place])], self.speeds[speed_index]
+        name, label = f"{at_speed(row['ID'], speed)}@{number}", -1
+        if row["spk_id"]:
+            label = self.label_encoder.encode_label(at_speed(row["spk_id"], speed))
         return {
             "id": name,
             "sig": self.reader(name, row["wav"], row["start"], row["stop"], speed),
             "start": self.reader.place(name, row["stop"] - row["start"], speed)[0],
-            "spk_id_encoded": label,
+            "spk_id_encoded": torch.tensor([label]),
         }
 
 
@@ -155,7 +163,7 @@ def utterance_of(crop: str) -> str:
 
 
 def speakers_of(path: str | Path, speeds: Sequence[float] = (1.0,)) -> list[str]:
-    """The speakers of a manifest in order, then those that each other speed makes of them.
+    """The known speakers of a manifest in order, then those each other speed makes of them.
 
     So the label of a speaker is the same whatever the speeds.
 

@@ -5,24 +5,38 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import speechbrain as sb
 import torch
 from torch import Tensor
 
+from speechbrain_ext.corpora.manifest import Manifest, read_manifest
 from speechbrain_ext.distill.objective import Objective
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.inference.extraction import embed_batch
 from speechbrain_ext.interfaces import FrontEnd, Target, TeacherOutput
 from speechbrain_ext.systems.settings import STUDENT
+from speechbrain_ext.systems.train_log import RANK_CORRELATION
 from speechbrain_ext.training.brain import Forward, SpeakerBrain
 from speechbrain_ext.training.crops import CropBatch, utterance_of
 from speechbrain_ext.training.first_weights import names_of, start_classifier, start_front_end
 from speechbrain_ext.training.preflight import check_teacher, check_terms, noise
-from speechbrain_ext.training.progress import WEIGHT, WEIGHTED, share, warn_of_low_share
+from speechbrain_ext.training.progress import (
+    WEIGHT,
+    WEIGHTED,
+    share,
+    valid_scores,
+    warn_of_low_share,
+)
+from speechbrain_ext.verification.trials import TrialList
 
 
 class DistillBrain(SpeakerBrain):
     """Classification, distillation and whatever other terms the YAML gives the loss.
 
-    Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone.
+    Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone; without
+    a classifier (``classifier: null``, alpha 1), with the teacher alone. Where neither training nor
+    validation has labels, the best epoch is the one that ranks the trials most as the teacher does.
     """
 
     keys = STUDENT
@@ -35,12 +49,21 @@ class DistillBrain(SpeakerBrain):
         if self.teacher is not None:
             self.teacher = self.teacher.to(self.device)
         self.teaching = self.meter.watch("teacher", torch.device(self.device))
-        self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
+        labelled = bool(self.train_data.manifest.speakers)
+        if not labelled and _within_files(self.trials, read_manifest(self.hparams.valid_csv)):
+            self.selects_by = RANK_CORRELATION
+        if self.hparams.classifier is not None:
+            self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
         objective, kept = self.hparams.objective, self.checkpointer.recoverables
         if not objective.state_dict():
             kept.pop("objective", None)  # SpeechBrain would warn of it
         elif "objective" not in kept:
             self.checkpointer.add_recoverable("objective", objective)
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether it has a teacher, who needs no labels."""
+        return self.hparams.objective.needs_teacher
 
     @property
     def wants_hidden(self) -> bool:
@@ -53,6 +76,8 @@ class DistillBrain(SpeakerBrain):
             start_front_end(self.hparams)
         super().check()
         if self.teacher is not None:
+            if self.teacher.embeds_speakers:
+                self.teacher_scores = self._score_by_teacher()
             self.teacher.prepare(self.hparams.train_csv, self.hparams.speeds)
         if "classifier" not in self.started:
             start_classifier(self.hparams, self.label_encoder, self.device)
@@ -64,6 +89,20 @@ class DistillBrain(SpeakerBrain):
             for front_end in (own, *others):  # which may differ in frames
                 check_terms(partial(self._terms_of_noise, front_end))
 
+    def _score_by_teacher(self) -> np.ndarray:
+        """The teacher's scores (N,) of the validation trials."""
+        vectors: dict[str, np.ndarray] = {}
+        for batch in self.valid_utterances():
+            vectors.update(embed_batch(self.teacher.embed, batch, self.device))
+        scores = valid_scores(self.trials, vectors)
+        if scores is None:
+            raise UserError(
+                f"the teacher's embeddings of {self.hparams.valid_csv} are not finite: look at its "
+                "training, or give another teacher",
+                code="bad-model",
+            )
+        return scores
+
     def _terms_of_noise(self, front_end: FrontEnd) -> dict[str, Tensor]:
         wavs = noise(self.hparams.crop_reader.samples, self.device)
         feats = self.hparams.mean_var_norm(front_end(wavs))
@@ -71,7 +110,8 @@ class DistillBrain(SpeakerBrain):
         ids = self.train_data.manifest.ids
         target = Target(torch.tensor([0, len(self.label_encoder) - 1], device=self.device))
         places = [ids[0], ids[-1]], [0, 0]
-        return self._objective(forward, (target,), *places, forward.logits.mean()).terms
+        classification = None if forward.logits is None else forward.logits.mean()
+        return self._objective(forward, (target,), *places, classification).terms
 
     # A step
 
@@ -83,7 +123,9 @@ class DistillBrain(SpeakerBrain):
         if mixing is not None:
             others = Target(labels[mixing.order], 1 - mixing.share)
             targets = (Target(labels, mixing.share), others)
-        classification = self.classification_loss(forward, batch)
+        classification = None
+        if forward.logits is not None:
+            classification = self.classification_loss(forward, batch)
         return self._objective(forward, targets, utterances, batch.start, classification)
 
     def _objective(
@@ -92,7 +134,7 @@ class DistillBrain(SpeakerBrain):
         targets: tuple[Target, ...],
         utterances: list[str],
         starts: list[int],
-        classification: Tensor,
+        classification: Tensor | None,
     ) -> Objective:
         teacher: TeacherOutput | None = None
         if self.teacher is not None:
@@ -129,3 +171,11 @@ class DistillBrain(SpeakerBrain):
         """The weight of the distillation, averaged over the epoch, besides the margin."""
         alpha = averages.get(f"{WEIGHT}distillation", 0.0)
         return {"alpha": alpha, **super().epoch_meta(averages)}
+
+
+def _within_files(trials: TrialList, manifest: Manifest) -> bool:
+    """Whether all targets are between parts of one file: nobody knows who speaks in two."""
+    places = manifest.ids.find(trials.names.tolist())
+    _, files = np.unique([manifest.wavs[place] for place in places], return_inverse=True)
+    same: np.ndarray = files[trials.enrol_index] == files[trials.test_index]
+    return bool(same[trials.labels].all())

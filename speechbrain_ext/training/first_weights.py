@@ -135,6 +135,9 @@ def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[st
             code="other-network",
         )
     hparams.embedding_model.load_state_dict(found)
+    if hparams.classifier is None:
+        logger.info(f"Begins with the network of {start.path}")
+        return {"embedding_model"}
     unused = getattr(hparams, "classifier_start", None) is not None
     if _take_classifier(start, hparams.classifier, speakers):
         rest = ": classifier_start is not used" if unused else ""

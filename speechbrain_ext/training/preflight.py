@@ -14,7 +14,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 from torch import Tensor, nn
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
+from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_header, read_utterance
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
@@ -65,6 +65,62 @@ def check_training(
             )
 
 
+def check_labels(hparams: SimpleNamespace, learns_unlabelled: bool) -> None:
+    """Refuse labels without a use, a use without labels, and a loss that they leave incomplete.
+
+    Arguments
+    ---------
+    hparams : SimpleNamespace
+        Has ``train_csv``, ``classifier`` and, of a student, ``objective``, ``freeze_classifier``
+        and ``classifier_start``.
+    learns_unlabelled : bool
+        Whether the training learns from speech without labels.
+
+    Raises
+    ------
+    UserError
+        Naming what to change.
+    """
+    labelled = bool(read_manifest(hparams.train_csv).speakers)
+    if not labelled and not learns_unlabelled:
+        raise UserError(
+            f"{hparams.train_csv} has no labelled speech, and without a teacher there is nothing "
+            "else to learn from: give labelled speech, or a student a teacher (run.sh: --data, "
+            "--teacher_model)",
+            code="no-labels",
+        )
+    if hparams.classifier is not None:
+        if not labelled:
+            raise UserError(
+                f"{hparams.train_csv} has no labelled speech, which the classifier would learn "
+                "from: set classifier to null, and alpha so that it is 1 with the term_weights "
+                "(run.sh: --student_args '--classifier null --alpha 1')",
+                code="no-labels",
+            )
+        return
+    objective = getattr(hparams, "objective", None)
+    if objective is None:
+        raise UserError(
+            "classifier is null, and the training with labels alone trains nothing else: leave the "
+            "YAML's classifier as it is",
+            code="bad-setting",
+        )
+    if objective.classification_weight > 1e-9:
+        raise UserError(
+            f"classifier is null, but alpha {objective.alpha.least:g} and term_weights "
+            f"{objective.term_weights} leave {objective.classification_weight:g} of 1 to the "
+            "classification: raise alpha to what is left, or give a classifier",
+            code="bad-setting",
+        )
+    for key, idle in (("classifier_start", None), ("freeze_classifier", False)):
+        if getattr(hparams, key) != idle:
+            raise UserError(
+                f"classifier is null, so {key} has nothing to act on: set it to "
+                f"{'null' if idle is None else idle}, or give a classifier",
+                code="bad-setting",
+            )
+
+
 def check_trials(path: str, trials: TrialList, manifest: str) -> None:
     """Refuse trials of utterances that will have no embedding.
 
@@ -95,7 +151,8 @@ def check_trials(path: str, trials: TrialList, manifest: str) -> None:
 def check_train_audio(path: str, threads: int) -> None:
     """Refuse a manifest with a speaker none of whose files can be opened.
 
-    A folder that is not mounted, say. A file here and there is ``max_unreadable``'s affair.
+    A folder that is not mounted, say. All unlabelled speech is as one speaker's. A file here and
+    there is ``max_unreadable``'s affair.
 
     Arguments
     ---------
@@ -110,18 +167,25 @@ def check_train_audio(path: str, threads: int) -> None:
         Naming a speaker, a file and the reason.
     """
     manifest = read_manifest(path)
-    _, places = np.unique(manifest.speaker_index, return_index=True)
-    firsts = [manifest.wavs[place] for place in places.tolist()]  # of the speakers in order
-    faults = _faults(read_header, firsts, threads)
-    lost = {number for number, wav in enumerate(firsts) if wav in faults}
-    for place, speaker in enumerate(manifest.speaker_index) if lost else ():
+    speakers, places = np.unique(manifest.speaker_index, return_index=True)
+    wavs = [manifest.wavs[place] for place in places.tolist()]
+    firsts = dict(zip(speakers.tolist(), wavs, strict=True))
+    faults = _faults(read_header, [(wav,) for wav in wavs], threads)
+    lost = {speaker for speaker, wav in firsts.items() if wav in faults}
+    for place, speaker in enumerate(manifest.speaker_index.tolist()) if lost else ():
         if speaker in lost and _fault(read_header, manifest.wavs[place]) is None:
             lost.remove(speaker)
+    if -1 in lost:
+        raise UserError(
+            f"{path}: none of its unlabelled files can be read ({firsts[-1]}: "
+            f"{faults[firsts[-1]]}): {REMEDY}",
+            code="unusable-audio",
+        )
     if lost:
         wav = firsts[min(lost)]
         raise UserError(
-            f"{path}: {len(lost)} of {len(firsts)} speakers have no file that can be read, "
-            f"{manifest.speakers[min(lost)]} for one ({wav}: {faults[wav]}): {REMEDY}",
+            f"{path}: {len(lost)} of {len(manifest.speakers)} speakers have no file that can be "
+            f"read, {manifest.speakers[min(lost)]} for one ({wav}: {faults[wav]}): {REMEDY}",
             code="unusable-audio",
         )
 
@@ -141,12 +205,15 @@ def check_valid_audio(path: str, threads: int) -> None:
     UserError
         Naming a file and the reason.
     """
-    wavs = read_manifest(path).wavs
-    faults = _faults(read_audio, wavs, threads)
+    utterances = read_manifest(path)
+    starts, stops = utterances.starts.tolist(), utterances.stops.tolist()
+    sections = zip(utterances.wavs, starts, stops, strict=True)
+    faults = _faults(read_utterance, sections, threads)
     if faults:
         wav, why = next(iter(faults.items()))
         raise UserError(
-            f"{path}: {len(faults)} of {len(wavs)} files cannot be used ({wav}: {why}): {REMEDY}",
+            f"{path}: {len(faults)} of {len(set(utterances.wavs))} files cannot be used ({wav}: "
+            f"{why}): {REMEDY}",
             code="unusable-audio",
         )
 
@@ -159,7 +226,10 @@ def noise(samples: int, device: str | torch.device) -> Tensor:
 
 @torch.no_grad()
 def check_networks(
-    encoder: SpeakerEncoder, classifier: nn.Module, reader: CropReader, device: str | torch.device
+    encoder: SpeakerEncoder,
+    classifier: nn.Module | None,
+    reader: CropReader,
+    device: str | torch.device,
 ) -> None:
     """Refuse networks that do not keep the contract, or do not fit crops or one another.
 
@@ -167,7 +237,7 @@ def check_networks(
     ---------
     encoder : SpeakerEncoder
         Put into eval mode.
-    classifier : Module
+    classifier : Module, optional
         Put into eval mode; maps embeddings (B, 1, D).
     reader : CropReader
         Of the crops that are trained on.
@@ -193,6 +263,8 @@ def check_networks(
             f"({str(error).splitlines()[0]}): raise it",
             code="bad-setting",
         ) from None
+    if classifier is None:
+        return
     try:
         classifier.eval()(embeddings)
     except torch.OutOfMemoryError:
@@ -296,7 +368,7 @@ def check_teacher(hparams: SimpleNamespace) -> None:
     Arguments
     ---------
     hparams : SimpleNamespace
-        Has ``teacher``, ``teacher_hears``, ``objective`` and ``mixup``.
+        Has ``teacher``, ``teacher_hears``, ``objective``, ``classifier`` and ``mixup``.
 
     Raises
     ------
@@ -315,7 +387,14 @@ def check_teacher(hparams: SimpleNamespace) -> None:
                 "terms that need it, or name a teacher",
                 code="no-teacher",
             )
-    elif not hparams.teacher.hears_crop:
+    if hparams.classifier is None and not getattr(hparams.teacher, "embeds_speakers", False):
+        raise UserError(
+            "classifier is null, and there is no teacher with embeddings of speakers: nothing "
+            "would teach the student one, so give a classifier and labelled speech, or a teacher "
+            "that was trained on speakers",
+            code="no-teacher",
+        )
+    if hparams.teacher is not None and not hparams.teacher.hears_crop:
         for key, value in {"mixup": 0, "teacher_hears": "clean"}.items():
             if getattr(hparams, key) != value:
                 raise UserError(
@@ -347,19 +426,21 @@ def check_terms(compute: Callable[[], Mapping[str, Any]]) -> None:
             raise ValueError(f"the term {name} of the loss gives {value}, not a finite scalar")
 
 
-def _faults(read: Callable[[str], Any], paths: Iterable[str], threads: int) -> dict[str, str]:
-    """The paths that cannot be read, and why."""
+def _faults(
+    read: Callable[..., Any], sections: Iterable[tuple[Any, ...]], threads: int
+) -> dict[str, str]:
+    """The paths that cannot be read, each with what else ``read`` is given, and why."""
 
-    def fault(path: str) -> tuple[str, str | None]:
-        return path, _fault(read, path)
+    def fault(section: tuple[Any, ...]) -> tuple[str, str | None]:
+        return section[0], _fault(read, *section)
 
-    with in_threads(fault, paths, threads) as results:
+    with in_threads(fault, sections, threads) as results:
         return {path: why for path, why in results if why is not None}
 
 
-def _fault(read: Callable[[str], Any], path: str) -> str | None:
+def _fault(read: Callable[..., Any], *section: Any) -> str | None:
     try:
-        read(path)
+        read(*section)
     except AudioFault as fault:
         return fault.detail
     return None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from speechbrain.utils.checkpoints import (
     mark_as_loader,
     mark_as_saver,
@@ -38,6 +39,8 @@ logger = get_logger(__name__)
 # Before the name of a term in the meter: its weight, and the term times its weight; before that of
 # a part of a step: its seconds.
 WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
+# Of the crops with a label: how many, and how many of them were given it.
+LABELLED, CORRECT = "labelled", "correct"
 
 
 @partial(register_checkpoint_hooks, save_on_main_only=False)
@@ -72,6 +75,11 @@ class EpochMeter:
             self.sums[name] = self.sums[name] + weight * (
                 value.detach() if isinstance(value, Tensor) else value
             )
+
+    def count(self, **counts: Tensor | float) -> None:
+        """Add numbers of crops."""
+        for name, value in counts.items():
+            self.sums[name] = self.sums[name] + value
 
     def watch(self, part: str, device: torch.device) -> Stopwatch:
         """A stopwatch around a part of each step."""
@@ -147,7 +155,7 @@ class EpochMeter:
 
     def averages(self) -> dict[str, float]:
         """Averages over the batches of this process."""
-        return {name: float(total) / self.weight for name, total in self.sums.items()}
+        return _averages(self.state())
 
     @mark_as_saver
     def _save(self, path: str) -> None:
@@ -238,12 +246,19 @@ def averages_of(totals: dict[str, float], epoch: int) -> dict[str, float]:
             "crops were skipped): lower --lr, or look at the audio",
             code="diverged",
         )
-    left_out = ("seconds", "waited", "weight", *COUNTS)
-    return {
+    return _averages(totals)
+
+
+def _averages(totals: dict[str, float]) -> dict[str, float]:
+    left_out = ("seconds", "waited", "weight", LABELLED, CORRECT, *COUNTS)
+    averages = {
         name: total / totals["weight"]
         for name, total in totals.items()
         if name not in left_out and not name.startswith(SECONDS)
     }
+    if labelled := totals.get(LABELLED):
+        averages["accuracy"] = totals[CORRECT] / labelled
+    return averages
 
 
 def costs_of(totals: dict[str, float], world_size: int) -> dict[str, float]:
@@ -310,13 +325,13 @@ def warn_of_low_share(
     )
 
 
-def valid_figures(trials: TrialList, mine: dict[str, np.ndarray]) -> dict[str, float] | None:
-    """EER (%) and minDCF of an epoch; None when an embedding is not finite.
+def valid_scores(trials: TrialList, mine: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Cosines (N,) of N trials; None when an embedding is not finite.
 
     Arguments
     ---------
     trials : TrialList
-        Between utterances of held-out speakers.
+        Between utterances that are held out of training.
     mine : dict
         Embedding (D,) by utterance, those of this process; all processes' are joined.
     """
@@ -324,13 +339,49 @@ def valid_figures(trials: TrialList, mine: dict[str, np.ndarray]) -> dict[str, f
     embeddings = Embeddings(list(vectors), np.stack(list(vectors.values())), "")
     if not np.isfinite(embeddings.vectors).all():
         return None
-    scores, labels = cosine_scores(trials, embeddings), trials.labels
-    return {
-        # Plain numbers: a checkpoint that holds others cannot be loaded.
-        "eer": float(100 * equal_error_rate(scores, labels)[0]),
-        "min_dcf_0.01": float(min_dcf(scores, labels, 0.01)[0]),
-        "min_dcf_0.05": float(min_dcf(scores, labels, 0.05)[0]),
+    return cosine_scores(trials, embeddings)
+
+
+def valid_figures(
+    scores: np.ndarray, labels: np.ndarray, teacher: np.ndarray | None = None, of: str = ""
+) -> dict[str, float]:
+    """EER (%) and minDCF of an epoch, and how far the student scores as its teacher does.
+
+    ``rank_correlation`` is Spearman's, in [-1, 1]; scores that are all the same have none, which is
+    0. ``agreement`` is the share of trials on which both decide alike, when each accepts as many
+    trials as there are targets.
+
+    Arguments
+    ---------
+    scores, labels : np.ndarray
+        (N,) scores and (N,) bool labels, True for a target.
+    teacher : np.ndarray, optional
+        (N,) scores of the teacher.
+    of : str
+        Before the names of the error rates, where they are none of speakers: ``halves_``.
+
+    Example
+    -------
+    >>> labels = np.array([True, True, False, False])
+    >>> scores, teacher = np.array([0.9, 0.3, 0.5, 0.1]), np.array([0.8, 0.7, 0.2, 0.1])
+    >>> figures = valid_figures(scores, labels, teacher)
+    >>> figures["eer"], round(figures["rank_correlation"], 3), figures["agreement"]
+    (50.0, 0.8, 0.5)
+    """
+    # Plain numbers: a checkpoint that holds others cannot be loaded.
+    figures = {
+        f"{of}eer": float(100 * equal_error_rate(scores, labels)[0]),
+        f"{of}min_dcf_0.01": float(min_dcf(scores, labels, 0.01)[0]),
+        f"{of}min_dcf_0.05": float(min_dcf(scores, labels, 0.05)[0]),
     }
+    if teacher is not None:
+        both = (scores, teacher)
+        varied = all(np.ptp(each) > 0 for each in both)
+        figures["rank_correlation"] = float(spearmanr(*both).statistic) if varied else 0.0
+        targets = int(np.count_nonzero(labels))
+        ours, theirs = (each >= np.partition(each, -targets)[-targets] for each in both)
+        figures["agreement"] = float(np.mean(ours == theirs))
+    return figures
 
 
 class JSONLinesLogger(TrainLogger):

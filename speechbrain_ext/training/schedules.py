@@ -1,4 +1,4 @@
-"""What the learning rate goes by: the epoch, the valid EER, or the place in the training.
+"""What the learning rate goes by: the epoch, what selects the best one, or the place in training.
 
 A function tells a scheduler of SpeechBrain's that an epoch is over, and gives the old rate and the
 new. A :class:`RateByPlace` says the rate of every step as well. It knows nothing of the steps
@@ -139,7 +139,7 @@ def before_step(scheduler: Any, optimizer: Optimizer, place: float) -> None:
 
 
 def by_epoch(
-    scheduler: StepScheduler | RateByPlace, optimizer: Optimizer, epoch: int, eer: float
+    scheduler: StepScheduler | RateByPlace, optimizer: Optimizer, epoch: int, cost: float
 ) -> tuple[float, float]:
     """The number of the epoch."""
     return scheduler(epoch)
@@ -149,13 +149,13 @@ def on_plateau(
     scheduler: ReduceLROnPlateau,
     optimizer: Optimizer,
     epoch: int,
-    eer: float,
+    cost: float,
     counter: EpochCounterWithStopper,
 ) -> tuple[float, float]:
-    """The valid EER, so that the rate falls when that no longer does.
+    """What the best epoch is selected by, the valid EER: the rate falls when it no longer does.
 
     An epoch as good as the best before it is a stale one, as it is to ``counter``; on short lists
     of trials they are many, and the scheduler alone would wait for a worse one.
     """
     better = counter.best_limit == epoch
-    return scheduler([optimizer], epoch, eer if better else math.inf)
+    return scheduler([optimizer], epoch, cost if better else math.inf)

@@ -78,7 +78,7 @@ def test_a_corpus_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "letters.py").write_text(ADDED)
     monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path)])
     assert "letters" in corpus_names()
-    assert describe_corpus("letters")["corpus_options"] == "--out --jobs --letters"
+    assert describe_corpus("letters")["corpus_options"] == "--out --jobs --unlabelled --letters"
     corpus_command("letters", ["--letters", "ab", "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out/dev").iterdir()) == ["a", "b"]
     assert json.loads((tmp_path / "out/corpus.json").read_text())["title"] == "Letters"
@@ -91,7 +91,11 @@ def test_what_run_sh_asks(
     student = tmp_path / "mine.yaml"
     student.write_text("{system: mine, teacher_source: some/wavlm}")
     command = ["describe", str(student), str(student), "--corpus"]
-    for corpus, options in (("own", "'--out --jobs --data "), ("my speech", "''"), ("tree", "''")):
+    for corpus, options in (
+        ("own", "'--out --jobs --unlabelled --data "),
+        ("my speech", "''"),
+        ("tree", "''"),
+    ):
         monkeypatch.setattr(sys, "argv", [*command, corpus])
         describe.main()
         told = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())

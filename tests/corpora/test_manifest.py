@@ -36,6 +36,16 @@ def test_rows_are_those_of_the_file(path: Path) -> None:
     assert manifest.speakers == ["ann", "bob"] and manifest.speaker_index.tolist() == [1, 0, 1]
 
 
+def test_rows_without_a_speaker_are_unlabelled(path: Path) -> None:
+    before = read_manifest(path).sha256
+    path.write_text(path.read_text(encoding="utf-8").replace("24000,bob", "24000,"), "utf-8")
+    manifest = read_manifest(path)
+    assert manifest.speakers == ["ann", "bob"] and manifest.speaker_index.tolist() == [-1, 0, 1]
+    assert [row["spk_id"] for row in manifest] == ["", "ann", "bob"] and manifest.sha256 != before
+    path.write_text(path.read_text(encoding="utf-8").replace(",ann\n", ",\n").replace(",bob", ","))
+    assert read_manifest(path).speakers == [] and set(read_manifest(path).speaker_index) == {-1}
+
+
 def test_columns_may_stand_in_another_order_among_others(path: Path) -> None:
     lines = [["more", *reversed(row)] for row in [list(COLUMNS), *ROWS]]
     other = path.with_name("other.csv")

@@ -83,7 +83,7 @@ class Counting(torch.nn.Module):
 def test_no_sample_is_lost_of_long_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
     """Padded among others."""
     counts = [25 * 60 * 16000, 12_491_682]  # whose quotient float32 does not hold
-    monkeypatch.setattr(extraction, "_read", lambda path: torch.zeros(1).expand(int(path)))
+    monkeypatch.setattr(extraction, "_read", lambda path, *_: torch.zeros(1).expand(int(path)))
     rows = [{"ID": str(n), "wav": str(n), "duration": n / 16000} for n in counts]
     (batch,) = utterance_loader(rows, max_batch_seconds=1e9)
     found = embed_batch(Counting(), batch)
@@ -105,6 +105,22 @@ def test_files_of_any_kind_are_heard(tmp_path: Path, rows: list[dict[str, str]])
     batches = list(utterance_loader(rows[:1]))
     assert torch.equal(batches[0].wavs[0], read_audio(rows[0]["wav"]))
     assert batches[0].wavs.shape == (1, 1600)
+
+
+def test_a_section_of_a_file_is_what_its_row_says(rows: list[dict[str, str]]) -> None:
+    """As crops are: a manifest may cut several utterances out of one recording."""
+    whole = read_audio(rows[4]["wav"])
+    halves = [
+        {"ID": "one", "wav": rows[4]["wav"], "duration": 0.5, "start": 0, "stop": 8000},
+        {"ID": "other", "wav": rows[4]["wav"], "duration": 1.0, "start": 8000, "stop": 24000},
+    ]
+    (batch,) = utterance_loader(halves)
+    assert batch.ids == ["other", "one"] and batch.wavs.shape == (2, 16000)
+    assert torch.equal(batch.wavs[0], whole[8000:24000])
+    assert torch.equal(batch.wavs[1, :8000], whole[:8000])
+    soundfile.write(rows[4]["wav"], np.r_[np.zeros(8000), whole[8000:]], 16000)
+    with refused("unusable-audio", rows[4]["wav"], "all samples are the same"):
+        embed_batch(torch.nn.Identity(), next(iter(utterance_loader(halves[:1]))))
 
 
 def test_the_hash_follows_every_weight() -> None:

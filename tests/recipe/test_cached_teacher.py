@@ -79,6 +79,9 @@ def table_of(cache: Path) -> np.ndarray:
     return np.load(cache / "embeddings.npy")
 
 
+VALID = 16  # utterances of validation, which the teacher hears whenever a training starts
+
+
 class Counter:
     """Of the utterances that the teacher embeds, but for the one by which a cache knows it."""
 
@@ -98,13 +101,13 @@ def test_the_teacher_runs_once_and_says_what_extraction_says(
 ) -> None:
     counter = Counter(monkeypatch)
     distil("v2_cached", "--max_batch_seconds", 6)  # 24 utterances of a second
-    assert counter.utterances == 24
+    assert counter.utterances == 24 + VALID
     expected = extracted(teacher)
     assert np.abs(table_of(teacher / "cache/tones") - np.stack([*expected.values()])).max() < 1e-5
     distil("v2_cached", "--seed", 2, folder="another")
     distil("v2_aligned", "--alpha", 0, "--teacher", "null", folder="aligned")  # the same cache
     distil("v2_cached", "--includes", "[v2_decoupled.yaml]", folder="labels")
-    assert counter.utterances == 24
+    assert counter.utterances == 24 + 3 * VALID  # of the one without a teacher none
 
 
 def test_windows_of_the_length_of_a_crop_at_every_speed(
@@ -116,7 +119,7 @@ def test_windows_of_the_length_of_a_crop_at_every_speed(
     folder = distil("v2_cached_windows", *windows, "--noise_folder", corpus / "valid/id050")
     # Windows of 0.5 and 0.55 s leave 0.5 and 0.45 s of room: three steps of less than 0.2 s.
     cache = teacher / "cache/tones/0.5s_every_0.2s"
-    assert len(table_of(cache)) == counter.utterances == 24 * 4 * 2
+    assert len(table_of(cache)) == counter.utterances - VALID == 24 * 4 * 2
     (line,) = (folder / "train_log.jsonl").read_text().splitlines()
     assert json.loads(line)["train"]["utterances"] == 48
     with refused("other-weights", cache, "[1.0, 1.1]", "[1.0]", "teacher_cache"):
@@ -124,7 +127,7 @@ def test_windows_of_the_length_of_a_crop_at_every_speed(
     # Other windows, and whole utterances, lie beside them.
     both = ["--cache_hop", 0.3, "--includes", "[v2_decoupled.yaml]"]
     distil("v2_cached_windows", *both, folder="labels")
-    assert counter.utterances == 24 * 4 * 2 + 24 * 3 + 24
+    assert counter.utterances == 24 * 4 * 2 + 24 * 3 + 24 + 3 * VALID
 
 
 def test_a_resumed_student_ends_where_an_undisturbed_one_ends(distil: Distil) -> None:

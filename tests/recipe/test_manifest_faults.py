@@ -184,7 +184,7 @@ def test_nothing_usable(refused: Callable[..., str], tmp_path: Path) -> None:
         for number in "01":
             speech(source / speaker / "s" / f"{number}.wav", np.stack([NOISE, NOISE], 1), 8000)
     text = refused("--train", source)
-    assert "8 audio files below --train cannot be used (8 sample_rate)" in text
+    assert "8 audio files to train on cannot be used (8 sample_rate)" in text
     assert f"{source}/a/s/0.wav: 8000 Hz and 2 channels, not 16000 Hz and 1 channel" in text
     assert "valid_speakers" not in text
     run(tmp_path / "corpus", "--train", convert_as_told(text, "--train"))
@@ -216,7 +216,7 @@ def test_too_few_speakers_are_told_with_the_causes(
     table = tmp_path / "corpus" / "skipped.tsv"
     text = refused("--train", train, "--valid_speakers", 3)
     assert "which would leave 1 of the 4" in text
-    assert "11 audio files below --train cannot be used" in text
+    assert "11 audio files to train on cannot be used" in text
     assert "5 name" in text and "5 sample_rate" in text and "1 channels" in text
     assert str(table) in text
     assert len(table.read_text().splitlines()) == 12

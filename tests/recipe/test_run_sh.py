@@ -54,7 +54,7 @@ case "$*" in
         echo 'makers="mini or voxceleb"'
         case "$*" in
             *--corpus\\ mini) options="train_speakers --corpus_seed --max_seconds" ;;
-            *--corpus\\ own) options="data --trials_root" ;;
+            *--corpus\\ own) options="data --trials_root --unlabelled" ;;
             *--corpus\\ voxceleb) options="voxceleb1 --voxceleb2 --voxceleb1_test_only" ;;
             *--corpus\\ letters) options="letters" ;;
         esac
@@ -76,8 +76,13 @@ value() {
 }
 leave() { for file; do mkdir -p "$(dirname "$file")"; touch "$file"; done; }
 case "$*" in
-    *prepare_corpus.py\ own*) leave "$(value --out)/"{corpus.json,dev/a} ;;
-    *prepare_corpus.py*) leave "$(value --out)/"{corpus.json,trials/test.txt,dev/a} ;;
+    *prepare_corpus.py*)
+        out=$(value --out)
+        case "$*" in *\ own\ *) ;; *) leave "$out/trials/test.txt" ;; esac
+        case "$*" in *\ own\ *--unlabelled*) ;; *) leave "$out/dev/a" ;; esac
+        case "$*" in *\ --data\ *) leave "$out/dev/a" ;; esac
+        case "$*" in *\ --unlabelled\ *) leave "$out/unlabelled/00/a" ;; esac
+        leave "$out/corpus.json" ;;
     *prepare_manifests.py*)
         leave "$(value --corpus_dir)/manifests/manifest.json" ;;
     *import_teacher*) leave "$(value --out)/"{hyperparams.yaml,save/embedding_model.safetensors} ;;
@@ -176,6 +181,11 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--name", "x", "--stage", "2", "--sessions", "3"], "--sessions"),
         (["--data", ".", "--name", "mini"], "mini"),
         (["--data", "nowhere"], "nowhere"),
+        (["--unlabelled", "nowhere"], "nowhere"),
+        (["--unlabelled", "."], "--teacher_model"),
+        (["--unlabelled", ".", "--student", "hparams/ssl/sv_mixer.yaml"], "ssl/sv_mixer.yaml"),
+        (["--unlabelled", ".", "--name", "mini", "--teacher_model", "campplus"], "mini"),
+        (["--unlabelled", ".", "--corpus", "minni"], "'minni'"),
         (["--student", "hparams/v3.yaml"], "hparams/v3.yaml"),
         (["--teacher_source", "some/wavlm"], "hparams/v2.yaml"),
         (["--large_margin", "hparams/no.yaml"], "hparams/no.yaml: there is no such file"),
@@ -481,6 +491,46 @@ def test_a_second_training_that_fails(recipe: Recipe) -> None:
     done = recipe.run(*LARGE_MARGIN, fail="train_distill.py hparams/large_margin.yaml")
     assert done.returncode != 0 and "stage 3" in done.stderr
     assert script_names(recipe.calls()) == [*FLOW[:4], "train_distill.py"]
+
+
+def test_speech_without_labels(recipe: Recipe) -> None:
+    """It takes the place of labelled speech; the student then has no classifier."""
+    speech = recipe.root / "my calls"
+    speech.mkdir()
+    teacher = ["--teacher_model", "campplus"]
+    done = recipe.run("--unlabelled", "my calls", *teacher, "--student_args", "--lr 1")
+    assert done.returncode == 0, done.stderr + done.stdout
+    calls = recipe.calls()
+    assert script_names(calls) == [*FLOW[:2], "import_teacher.py", *FLOW[3:]]
+    assert calls[0].startswith("local/prepare_corpus.py own --out data/my calls --jobs ")
+    assert calls[0].endswith(f" --unlabelled {speech}")
+    assert " --unlabelled data/my calls/unlabelled " in calls[1]
+    assert "--train" not in calls[1]
+    assert "--lin_neurons 192 --classifier null --alpha 1 --output_folder" in calls[3]
+    assert calls[3].endswith("--lr 1")  # what is given in so many words wins
+    yaml = recipe.folder / "hparams/blind.yaml"
+    yaml.write_text("system: blind\nclassifier: null\n")
+    done = recipe.run("--unlabelled", "my calls", *teacher, "--student", "hparams/blind.yaml")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "--classifier" not in recipe.calls()[3]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "name"),
+    [(["--data", "speech"], "own", "speech"), (["--corpus", "mini"], "mini", "mini")],
+)
+def test_speech_with_and_without_labels(
+    recipe: Recipe, options: list[str], kind: str, name: str
+) -> None:
+    for folder in ("speech", "talks"):
+        (recipe.root / folder).mkdir()
+    done = recipe.run(*options, "--unlabelled", "talks", "--stop_stage", "3")
+    assert done.returncode == 0, done.stderr + done.stdout
+    corpus, manifests, _, student = recipe.calls()
+    assert f"{kind} --out data/{name} " in corpus
+    assert corpus.endswith(f" --unlabelled {recipe.root}/talks")
+    both = f"--train data/{name}/dev --unlabelled data/{name}/unlabelled"
+    assert both in manifests and "--classifier" not in student
 
 
 def test_a_student_of_a_model_that_is_taken_as_it_is(recipe: Recipe) -> None:

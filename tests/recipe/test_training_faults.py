@@ -103,7 +103,7 @@ def test_a_corpus_that_is_not_mounted_is_told_without_delay(
 
 
 def silence(path: Path) -> None:
-    soundfile.write(path, np.zeros(8000), 16000)
+    soundfile.write(path, np.zeros(16000), 16000)
 
 
 def half(path: Path) -> None:

@@ -11,7 +11,8 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_ext.report.figures import draw_curve
 from speechbrain_ext.report.page import training_facts
 from speechbrain_ext.report.records import TrainedSystem
-from speechbrain_ext.systems.train_log import best_epoch
+from speechbrain_ext.systems.train_log import RANK_CORRELATION, best_epoch, selecting_figure
+from speechbrain_ext.training.checkpoints import best_checkpoints
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,24 @@ def test_of_equal_epochs_the_last(tmp_path: Path, eers: list[float], best: int) 
     system = TrainedSystem("student", "v2", tmp_path, {}, log, {})
     assert training_facts(system)["best valid EER"].endswith(f"(epoch {best})")
     draw_curve("valid-eer", "EER", [system], "valid", "eer", scale=1.0)
+
+
+def test_without_an_eer_the_highest_rank_correlation(tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path, {"network": torch.nn.Linear(1, 1)})
+    ranks = [0.2, 0.9, 0.9, 0.7]
+    log = [
+        {"epoch": n, "valid": {"rank_correlation": rank, "halves_eer": 0.0}}
+        for n, rank in enumerate(ranks, 1)
+    ]
+    for line in log:
+        meta = {"epoch": line["epoch"], **line["valid"]}  # type: ignore[dict-item]
+        checkpointer.save_checkpoint(meta=meta)
+    assert selecting_figure(log) is RANK_CORRELATION
+    kept, *_ = best_checkpoints(checkpointer, 2, RANK_CORRELATION)
+    chosen = best_epoch(log)
+    assert chosen is not None and kept.meta["epoch"] == chosen["epoch"] == 3
+    system = TrainedSystem("student", "v2", tmp_path, {}, log, {})
+    assert training_facts(system)["best valid rank correlation"] == "0.900 (epoch 3)"
 
 
 def test_an_imported_network_has_none() -> None:

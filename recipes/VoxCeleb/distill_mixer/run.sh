@@ -7,6 +7,7 @@
 #   ./run.sh --corpus libri_mini --librispeech DIR               a small corpus of real speech, of LibriSpeech
 #   ./run.sh --data DIR --trials FILE --trials_root DIR          <speaker>/[<session>/]<utterance>.{wav,flac,mp3,...}, or a list
 #   ./run.sh --teacher_model campplus                            a student of a published model, here of CAM++
+#   ./run.sh --unlabelled DIR --teacher_model campplus           the same from any folder of speech, without labels
 #   ./run.sh --student hparams/ssl/sv_mixer_wavlm_large.yaml     a student of WavLM, which is taken as it is
 #
 # What a corpus is made from are options of its own, which `python local/prepare_corpus.py NAME --help` explains.
@@ -19,7 +20,8 @@ stage=0  # the first stage to run
 stop_stage=6  # the last stage to run
 corpus=mini  # a corpus that a file of speechbrain_ext/corpora makes, such as voxceleb; or the name to give the speech of --data
 data=""  # one's own training speech: a folder, <speaker>/<session>/<utterance> or <speaker>/<utterance>; Kaldi's data folder; a CSV or JSON lines
-name=""  # another way to name the corpus of --data, which else takes the folder's name
+unlabelled=""  # further training speech, whose speakers nobody knows: a folder, laid out in any way; without --data and --corpus there is no other
+name=""  # another way to name the corpus of --data or --unlabelled, which else takes the folder's name
 data_root=data  # folder that corpora are put into
 exp_root=exp  # folder that experiments and logs are put into
 trials=""  # trial lists to score, "label enrol test", "enrol test label" or a table with a header; several in quotes
@@ -59,7 +61,7 @@ cd "$here"
 die() { echo "error: $*" >&2; exit 1; }
 
 # Paths of the command line are the caller's; the defaults are this folder's.
-for option in data data_root exp_root trials_root enrol exclude_speakers teacher student large_margin teacher_exp student_exp; do
+for option in data unlabelled data_root exp_root trials_root enrol exclude_speakers teacher student large_margin teacher_exp student_exp; do
     path=${!option}
     case $given in *" $option "*) ;; *) continue ;; esac
     case $path in "" | /*) continue ;; esac
@@ -89,20 +91,31 @@ is_name() { case $1 in "" | .* | -* | */* | *[[:cntrl:]]*) return 1 ;; esac; }
 
 # The corpus: `kind` says what makes it, `name` where it is put.
 [ -z "$data" ] || [ -e "$data" ] || die "--data $data: there is no such folder or list."
+if [ -n "$unlabelled" ]; then
+    [ -d "$unlabelled" ] || die "--unlabelled $unlabelled: there is no such folder."
+    unlabelled=$(CDPATH="" cd -- "$unlabelled" && pwd) || die "--unlabelled $unlabelled cannot be opened: look at its permissions."
+fi
+alone=false # whether no speech has labels
+if [ -n "$unlabelled" ] && [ -z "$data" ]; then
+    case $given in *" corpus "*) ;; *) alone=true ;; esac
+fi
 case $given,$name in *" name "*,) die "--name is empty: leave it out, or give the corpus a name." ;; esac
 kind=$corpus
-if [ -n "$data" ]; then
+if [ -n "$data" ] || $alone; then
     kind=own
-    folder=$data list=""
-    [ -d "$data" ] || { folder=$(dirname "$data") && list=/$(basename "$data"); }
-    data=$(CDPATH="" cd -- "$folder" && pwd)$list || die "--data $data cannot be opened: look at its permissions."
+    if [ -n "$data" ]; then
+        folder=$data list=""
+        [ -d "$data" ] || { folder=$(dirname "$data") && list=/$(basename "$data"); }
+        data=$(CDPATH="" cd -- "$folder" && pwd)$list || die "--data $data cannot be opened: look at its permissions."
+    fi
     [ -n "$name" ] || [ "$corpus" = mini ] || name=$corpus
     if [ -z "$name" ]; then
-        name=${data##*/}
-        [ ! -f "$data" ] || name=${name%.*}
-        case $name in train | dev | wav) name=$(basename "$(dirname "$data")") ;; esac # the part's, not the corpus's
+        speech=${data:-$unlabelled}
+        name=${speech##*/}
+        [ ! -f "$speech" ] || name=${name%.*}
+        case $name in train | dev | wav | unlabelled) name=$(basename "$(dirname "$speech")") ;; esac # the part's, not the corpus's
     fi
-    [ "$name" != mini ] || die "the corpus of --data is not to be called mini: name it with --name."
+    [ "$name" != mini ] || die "a corpus of one's own is not to be called mini: name it with --name."
 else
     [ -n "$name" ] || name=$corpus
     kind=$name
@@ -129,7 +142,7 @@ case $given in *" teacher "*) yamls+=("$teacher") ;; esac # else the student's Y
 asked=(--corpus "$kind")
 [ "$stage" -le 1 ] || [ ${#others[@]} -gt 0 ] || asked=() # which takes a second or two
 makers="" corpus_options=""
-student_system="" student_of_model=false teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name="" large_margin_system=""
+student_system="" student_of_model=false student_classifies=true teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name="" large_margin_system=""
 python=$(../../../tools/setup_env.sh mini)
 PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
@@ -152,7 +165,7 @@ for word in ${others[@]+"${others[@]}"}; do
     esac
     corpus_args+=("$word")
 done
-if { [ -n "$data" ] || [ -z "$corpus_options" ]; } && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
+if { [ "$kind" = own ] || [ -z "$corpus_options" ]; } && [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
     [ ${#lists[@]} -eq 0 ] || [ -n "$trials_root" ] || [ -e "$corpus_dir/test" ] ||
         die "--trials needs --trials_root, the folder that the names in the lists are below."
     [ ${#lists[@]} -gt 0 ] || [ -z "$trials_root" ] ||
@@ -194,6 +207,13 @@ if [ -n "$teacher_model" ]; then
     teacher_name=$teacher_model
     teacher_system=$(basename "$teacher_model")
     teacher_system=${teacher_system%.*}
+fi
+
+if $alone && [ "$stage" -le 3 ] && [ "$stop_stage" -ge 2 ]; then
+    ! $teacher_as_it_is ||
+        die "--unlabelled $unlabelled: $student has no teacher with embeddings of speakers, and without labels nothing else can teach it: choose another student, or give labelled speech, by --data."
+    [ "$stage" -eq 3 ] || [ -n "$teacher_model$teacher_exp" ] ||
+        die "--unlabelled $unlabelled: a teacher cannot be trained without labels: give one that is trained, by --teacher_model or --teacher_exp, or labelled speech, by --data."
 fi
 
 # Overrides of the trainings. What is given in so many words comes last, and wins.
@@ -264,6 +284,7 @@ run_stage() { # NUMBER WHAT
 stage_0() {
     local options=("$kind" --out "$corpus_dir" --jobs "$jobs")
     [ -z "$data" ] || options+=(--data "$data")
+    [ -z "$unlabelled" ] || options+=(--unlabelled "$unlabelled")
     if [ -n "$trials_root" ] && takes trials_root; then options+=(--trials_root "$trials_root"); fi
     if [ ${#lists[@]} -gt 0 ] && takes trials; then options+=(--trials "${lists[@]}"); fi
     "$python" local/prepare_corpus.py "${options[@]}" ${corpus_args[@]+"${corpus_args[@]}"}
@@ -271,8 +292,11 @@ stage_0() {
 run_stage 0 "the corpus $name"
 
 stage_1() {
-    local options=(--corpus_dir "$corpus_dir" --train "$corpus_dir/dev" --jobs "$jobs")
-    needs "$corpus_dir/dev" 0
+    local options=(--corpus_dir "$corpus_dir")
+    [ -e "$corpus_dir/unlabelled" ] || needs "$corpus_dir/dev" 0
+    [ ! -e "$corpus_dir/dev" ] || options+=(--train "$corpus_dir/dev")
+    [ ! -e "$corpus_dir/unlabelled" ] || options+=(--unlabelled "$corpus_dir/unlabelled")
+    options+=(--jobs "$jobs")
     [ ${#lists[@]} -gt 0 ] || lists=("$corpus_dir"/trials/*) # those of stage 0, if there are any
     [ ! -e "${lists[0]}" ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
     [ -z "$enrol" ] || options+=(--enrol "$enrol")
@@ -309,6 +333,9 @@ stage_3() {
     if [ -n "$teacher_model" ]; then # the student's embeddings are of its size unless they are told otherwise
         facts=$("$python" -m speechbrain_ext.systems.describe --embedding_size "$teacher_exp")
         options+=(--lin_neurons "$facts")
+    fi
+    if $student_classifies && [ -e "$corpus_dir/unlabelled" ] && [ ! -e "$corpus_dir/dev" ]; then
+        options+=(--classifier null --alpha 1) # nothing has a label to be classified by
     fi
     "${launch[@]}" train_distill.py "$student" "${options[@]}" \
         --output_folder "$first_exp" ${split_student[@]+"${split_student[@]}"}

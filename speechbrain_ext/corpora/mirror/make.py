@@ -14,7 +14,11 @@ import torch
 
 from speechbrain_ext import files
 from speechbrain_ext.corpora.mirror.lists import is_list, speakers_of_list
-from speechbrain_ext.corpora.mirror.recordings import SourceSpeaker, speakers_of_tree
+from speechbrain_ext.corpora.mirror.recordings import (
+    SourceSpeaker,
+    groups_of_tree,
+    speakers_of_tree,
+)
 from speechbrain_ext.corpora.mirror.speaker import Outcome, forget_speaker, mirror_speaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.progress import progress_bar
@@ -79,7 +83,7 @@ def mirror_speakers(
         pool = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
         try:
             done = pool.map(work, speakers)
-            for part in progress_bar(done, total=len(speakers), desc="mirroring", unit=" speakers"):
+            for part in progress_bar(done, total=len(speakers), desc="mirroring", unit=" folders"):
                 outcome.add(part)
         finally:
             stopped.set()
@@ -116,12 +120,17 @@ def _remember_failures(table: Path, failed: list[tuple[str, str]]) -> None:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
+def mirrored_source(mirror: str | os.PathLike[str]) -> str | None:
+    """What a folder mirrors, a folder or a list; None where it is no mirror."""
+    note = Path(mirror) / SOURCE_NOTE
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else None
+
+
 def _claim(mirror: Path, source: Path) -> None:
     """Let a mirror reflect one source only."""
-    note = mirror / SOURCE_NOTE
     path = str(source.resolve())
-    if note.exists():
-        previous = note.read_text(encoding="utf-8").strip()
+    previous = mirrored_source(mirror)
+    if previous is not None:
         if previous != path:
             raise UserError(
                 f"{mirror} was made from {previous}, not {path}; choose another --dst (another "
@@ -135,11 +144,17 @@ def _claim(mirror: Path, source: Path) -> None:
             code="foreign-folder",
         )
     else:
-        with files.atomic_path(note) as temporary:
+        with files.atomic_path(mirror / SOURCE_NOTE) as temporary:
             temporary.write_text(path + "\n", encoding="utf-8")
 
 
-def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX_FAILED) -> Outcome:
+def mirror_source(
+    source: Path,
+    mirror: Path,
+    jobs: int,
+    max_failed: float = MAX_FAILED,
+    labelled: bool = True,
+) -> Outcome:
     """Mirror a whole tree or list.
 
     The other arguments and errors are those of :func:`mirror_speakers`.
@@ -149,14 +164,18 @@ def mirror_source(source: Path, mirror: Path, jobs: int, max_failed: float = MAX
     source : Path
         A folder that holds a folder for each speaker, or a list of
         :func:`~speechbrain_ext.corpora.mirror.lists.speakers_of_list`.
+    labelled : bool
+        False for a folder that holds recordings anywhere, whoever speaks in them.
 
     Raises
     ------
     UserError
         Also when ``source`` holds no speakers, or ``mirror`` reflects another one.
     """
-    listed = is_list(source)
-    if listed:
+    listed = labelled and is_list(source)
+    if not labelled:
+        speakers, others = groups_of_tree(source, mirror)
+    elif listed:
         speakers, others = speakers_of_list(source), Counter[str]()
     else:
         speakers, others = speakers_of_tree(source, mirror)

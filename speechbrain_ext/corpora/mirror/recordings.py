@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from speechbrain_ext.corpora.tree import list_audio_files
 from speechbrain_ext.errors import UserError
@@ -154,3 +158,63 @@ def speakers_of_tree(root: Path, mirror: Path) -> tuple[list[SourceSpeaker], Cou
             f"{root} holds no folders; it should hold one for each speaker.", code="bad-layout"
         )
     return speakers, others
+
+
+# What neither a trial list nor a manifest can take in a name, and the mark that stands for it.
+_UNUSABLE = re.compile(r"[\s$%\\\udc80-\udcff]")
+# Folders that unlabelled recordings are dealt out to, which are made several at a time.
+_GROUPS = 100
+
+
+def groups_of_tree(root: Path, mirror: Path) -> tuple[list[SourceSpeaker], Counter[str]]:
+    """Give the recordings of a folder in groups, whoever speaks in them.
+
+    A recording keeps its path, at any depth. What no name of an utterance can hold, such as blanks,
+    stands there as ``%20``.
+
+    Arguments
+    ---------
+    root : Path
+        The folder.
+    mirror : Path
+        A folder that no link is followed into.
+
+    Returns
+    -------
+    groups : list of SourceSpeaker
+        A hundred at most, by name: which one a recording is in follows from its path alone.
+    others : Counter
+        Number of other files by their ending.
+
+    Raises
+    ------
+    UserError
+        When the folder is missing, cannot be listed or holds no audio.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "calls"
+    >>> (folder / "on monday").mkdir(parents=True)
+    >>> (folder / "on monday" / "1.mp3").touch()
+    >>> (group,), _ = groups_of_tree(folder, folder / "mirror")
+    >>> [recording.name for recording in group.find().recordings]
+    ['on%20monday/1']
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give one with recordings.", code="missing-folder")
+    listing = speaker_of_folder(root, mirror).find()
+    if not listing.recordings:
+        raise UserError(f"{root}: there is no audio file in it; give another.", code="no-audio")
+    groups: dict[str, list[Recording]] = {}
+    for recording in listing.recordings:
+        name = _UNUSABLE.sub(_quoted, recording.name)
+        number = zlib.crc32(name.encode()) % _GROUPS
+        groups.setdefault(f"{number:02}", []).append(recording._replace(name=name))
+    return [
+        SourceSpeaker(name, partial(Listing, recordings))
+        for name, recordings in sorted(groups.items())
+    ], listing.others
+
+
+def _quoted(sign: re.Match[str]) -> str:
+    return quote(sign[0], errors="surrogateescape")

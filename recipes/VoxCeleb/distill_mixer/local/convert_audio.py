@@ -6,7 +6,8 @@
 `src` is laid out as <speaker>/<session>/<utterance>.{wav,flac,mp3,m4a,...} or, without sessions, as
 <speaker>/<utterance>; or it is a list of files: a folder with Kaldi's wav.scp and utt2spk, a CSV of
 SpeechBrain's (ID, wav, start, stop, spk_id), or JSON lines (key, wav, spk, or audio_filepath,
-label). Nothing below `src` is written to.
+label). With --unlabelled it is any folder of recordings, at any depth. Nothing below `src` is
+written to.
 
 WAV and FLAC files that are mono and of 16 kHz are linked to, those of a speaker who has no others
 with one link; of all else, FLAC files are made, with ffmpeg where libsndfile cannot read it. Where
@@ -39,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="speakers at a time (default: one for each CPU)",
     )
     parser.add_argument("--max_failed", **MAX_FAILED_OPTION)
+    parser.add_argument(
+        "--unlabelled", action="store_true", help="whether src says nothing of who speaks"
+    )
     given = parser.parse_args(arguments)
     with friendly_exit():
-        outcome = mirror_source(given.src, given.dst, given.jobs, given.max_failed)
+        labelled = not given.unlabelled
+        outcome = mirror_source(given.src, given.dst, given.jobs, given.max_failed, labelled)
         print_outcome(outcome, given.dst)
 
 

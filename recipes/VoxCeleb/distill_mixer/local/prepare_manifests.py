@@ -32,10 +32,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--corpus_dir", required=True, type=Path, help="where manifests/ is made")
     parser.add_argument(
         "--train",
-        required=True,
         nargs="+",
+        default=[],
         metavar="DIR",
         help="folders of training speakers, <speaker>/[<session>/]<utterance>.{wav,flac,...}",
+    )
+    parser.add_argument(
+        "--unlabelled",
+        metavar="DIR",
+        help="folder of training speech whose speakers nobody knows, at any depth",
     )
     parser.add_argument(
         "--trials", nargs="+", default=[], metavar="FILE", help="trial lists to score later"
@@ -96,9 +101,10 @@ def _report(manifest: dict[str, Any], folder: Path, settings: ManifestSettings) 
         part = manifest.get(name)
         if part is None:  # a corpus without trial lists has no test set
             continue
+        unlabelled = part.get("unlabelled", 0)
         print(
             f"{name:<6}{part['utterances']:>10,} utterances{part['speakers']:>8,} speakers"
-            f"{part['hours']:>10.2f} h"
+            f"{part['hours']:>10.2f} h" + (f"{unlabelled:>10,} without label" * bool(unlabelled))
         )
     for item in manifest["trials"]:
         print(
@@ -121,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.enrol,
             options.exclude_speakers,
             options.allow_overlap,
+            options.unlabelled,
         )
         manifest, made = make_manifests(options.corpus_dir, sources, settings, options.jobs)
         folder = options.corpus_dir / "manifests"
