@@ -7,8 +7,9 @@ import functools
 import io
 import json
 import os
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,8 @@ def training_arguments(workplace: Workplace, run: Run) -> list[str]:
     """The arguments of a run's training script."""
     yaml = Path(os.path.relpath(workplace.recipe / "hparams")) / run.system.yaml
     settings = {**workplace.plan.common, **run.system.overrides}
-    for key, name in run.system.experiments.items():
-        settings[key] = str(workplace.experiment(name, run.seed))
+    for key, needed in run.reads.items():
+        settings[key] = str(workplace.experiment(*needed))
     settings |= {
         "system": run.system.name,
         "corpus_dir": str(workplace.corpus_dir),
@@ -148,7 +149,11 @@ def training_arguments(workplace: Workplace, run: Run) -> list[str]:
         "seed": run.seed,
         "output_folder": str(workplace.experiment(run.system.name, run.seed)),
     }
-    arguments = [str(yaml), "--noprogressbar"]
+    return [str(yaml), "--noprogressbar", *_overrides(settings)]
+
+
+def _overrides(settings: Mapping[str, Any]) -> list[str]:
+    arguments = []
     for key, value in settings.items():
         # JSON is YAML on one line.
         arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
@@ -165,6 +170,8 @@ def steps(workplace: Workplace, run: Run, record: Record) -> list[tuple[str, lis
     UserError
         When the run cannot be made, or its folder was made with other settings or inputs.
     """
+    if run.system.model is not None:
+        return _steps_of_model(workplace, run, record)
     arguments = training_arguments(workplace, run)
     text, tree = resolved_settings(arguments)
     check_teacher_is_heard(run, tree)
@@ -189,27 +196,54 @@ def steps(workplace: Workplace, run: Run, record: Record) -> list[tuple[str, lis
         return []
     script = "train_distill.py" if is_student(tree) else "train_teacher.py"
     train = [("training", _python(workplace.recipe / script, *arguments))]
-    device = tree.get("device") or workplace.plan.common.get("device")
-    common = ["--manifests", str(workplace.manifests)]
-    extract = ["--device", str(device)] if device else []
-    score = [
-        ("embedding", _python(workplace.recipe / "extract.py", str(folder), *common, *extract)),
-        ("scoring", _python(workplace.recipe / "score.py", str(folder), *common)),
-    ]
+    score = _scoring(workplace, run, tree.get("device"))
     record.inputs = inputs
     if not trained:
         record.epochs, record.averaged, record.weights = epochs, averaged, None
     return score if trained else [*train, *score]
 
 
+def _steps_of_model(workplace: Workplace, run: Run, record: Record) -> list[tuple[str, list[str]]]:
+    """What is still to be done of a model that comes along: it is imported, not trained."""
+    assert run.system.model is not None
+    folder = workplace.experiment(run.system.name, run.seed)
+    asked = [run.system.model, *_overrides(run.system.overrides)]
+    made_of = record.inputs.get("model", shlex.join(asked))
+    if made_of != shlex.join(asked):
+        raise UserError(
+            f"{folder} was made of {made_of}, {shlex.join(asked)} is wanted: remove it",
+            code="other-settings",
+        )
+    weights = kept_sha256(folder)
+    there = weights is not None and record.weights == weights
+    if there and record.scored == _manifests_digest(workplace.manifests):
+        return []
+    record.inputs = {"model": made_of}
+    script = workplace.recipe / "local/import_teacher.py"
+    bring = [("import", _python(script, *asked, "--out", str(folder)))]
+    score = _scoring(workplace, run, None)
+    return score if there else [*bring, *score]
+
+
+def _scoring(workplace: Workplace, run: Run, device: str | None) -> list[tuple[str, list[str]]]:
+    folder = str(workplace.experiment(run.system.name, run.seed))
+    device = device or workplace.plan.common.get("device")
+    common = ["--manifests", str(workplace.manifests)]
+    extract = ["--device", str(device)] if device else []
+    return [
+        ("embedding", _python(workplace.recipe / "extract.py", folder, *common, *extract)),
+        ("scoring", _python(workplace.recipe / "score.py", folder, *common)),
+    ]
+
+
 def finish_step(workplace: Workplace, run: Run, record: Record, step: str) -> None:
     """Note in the record that a step has ended well."""
     folder = workplace.experiment(run.system.name, run.seed)
-    if step == "training":
+    if step in ("training", "import"):
         record.weights = kept_sha256(folder)
         if record.weights is None:
             raise UserError(
-                f"the training ended without {folder / WEIGHTS}/*.safetensors", code="damaged-file"
+                f"the {step} ended without {folder / WEIGHTS}/*.safetensors", code="damaged-file"
             )
     elif step == "scoring":
         record.scored = _manifests_digest(workplace.manifests)
@@ -235,6 +269,8 @@ def check_runs(workplace: Workplace, runs: Iterable[Run], file: Path) -> None:
         Naming the system.
     """
     for run in {run.system.name: run for run in runs}.values():
+        if run.system.model is not None:
+            continue  # import_teacher.py checks it, and takes seconds
         try:
             _, tree = resolved_settings(training_arguments(workplace, run))
             check_teacher_is_heard(run, tree)

@@ -109,7 +109,8 @@ def _corpus(evidence: Evidence) -> str:
 def _machines(trained: Sequence[Trained]) -> str:
     found: dict[tuple[str, ...], list[Trained]] = {}
     for each in trained:
-        found.setdefault(tuple(each.record.machine.values()), []).append(each)
+        if each.run.system.model is None:
+            found.setdefault(tuple(each.record.machine.values()), []).append(each)
     lines = []
     for machine, own in found.items():
         begun = min(each.record.begun for each in own)

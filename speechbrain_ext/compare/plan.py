@@ -14,7 +14,7 @@ from speechbrain_ext.systems.yaml import read_yaml
 
 KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
 KEYS |= {"claims", "remarks"}
-SYSTEM_KEYS = {"yaml", "teacher", "overrides", "seeds"}
+SYSTEM_KEYS = {"yaml", "model", "teacher", "overrides", "seeds"}
 #: Folders that the command line gives, or else the corpus has by these names.
 FOLDERS = {"noise_folder": "noise", "rir_folder": "rir"}
 
@@ -30,7 +30,7 @@ class Variant:
     name : str
         Names its folder.
     yaml : str
-        Its file below ``hparams/``.
+        Its file below ``hparams/``; empty for a ``model``.
     teacher : str, optional
         The system whose run of the same seed teaches it.
     overrides : dict
@@ -38,6 +38,9 @@ class Variant:
         that system with the same seed, and in the file ``{given: KEY}`` for one of ``FOLDERS``.
     seeds : int, optional
         How many seeds at most; all that are asked for when None.
+    model : str, optional
+        A trained model that is brought along, as ``local/import_teacher.py`` takes it, in place of
+        a training; it is the same for every seed.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Variant:
     teacher: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     seeds: int | None = None
+    model: str | None = None
 
     @property
     def experiments(self) -> dict[str, str]:
@@ -58,10 +62,21 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """A system trained with one seed."""
+    """A system trained with one seed, and the runs whose folders it reads.
+
+    Arguments
+    ---------
+    system : Variant
+        The system.
+    seed : int
+        The seed.
+    reads : dict
+        The runs that come before, (system, seed), by the key that takes the folder.
+    """
 
     system: Variant
     seed: int
+    reads: dict[str, tuple[str, int]] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return f"{self.system.name} seed_{self.seed}"
@@ -69,7 +84,7 @@ class Run:
     @property
     def needs(self) -> list[tuple[str, int]]:
         """The runs that come before: (system, seed)."""
-        return [(name, self.seed) for name in self.system.experiments.values()]
+        return list(self.reads.values())
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,8 @@ class Plan:
 
     def seeds_of(self, name: str, seeds: int) -> int:
         """How many seeds a system is trained with: as many as those that need it."""
+        if self.systems[name].model is not None:
+            return 1
         own = self.systems[name].seeds
         wanted = [seeds if own is None else min(own, seeds)]
         for other in self.systems.values():
@@ -117,11 +134,18 @@ class Plan:
                 for name in group:
                     if seed <= self.seeds_of(name, seeds):
                         self._add(name, seed, order)
-        return [Run(self.systems[name], seed) for name, seed in order]
+        return [Run(self.systems[name], seed, self._reads(name, seed)) for name, seed in order]
+
+    def _reads(self, name: str, seed: int) -> dict[str, tuple[str, int]]:
+        needed = self.systems[name].experiments
+        return {
+            key: (other, 1 if self.systems[other].model is not None else seed)
+            for key, other in needed.items()
+        }
 
     def _add(self, name: str, seed: int, order: dict[tuple[str, int], None]) -> None:
-        for needed in self.systems[name].experiments.values():
-            self._add(needed, seed, order)
+        for needed in self._reads(name, seed).values():
+            self._add(*needed, order)
         order[name, seed] = None
 
     def _checked(self, names: Iterable[str], where: str) -> list[str]:
@@ -192,9 +216,10 @@ def read_plan(path: Path, folders: Mapping[str, Path | None] | None = None) -> P
 
 
 def _system(name: str, entry: Any, path: Path) -> Variant:
-    if not isinstance(entry, dict) or "yaml" not in entry:
+    if not isinstance(entry, dict) or ("yaml" in entry) == ("model" in entry):
         raise UserError(
-            f"{path}: {name} has no 'yaml', the file of hparams/ that describes it",
+            f"{path}: {name} needs either 'yaml', the file of hparams/ that describes it, or "
+            "'model', a trained one as local/import_teacher.py takes it",
             code="missing-key",
         )
     if not re.fullmatch(r"[\w.-]+", str(name)) or name == "log":
@@ -209,10 +234,11 @@ def _system(name: str, entry: Any, path: Path) -> Variant:
         )
     return Variant(
         name,
-        entry["yaml"],
+        entry.get("yaml", ""),
         entry.get("teacher"),
         entry.get("overrides") or {},
         None if seeds == "all" else seeds,
+        entry.get("model"),
     )
 
 

@@ -68,6 +68,17 @@ with open("calls", "a") as calls:
     print(pathlib.Path(sys.argv[0]).stem, *pathlib.Path(sys.argv[1]).parts[-2:], file=calls)
 """
 
+IMPORT = """
+import pathlib, sys
+import numpy
+from safetensors.numpy import save_file
+with open("calls", "a") as calls:
+    print("import_teacher", *sys.argv[1:-2], file=calls)
+folder = pathlib.Path(sys.argv[-1])
+(folder / "save").mkdir(parents=True, exist_ok=True)
+save_file({"made": numpy.zeros(1)}, folder / "save" / "embedding_model.safetensors")
+"""
+
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
@@ -76,6 +87,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
         (tmp_path / f"{name}.py").write_text(SCRIPT)
     for name in ("extract", "score"):
         (tmp_path / f"{name}.py").write_text(LATER)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/import_teacher.py").write_text(IMPORT)
     (tmp_path / "hparams").symlink_to(RECIPE / "hparams")
     manifests = tmp_path / "corpus" / "manifests"
     manifests.mkdir(parents=True)
@@ -137,6 +150,39 @@ def test_a_student_of_a_model_that_is_no_experiment(workplace: Workplace) -> Non
     assert "--teacher_folder" not in arguments and "--teacher_source" not in arguments
     assert Runner(other, [run], 1).run() == 0
     assert calls() == ["train_distill sv 1", "extract sv seed_1", "score sv seed_1"]
+
+
+OF_A_MODEL = """
+common: {number_of_epochs: 2}
+systems:
+    campplus: {model: campplus, seeds: all, overrides: {n_mels: 80}}
+    v2: {yaml: v2.yaml, teacher: campplus, seeds: all, overrides: {lin_neurons: 192}}
+"""
+
+
+def test_a_model_comes_along_once_for_all_seeds(workplace: Workplace) -> None:
+    workplace = Workplace(plan(OF_A_MODEL), workplace.corpus_dir, workplace.recipe)
+    runs = workplace.plan.runs(2)
+    assert [str(run) for run in runs] == ["campplus seed_1", "v2 seed_1", "v2 seed_2"]
+    assert Runner(workplace, runs, jobs=1).run() == 0
+    imported, *rest = calls()
+    assert imported == "import_teacher campplus --n_mels 80"
+    assert rest[0] == "extract campplus seed_1"
+    assert "train_distill v2 2" in rest
+    log = workplace.log(runs[2]).read_text()
+    assert "--teacher_folder exp/corpus/some/campplus/seed_1" in log
+
+    claim(workplace, runs[1:])
+    assert Runner(workplace, runs, jobs=1).run() == 0
+    assert calls() == []
+    other = Workplace(
+        plan(OF_A_MODEL.replace("model: campplus", "model: ge2e")), workplace.corpus_dir, RECIPE
+    )
+    assert Runner(other, other.plan.runs(1), jobs=1).run() == 2
+    record = Record.read(other.record_path(runs[0]))
+    assert "campplus" in record.error
+    assert "ge2e" in record.error
+    assert calls() == []
 
 
 def test_what_is_gone_or_new_is_made(workplace: Workplace) -> None:
