@@ -9,7 +9,8 @@ the two pages that has this block; docs/results.md gets all of it, README.md a t
   teacher and student, or what selected the student's epoch; docs/NAME_curve.svg draws it, too.
 - From a folder of compare.py come the systems with several seeds (all, where none has), the tables
   of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
-  into the recipe's results/CORPUS/NAME, and that folder can be named as well.
+  into the recipe's results/CORPUS/NAME, and that folder can be named as well. README.md has the
+  EERs on several lists side by side.
 - From a folder of gpu_check.py come its speeds and its verdicts.
 """
 
@@ -27,6 +28,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from speechbrain_ext.compare.page import NONE
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.systems.experiment import read_setting
@@ -107,17 +109,19 @@ def comparison_block(folder: Path) -> Block:
         (ROOT / here).mkdir(parents=True)
         for path in [folder / "RESULTS.md", *folder.glob("*.csv"), *folder.glob("*.png")]:
             shutil.copy(path, ROOT / here)
-    tables = _tables((folder / "RESULTS.md").read_text(encoding="utf-8"))
-    head, rule, *rows = next(table for table in tables if table[0][:2] == ["System", "Seeds"])
-    several = [row for row in rows if int(row[1]) > 1]
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    tables = _tables(text)
+    lists = _systems_by_list(text)
     by_length = [table for table in tables if table[0][0] in LENGTHS]
     of_claims = [table for table in tables if table[0][0] == "Claim"]
     claims = [row for table in of_claims for row in table[2:]]
     decided = [row for row in claims if "not decided" not in row[-1]]
     page = f"[RESULTS.md]({here}/RESULTS.md)"
-    parts = ["Systems that were trained with several seeds:"] if several else []
-    systems = _markdown([head, rule, *(several or rows)])
-    parts += [systems]
+    parts = []
+    for title, (head, rule, *rows) in lists.items():
+        several = [row for row in rows if int(row[1]) > 1]
+        which = "Systems that were trained with several seeds" if several else "Systems"
+        parts += [f"{which}, on {title}:", _markdown([head, rule, *(several or rows)])]
     if by_length:
         parts += ["Cost of one utterance by its length:", *map(_markdown, by_length)]
     if claims:
@@ -126,7 +130,37 @@ def comparison_block(folder: Path) -> Block:
         parts += [_markdown([*of_claims[0][:2], *decided])] if decided else []
     plots = [f"![{path.stem}]({here}/{path.name})" for path in sorted(folder.glob("*.png"))]
     more = f"{page} has the others, every system, and how it was measured."
-    return Block([*parts, more, *plots], [systems, *plots[-1:]])
+    summary = [_markdown(_side_by_side(lists))] if len(lists) > 1 else [parts[1], *plots[-1:]]
+    return Block([*parts, more, *plots], summary)
+
+
+def _systems_by_list(text: str) -> dict[str, list[list[str]]]:
+    """The main table of each test list, by the title of the list."""
+    found = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+        title = re.match(r"Systems: (.*)\n", section)
+        if title:
+            found[title[1]] = _tables(section)[0]
+    return found
+
+
+def _side_by_side(lists: dict[str, list[list[str]]]) -> list[list[str]]:
+    """A table of all systems: size and speed, which are the same on every list, and their EERs."""
+    first = next(iter(lists.values()))
+    error_rate = first[0].index("EER %")
+    joined = []
+    for number, line in enumerate(first):
+        cells = [line[0], *line[2:error_rate]]
+        for title, table in lists.items():
+            eer, interval = table[number][error_rate : error_rate + 2]
+            if number == 0:
+                cells.append(f"EER % on {title} [95 %]")
+            elif number == 1 or interval == NONE:
+                cells.append(eer)
+            else:
+                cells.append(f"{eer} [{interval.replace(' to ', ', ')}]")
+        joined.append(cells)
+    return joined
 
 
 def gpu_block(folder: Path) -> Block:

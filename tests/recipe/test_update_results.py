@@ -69,10 +69,48 @@ def test_committed_results_can_be_read_again(root: Path) -> None:
     (folder / "results.csv").touch()
     (folder / "plot.png").touch()
     (folder / "RESULTS.md").write_text(
-        "# Title\n\n| System | Seeds | EER % |\n| --- | ---: | ---: |\n| v2 | 1 | 3.00 |\n"
+        "# Title\n\n## Systems: mine\n\n"
+        "| System | Seeds | EER % |\n| --- | ---: | ---: |\n| v2 | 1 | 3.00 |\n"
     )
     update_results.main([f"mine={folder}"])
     assert sorted(p.name for p in folder.iterdir()) == ["RESULTS.md", "plot.png", "results.csv"]
     page = (root / "docs/results.md").read_text()
     assert f"(../{update_results.RESULTS}/corpus/mine/plot.png)" in page
     assert f"({update_results.RESULTS}/corpus/mine/plot.png)" in (root / "README.md").read_text()
+
+
+LIST = """\
+## Systems: {0}
+
+| System | Seeds | Parameters | EER % | 95 % (speakers) | Share of KD |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| teacher | 1 | 9 | {1} | 1.00 to 3.00 | – |
+| v2 | 2 | 3 | {2} ± 0.1 | 2.00 to 6.00 | 30 % |
+| v3 | 0 | – | not run | – | – |
+
+### Against v2
+
+| System | Seeds | EER − v2's |
+| --- | ---: | ---: |
+| teacher | 1 | −1 |
+
+"""
+
+
+def test_several_lists_stand_side_by_side_in_the_readme(root: Path) -> None:
+    folder = root / "exp" / "corpus" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "results.csv").touch()
+    (folder / "RESULTS.md").write_text(
+        "# Title\n\n" + LIST.format("near", "1.50", "2.50") + LIST.format("far", "2.25", "4.25")
+    )
+    update_results.main([f"mine={folder}"])
+    readme = (root / "README.md").read_text()
+    assert "| System | Parameters | EER % on near [95 %] | EER % on far [95 %] |" in readme
+    assert "| teacher | 9 | 1.50 [1.00, 3.00] | 2.25 [1.00, 3.00] |" in readme
+    assert "| v2 | 3 | 2.50 ± 0.1 [2.00, 6.00] | 4.25 ± 0.1 [2.00, 6.00] |" in readme
+    assert "| v3 | – | not run | not run |" in readme
+    page = (root / "docs/results.md").read_text()
+    near, far = page.index("on near:"), page.index("on far:")
+    assert near < page.index("| v2 | 2 | 3 | 2.50 ± 0.1") < far < page.index("4.25 ± 0.1")
+    assert "Against" not in page
