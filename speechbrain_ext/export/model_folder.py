@@ -7,10 +7,12 @@ would depend on the padding after it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ from speechbrain_ext.systems.experiment import (
     load_encoder,
     read_hyperparams,
     read_labels,
+    teacher_name,
     weights_sha256,
 )
 
@@ -62,7 +65,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 README = """\
 # {title}
 
-{parameters:,} parameters, embeddings of {size} numbers. Needs the package `speechbrain_ext`
+{parameters:,} parameters, embeddings of {size} numbers. {origin}Needs the package `speechbrain_ext`
 ({version}) beside SpeechBrain: `pip install {package}` in the repository that made this folder.
 
 ```python
@@ -233,6 +236,7 @@ def _readme(
     return README.format(
         title=f"Speaker verification: {'/'.join(experiment.resolve().parts[-3:])}",
         parameters=facts["parameters"],
+        origin=_origin(experiment),
         size=facts["embedding_size"],
         sample_rate=SAMPLE_RATE,
         version=speechbrain_ext.__version__,
@@ -241,6 +245,28 @@ def _readme(
         example="" if threshold is not None else ", threshold=0.5",
         classes=classes,
     )
+
+
+def _origin(experiment: Path) -> str:
+    """Who made the model, or its teacher, and under which licence; empty where it had none."""
+    settings = read_hyperparams(experiment)
+    if "licence" in settings:
+        return f"It is {_made_by(settings)}. "
+    if settings.get("teacher") is None:
+        return ""
+    name, folder = teacher_name(settings), settings.get("teacher_folder")
+    if name is None and folder is not None:
+        name = str(folder)
+        with contextlib.suppress(UserError):  # it may lie elsewhere by now
+            of_teacher = read_hyperparams(folder)
+            name = _made_by(of_teacher) if "licence" in of_teacher else name
+    return "" if name is None else f"Its teacher was {name}. "
+
+
+def _made_by(settings: Mapping[str, Any]) -> str:
+    """What ``local/import_teacher.py`` noted of a model that somebody else trained."""
+    about = f"licence {settings['licence']}, SHA-256 {settings['checkpoint_sha256']}"
+    return f"{settings['source']} ({about})"
 
 
 def _compare(folder: Path, encoder: SpeakerEncoder) -> tuple[int, float]:

@@ -29,6 +29,9 @@ PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matp
 # What decides a result, and the keys under which recipes keep it.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "network": ("embedding_model",),
+    "made by": ("source",),
+    "licence": ("licence",),
+    "SHA-256": ("checkpoint_sha256",),
     "learns from": ("teacher_source",),
     "layers of the teacher": ("teacher_layers",),
     "distillation loss": ("distillation", "terms"),

@@ -193,6 +193,27 @@ def test_readme_says_what_is_needed(tmp_path: Path) -> None:
         assert text in readme
 
 
+def test_readme_says_whose_model_it_learnt_from(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    student = make_experiment(tmp_path / "exp")
+    settings = student / "hyperparams.yaml"
+    text = settings.read_text(encoding="utf-8")
+    assert "teacher_folder: exp/mini/teacher/seed_1" in text
+    settings.write_text(text.replace("exp/mini/teacher/seed_1", str(teacher)), encoding="utf-8")
+    readme = student / "export" / "README.md"
+    run_export(student)
+    assert f"Its teacher was {teacher}." in readme.read_text(encoding="utf-8")
+    shutil.copytree(make_experiment(tmp_path / "other"), teacher)
+    with open(teacher / "hyperparams.yaml", "a", encoding="utf-8") as file:
+        file.write("\nsource: Somebody, a model\nlicence: CC BY 4.0\ncheckpoint_sha256: 12ab\n")
+    whose = "Somebody, a model (licence CC BY 4.0, SHA-256 12ab)."
+    run_export(student)
+    assert f"Its teacher was {whose}" in readme.read_text(encoding="utf-8")
+    run_export(teacher)
+    text = (teacher / "export" / "README.md").read_text(encoding="utf-8")
+    assert f"It is {whose}" in text
+
+
 def test_a_network_without_classifier(tmp_path: Path) -> None:
     run_export(make_experiment(tmp_path / "exp", classifier=False), "--out", tmp_path / "out")
     model = EncoderClassifier.from_hparams(source=str(tmp_path / "out"))

@@ -75,6 +75,8 @@ def test_cam_plus_plus_of_3d_speaker_and_wespeaker(
         expected = embed(SpeakerEncoder(front_end, norm, network).eval(), wavs)
         torch.testing.assert_close(embed(encoder, wavs), expected)
         assert read_setting(out, "system") == name and read_setting(out, "lin_neurons") == 192
+        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        assert read_setting(out, "checkpoint_sha256") == digest
     assert "licence Apache-2.0" in capsys.readouterr().out
 
 
@@ -147,7 +149,7 @@ def test_another_model_does_not_take_the_folder(tmp_path: Path) -> None:
     with refused("other-settings", tmp_path / "exp", "checkpoint"):
         run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "b.pt", package="null")
     torch.save(GE2E().state_dict(), tmp_path / "a.pt")
-    with refused("other-inputs", tmp_path / "exp"):
+    with refused("other-settings", tmp_path / "exp", "checkpoint_sha256"):
         run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt", package="null")
 
 

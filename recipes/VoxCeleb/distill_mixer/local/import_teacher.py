@@ -26,7 +26,7 @@ from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.files import file_digest
 from speechbrain_ext.lobes.foreign import FRAMEWORKS
 from speechbrain_ext.systems.command_line import read_command_line
-from speechbrain_ext.systems.experiment import encoder_part, save_weights
+from speechbrain_ext.systems.experiment import encoder_part, save_weights, weights_sha256
 from speechbrain_ext.systems.fetch import fetch_checkpoint
 from speechbrain_ext.systems.weights import load_published
 from speechbrain_ext.systems.yaml import resolve_hparams
@@ -61,10 +61,11 @@ def main() -> None:
     network = encoder["embedding_model"]
     if checkpoint is not None:
         load_published(network, checkpoint)
-    resolved = resolve_hparams(path, {**overrides, "lin_neurons": str(network.embedding_size)})
     source = checkpoint or settings["model"]
-    digests = {"model": file_digest(source)} if os.path.isfile(source) else {}
-    claim_experiment(args.out, resolved, digests)
+    digest = file_digest(source) if os.path.isfile(source) else weights_sha256(network)
+    known = {"lin_neurons": str(network.embedding_size), "checkpoint_sha256": digest}
+    resolved = resolve_hparams(path, {**overrides, **known})
+    claim_experiment(args.out, resolved, {"model": digest})
     save_weights(args.out, network, {"imported_from": str(settings["source"])})
     count = sum(parameter.numel() for parameter in network.parameters())
     size = f"{count:,} parameters" if count else "a file of its own"
