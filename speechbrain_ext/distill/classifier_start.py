@@ -20,7 +20,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.corpora.speeds import at_speed
 from speechbrain_ext.distill.embedding_cache import Windows, cached_embeddings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -117,7 +117,7 @@ class TeacherClassifier:
 
 
 class SpeakerMeans:
-    """The mean of the teacher's embeddings of each training speaker.
+    """The mean of the teacher's embeddings of each training speaker, at each speed.
 
     The embeddings, of whole utterances, have unit length in the mean. They are kept in a folder
     that a :class:`~speechbrain_ext.distill.cached_teacher.CachedTeacher` without windows can share.
@@ -129,6 +129,8 @@ class SpeakerMeans:
     path : str or path
         The cache, a folder of :mod:`~speechbrain_ext.distill.embedding_cache`; one that was made
         from anything else is refused.
+    speeds : sequence of float
+        Those of the training, 1 among them: each makes speakers of its own.
     max_batch_seconds : float
         Speech in a batch of whole utterances, padding included.
     num_workers : int
@@ -154,11 +156,13 @@ class SpeakerMeans:
         self,
         encoder: SpeakerEncoder,
         path: str | os.PathLike[str],
+        speeds: Sequence[float] = (1.0,),
         max_batch_seconds: float = 60.0,
         num_workers: int = 0,
     ) -> None:
         self.encoder = encoder.eval()
         self.path = path
+        self.speeds = speeds
         self.max_batch_seconds = max_batch_seconds
         self.num_workers = num_workers
 
@@ -191,28 +195,28 @@ class SpeakerMeans:
         ValueError
             When a speaker has no utterance in the manifest.
         """
-        utterances = read_manifest(manifest)
-        number = {speaker: place for place, speaker in enumerate(utterances.speakers)}
+        windows = Windows(manifest, self.speeds)
+        own, of_utterance = windows.manifest.speakers, windows.manifest.speaker_index
+        names = [at_speed(speaker, speed) for speed in windows.speeds for speaker in own]
+        number = {name: place for place, name in enumerate(names)}
         unknown = [speaker for speaker in speakers if speaker not in number]
         if unknown:
             raise ValueError(
-                f"{manifest} has no utterance of {unknown[0]}, whose mean is needed: set speeds to "
-                "[1.0], or use the TeacherClassifier of a teacher that was trained at the same "
-                "speeds"
+                f"{manifest} has no utterance of {unknown[0]} at the speeds {windows.speeds}, and "
+                "its mean is needed: give SpeakerMeans the speeds of the training"
             )
         vectors = cached_embeddings(
-            self.encoder.to(device),
-            Windows(manifest),
-            self.path,
-            self.max_batch_seconds,
-            self.num_workers,
+            self.encoder.to(device), windows, self.path, self.max_batch_seconds, self.num_workers
         )
         self.encoder.cpu()
         unit = F.normalize(torch.from_numpy(vectors))
-        labelled = np.flatnonzero(utterances.speaker_index >= 0)
-        owners = utterances.speaker_index[labelled]
-        order = labelled[np.argsort(owners, kind="stable")]
-        counts = np.bincount(owners, minlength=len(number))
+        labelled = np.flatnonzero(of_utterance >= 0)
+        # A row for each utterance at the first speed, then for each at the next.
+        turns = range(len(windows.speeds))
+        places = np.concatenate([labelled + k * len(of_utterance) for k in turns])
+        owners = np.concatenate([of_utterance[labelled] + k * len(own) for k in turns])
+        order = places[np.argsort(owners, kind="stable")]
+        counts = np.bincount(owners, minlength=len(names))
         rows = np.split(order, np.cumsum(counts)[:-1])  # of each speaker
         means = [unit[rows[number[speaker]]].mean(0) for speaker in speakers]
         return F.normalize(torch.stack(means))

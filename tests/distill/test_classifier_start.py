@@ -117,7 +117,20 @@ def test_means_of_unit_vectors_have_unit_length(
     assert torch.allclose(weights, torch.tensor([[-0.6, -0.8], [half, half]]))
 
 
+def test_each_speed_makes_speakers_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.array([[1, 0], [0, 1], [0, 1], [-1, 0], [0, -1], [0, -1]], np.float32)
+    monkeypatch.setattr(aligned, "cached_embeddings", lambda *_: vectors)
+    means = SpeakerMeans(nn.Identity(), "cache", speeds=[0.9, 1.0])  # type: ignore[arg-type]
+    names = ["ann", "bob@sp0.9", "ann@sp0.9", "bob"]
+    weights = means.weights(write_manifest(tmp_path), names)
+    half = 0.5**0.5
+    expected = torch.tensor([[half, half], [0.0, -1.0], [-half, -half], [0.0, 1.0]])
+    assert torch.allclose(weights, expected)
+
+
 def test_a_speaker_without_utterances_is_named(tmp_path: Path) -> None:
-    means = SpeakerMeans(nn.Identity(), tmp_path / "cache.npz")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"no utterance of ann@sp0\.9, .*set speeds to \[1\.0\]"):
+    means = SpeakerMeans(nn.Identity(), tmp_path / "cache")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no utterance of ann@sp0\.9 at the speeds \[1\.0\]"):
         means.weights(write_manifest(tmp_path), ["ann", "bob", "ann@sp0.9"])

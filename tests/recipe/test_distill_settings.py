@@ -167,7 +167,6 @@ def test_speeds_make_speakers_and_mixup_mixes_labels(distil: Any, teacher: Path)
         ("channel: 3", [], ("unknown-key", "'channel'", "3", "channels")),
         ("", ["--dropuot", 0.2], ("unknown-key", "'dropuot'", "--dropout")),
         ("distillation: !new:no.such.Loss", [], ("bad-setting", "no.such")),
-        (LABEL, ["--speeds", "[1.0, 0.9]"], ("bad-setting", "id000@sp0.9", "speeds", "[1.0]")),
         (f"{LABEL}\nalpha: 0.0\nteacher: null", [], ("no-teacher", "terms")),
         ("", ["--subsampling", 0], ("bad-setting", "subsampling", "0")),
         ("pooling: null", [], ("bad-setting", "pooling", "!name:")),
