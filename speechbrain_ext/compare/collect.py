@@ -30,6 +30,30 @@ from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList
 
 
+class Training(NamedTuple):
+    """What the log of a training tells.
+
+    Arguments
+    ---------
+    epochs : str
+        The epochs whose weights were chosen, on held-out trials.
+    selected_by : Figure
+        By what they were chosen.
+    valid : float
+        This figure of theirs.
+    share : float, optional
+        Distillation's share of the loss in the last epoch.
+    seconds : float
+        Duration, validation included.
+    """
+
+    epochs: str
+    selected_by: Figure
+    valid: float
+    share: float | None
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Trained:
     """A finished run.
@@ -42,29 +66,22 @@ class Trained:
         Its experiment folder.
     record : Record
         When and where it was made.
-    epochs : str
-        The epochs whose weights were chosen, on held-out trials.
-    selected_by : Figure
-        By what they were chosen.
-    valid : float
-        This figure of theirs.
-    share : float, optional
-        Distillation's share of the loss in the last epoch.
-    seconds : float
-        Duration of the training, validation included.
     results : dict
         What score.py measured, by trial list.
+    training : Training, optional
+        What its log tells; None of a model that came along trained.
     """
 
     run: Run
     folder: Path
     record: Record
-    epochs: str
-    selected_by: Figure
-    valid: float
-    share: float | None
-    seconds: float
     results: dict[str, dict[str, Any]]
+    training: Training | None
+
+    @property
+    def share(self) -> float | None:
+        """Distillation's share of the loss in the last epoch."""
+        return None if self.training is None else self.training.share
 
 
 class Missing(NamedTuple):
@@ -240,10 +257,19 @@ def finished_runs(
 
 def _trained(workplace: Workplace, run: Run, record: Record, lists: Sequence[str]) -> Trained:
     folder = workplace.experiment(run.system.name, run.seed)
-    epochs = read_train_log(folder / "train_log.jsonl", "the training")
     weights = folder / WEIGHTS / "embedding_model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(weights)
+    results = {
+        name: json.loads((folder / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in lists
+    }
+    training = _training(folder, weights) if run.system.model is None else None
+    return Trained(run, folder, record, results, training)
+
+
+def _training(folder: Path, weights: Path) -> Training:
+    epochs = read_train_log(folder / "train_log.jsonl", "the training")
     with safe_open(weights, "np") as file:
         about = file.metadata()
     chosen = json.loads(about["epochs"])
@@ -251,19 +277,12 @@ def _trained(workplace: Workplace, run: Run, record: Record, lists: Sequence[str
     figure = selecting_figure(epochs)
     if figure is None:
         raise ValueError(f"{folder} has no epoch with a figure of validation")
-    return Trained(
-        run,
-        folder,
-        record,
+    return Training(
         ", ".join(map(str, chosen)),
         figure,
         float(np.mean([by_number[epoch]["valid"][figure.key] for epoch in chosen])),
         epochs[-1]["train"].get("share"),
         sum(line["train"]["seconds"] + line["valid"]["seconds"] for line in epochs),
-        {
-            name: json.loads((folder / "results" / f"{name}.json").read_text(encoding="utf-8"))
-            for name in lists
-        },
     )
 
 
@@ -305,9 +324,7 @@ def _rows(
             **_spread("eer", comparison.eers[name].values()),
             **dict(zip(("eer_low", "eer_high"), comparison.interval(name) or (), strict=False)),
             "share": statistics.fmean(shares) if shares else None,
-            "epochs": "; ".join(each.epochs for each in own),
-            f"valid_{own[0].selected_by.key}": statistics.fmean(each.valid for each in own),
-            "training_seconds": statistics.fmean(each.seconds for each in own),
+            **_of_trainings([each.training for each in own if each.training is not None]),
         }
         for prior in PRIORS:
             costs = [each.results[list_name]["min_dcf"][str(prior)]["value"] for each in own]
@@ -317,8 +334,18 @@ def _rows(
             keys = ("difference", "difference_low", "difference_high", "difference_seeds")
             values |= dict(zip(keys, difference, strict=True))
         system = own[0].run.system
-        rows.append(Row(name, system.yaml, system.teacher or "", list_name, values))
+        rows.append(Row(name, system.what, system.teacher or "", list_name, values))
     return rows
+
+
+def _of_trainings(trainings: Sequence[Training]) -> dict[str, Any]:
+    if not trainings:
+        return {}
+    return {
+        "epochs": "; ".join(each.epochs for each in trainings),
+        f"valid_{trainings[0].selected_by.key}": statistics.fmean(each.valid for each in trainings),
+        "training_seconds": statistics.fmean(each.seconds for each in trainings),
+    }
 
 
 def _size(system: Mapping[str, Any] | None) -> dict[str, Any]:

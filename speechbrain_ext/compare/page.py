@@ -236,7 +236,7 @@ def _trainings(plan: Plan, rows: Sequence[Row]) -> str:
     for row in rows:
         system = plan.systems[row.system]
         changed = ", ".join(f"`{k} {_plain(v)}`" for k, v in system.overrides.items())
-        line = [system.name, system.yaml, system.teacher or NONE, changed or NONE]
+        line = [system.name, system.what, system.teacher or NONE, changed or NONE]
         line += [str(row.values.get("epochs", NONE))]
         line += [_number(row, f"valid_{figure.key}", figure.form) for figure in figures]
         lines.append([*line, _number(row, "training_seconds", ".0f")])

@@ -51,6 +51,11 @@ class Variant:
     model: str | None = None
 
     @property
+    def what(self) -> str:
+        """Its YAML, or the model that it is."""
+        return self.yaml if self.model is None else f"model {self.model}"
+
+    @property
     def experiments(self) -> dict[str, str]:
         """The systems whose folders this one reads, by the key that takes the folder."""
         found = {"teacher_folder": self.teacher} if self.teacher else {}

@@ -69,6 +69,23 @@ def test_pictures_are_beside_the_page(never: Path) -> None:
         assert (never / name).is_file() and (never / name).with_suffix(".svg").is_file()
 
 
+def test_a_model_that_came_along_has_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, corpus = finished.make(Path("."))
+    file.write_text(finished.PLAN.replace("yaml: teacher.yaml, seeds: all", "model: campplus"))
+    folder = Path("exp/corpus/never")
+    (folder / "teacher/seed_1/train_log.jsonl").unlink()
+    plan = read_plan(file, {})
+    place = Workplace(plan, corpus, Path("recipe"))
+    page = write_results(place, plan.runs(2), read_claims(plan), "python compare.py", False)
+    text = page.read_text()
+    assert "| teacher | model campplus | – | `lr 0.5` | – | – | – |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| teacher | 1 |"))
+    assert re.search(r"\| \d+\.\d\d \| \d+\.\d\d to \d+\.\d\d \|", row)  # its error rate is there
+
+
 def test_nothing_is_finished_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A report says so of every run and every claim."""
     monkeypatch.chdir(tmp_path)
