@@ -31,7 +31,7 @@ exclude_speakers=""  # file of speakers to leave out of training, one a line
 allow_overlap=false  # go on although speakers of a trial list are training speakers
 manifest_args=""  # overrides of keys of hparams/manifests.yaml, as in "--valid_speakers 5"
 teacher=hparams/teacher.yaml  # the teacher's YAML
-student=hparams/v2.yaml  # the student's YAML
+student=hparams/v2.yaml  # the student's YAML; of a --teacher_model it is hparams/v6.yaml where none is given
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
 student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
 large_margin=""  # YAML of a second training in stage 3, which begins with the student's weights, as hparams/v4_large_margin.yaml; what it trains is then the student
@@ -59,6 +59,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
 
 die() { echo "error: $*" >&2; exit 1; }
+case $given in
+    *" student "*) ;;
+    *) [ -z "$teacher_model" ] || student=hparams/v6.yaml ;;
+esac
 
 # Paths of the command line are the caller's; the defaults are this folder's.
 for option in data unlabelled data_root exp_root trials_root enrol exclude_speakers teacher student large_margin teacher_exp student_exp; do
