@@ -218,7 +218,6 @@ ARGUMENTS: dict[str, Rule] = {
     **dict.fromkeys(
         (
             "ckpt_interval_minutes",
-            "last_lr",
             "lowest_lr",
             "margin",
             "margin_start",
