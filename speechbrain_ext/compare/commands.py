@@ -17,6 +17,7 @@ from typing import Any
 import ruamel.yaml
 
 from speechbrain_ext.compare.plan import Plan, Run
+from speechbrain_ext.distill.objective import check_weights
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest
 from speechbrain_ext.systems.command_line import check_keys, read_command_line
@@ -274,6 +275,7 @@ def check_runs(workplace: Workplace, runs: Iterable[Run], file: Path) -> None:
         try:
             _, tree = resolved_settings(training_arguments(workplace, run))
             check_teacher_is_heard(run, tree)
+            check_loss(tree)
             check_sources(tree, [str(workplace.experiment(*need)) for need in run.needs])
         except UserError as error:
             raise UserError(f"{file}: {run.system.name}: {error}", code=error.code) from None
@@ -314,6 +316,17 @@ def check_teacher_is_heard(run: Run, tree: Any) -> None:
             f"{run.system.teacher} cannot be it: choose a system with one, as v2.yaml",
             code="wrong-system",
         )
+
+
+def check_loss(tree: Any) -> None:
+    """Refuse weights of a loss that do not sum to 1, where alpha is a number."""
+    alpha = tree.get("alpha")
+    if isinstance(alpha, int | float):
+        weights = {name: float(weight) for name, weight in tree["term_weights"].items()}
+        try:
+            check_weights(alpha, alpha, weights, tree.get("classifier") is not None)
+        except ValueError as error:
+            raise UserError(str(error), code="bad-setting") from None
 
 
 def _manifests_digest(manifests: Path) -> str:

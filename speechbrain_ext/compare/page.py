@@ -49,7 +49,7 @@ def results_page(
         "## What was run",
         _machines(evidence.trained),
         _speed_note(evidence.cost),
-        "The same for every system: "
+        "The same for every system, where *Changed* does not say otherwise: "
         + ", ".join(f"`{key} {_plain(value)}`" for key, value in plan.common.items())
         + ".",
         _missing(evidence.missing),
@@ -70,8 +70,8 @@ def results_page(
         if on not in evidence.tests:
             finished = [row for row in on.rows if row.values["seeds"]]
             sections += [
-                f"## Held-out training speakers: {on.title}",
-                "Epochs were chosen on these trials: their EERs are too low, and decide nothing.",
+                f"## What epochs were chosen on: {on.title}",
+                "These EERs are too low, since epochs were chosen by them, and decide nothing.",
                 _accuracy_table(finished, plan.baseline),
             ]
     if evidence.lists:

@@ -40,6 +40,46 @@ class Objective(NamedTuple):
         return sum(products[1:], start=products[0])
 
 
+def check_weights(
+    least: float, most: float, term_weights: Mapping[str, float], classifies: bool = True
+) -> None:
+    """Refuse weights that sum to more than 1, or to less where there is no classification.
+
+    Arguments
+    ---------
+    least, most : float
+        Between which alpha moves.
+    term_weights : mapping
+        The weights of the further terms.
+    classifies : bool
+        Whether there is a classification, which has what is left to 1.
+
+    Raises
+    ------
+    ValueError
+        Naming the alpha that would do.
+
+    Example
+    -------
+    >>> check_weights(0.5, 0.5, {"contrast": 0.5}, classifies=False)
+    >>> check_weights(0.7, 0.7, {"contrast": 0.5})
+    Traceback (most recent call last):
+    ValueError: alpha 0.7 and term_weights {'contrast': 0.5} sum to more than 1: lower alpha to ...
+    """
+    rest = 1 - sum(term_weights.values())
+    if most > rest + 1e-9:
+        raise ValueError(
+            f"alpha {most:g} and term_weights {dict(term_weights)} sum to more than 1: lower alpha "
+            f"to {max(rest, 0):g} or less, or the weights"
+        )
+    if not classifies and least < rest - 1e-9:
+        raise ValueError(
+            f"classifier is null, but alpha {least:g} and term_weights {dict(term_weights)} leave "
+            f"{rest - least:g} of 1 to the classification: raise alpha to {rest:g}, or give a "
+            "classifier"
+        )
+
+
 class DistillationObjective(nn.Module):
     """``alpha * distillation``, further terms with their weights, classification with the rest.
 
@@ -112,12 +152,7 @@ class DistillationObjective(nn.Module):
                 f"alpha is {alpha.maximum} and distillation is null: set alpha to 0, or name a "
                 "distillation"
             )
-        rest = 1 - sum(term_weights.values())
-        if alpha.maximum > rest + 1e-9:
-            raise ValueError(
-                f"alpha {alpha.maximum:g} and term_weights {term_weights} sum to more than 1: "
-                f"lower alpha to {max(rest, 0):g} or less, or the weights"
-            )
+        check_weights(alpha.least, alpha.maximum, term_weights)
         for name, part in (("distillation", distillation), ("projection", projection)):
             if part is not None and not callable(part):
                 raise ValueError(f"{name} is {part!r}, and must be a loss or a layer, by !new:")
@@ -139,11 +174,6 @@ class DistillationObjective(nn.Module):
     @property
     def _further_teacher_terms(self) -> list[str]:
         return [name for name, term in self.terms.items() if term.uses_teacher]
-
-    @property
-    def classification_weight(self) -> float:
-        """The largest weight that alpha and the terms may leave to the classification."""
-        return max(1 - self.alpha.least - sum(self.term_weights.values()), 0.0)
 
     @property
     def needs_teacher(self) -> bool:

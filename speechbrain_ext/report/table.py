@@ -218,7 +218,8 @@ def _notes(experiment: Experiment) -> list[str]:
     differences = [text for score in experiment.fusion.values() for text in _difference(score)]
     if differences:
         notes.append(
-            f"The student's EER less the teacher's, for other speakers: {'; '.join(differences)}."
+            "The student's EER less the teacher's, with its 95 % interval over speakers: "
+            f"{'; '.join(differences)}."
         )
     if experiment.corpus.synthetic:
         notes.append(

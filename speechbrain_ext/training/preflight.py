@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_header, read_utterance
 from speechbrain_ext.corpora.manifest import read_manifest
+from speechbrain_ext.distill.objective import check_weights
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.training.augmentation import Augmentation
 from speechbrain_ext.training.crops import CropReader
+from speechbrain_ext.training.schedules import RateByPlace, on_plateau
 from speechbrain_ext.verification.trials import TrialList
 from speechbrain_ext.workers import in_threads
 
@@ -50,6 +52,7 @@ def check_training(
     UserError, ValueError
         As the checks below.
     """
+    check_rate(hparams)
     check_trials(hparams.valid_trials, trials, hparams.valid_csv)
     check_train_audio(hparams.train_csv, hparams.num_workers)
     check_valid_audio(hparams.valid_csv, hparams.num_workers)
@@ -63,6 +66,19 @@ def check_training(
                 f"noise_probability {hparams.noise_probability} does nothing: neither "
                 "--noise_folder nor --rir_folder is given"
             )
+
+
+def check_rate(hparams: SimpleNamespace) -> None:
+    """Refuse a rate by the place in the training where the EER is to choose it."""
+    anneal = getattr(hparams, "anneal", None)
+    by_eer = getattr(anneal, "func", anneal) is on_plateau
+    if by_eer and isinstance(hparams.lr_annealing, RateByPlace):
+        raise UserError(
+            f"lr_annealing {type(hparams.lr_annealing).__name__} follows from the place in the "
+            "training, and anneal on_plateau lowers the rate by what selects the best epoch: leave "
+            "lr_annealing as the YAML has it, or choose a system without anneal",
+            code="bad-setting",
+        )
 
 
 def check_labels(hparams: SimpleNamespace, learns_unlabelled: bool) -> None:
@@ -105,13 +121,11 @@ def check_labels(hparams: SimpleNamespace, learns_unlabelled: bool) -> None:
             "YAML's classifier as it is",
             code="bad-setting",
         )
-    if objective.classification_weight > 1e-9:
-        raise UserError(
-            f"classifier is null, but alpha {objective.alpha.least:g} and term_weights "
-            f"{objective.term_weights} leave {objective.classification_weight:g} of 1 to the "
-            "classification: raise alpha to what is left, or give a classifier",
-            code="bad-setting",
-        )
+    alpha, weights = objective.alpha, objective.term_weights
+    try:
+        check_weights(alpha.least, alpha.maximum, weights, classifies=False)
+    except ValueError as error:
+        raise UserError(str(error), code="bad-setting") from None
     for key, idle in (("classifier_start", None), ("freeze_classifier", False)):
         if getattr(hparams, key) != idle:
             raise UserError(

@@ -258,7 +258,8 @@ def test_a_fusion_with_another_teacher_is_refused(fresh: dict[str, Path]) -> Non
 
 def test_the_difference_is_told_with_its_interval(fresh: dict[str, Path]) -> None:
     done = write_report(fresh, columns=300)
-    told = "The student's EER less the teacher's, for other speakers: -0.20 [-1.10, +0.70] points"
+    what = "The student's EER less the teacher's, with its 95 % interval over speakers"
+    told = f"{what}: -0.20 [-1.10, +0.70] points"
     assert told in done.stdout
     assert told in (fresh["exp"] / "RESULTS.md").read_text(encoding="utf-8")
     assert told in Page(fresh["exp"] / "report.html").text

@@ -249,6 +249,11 @@ def test_what_does_not_fit_is_one_sentence(
     assert not [*tmp_path.glob("exp/save/CKPT*")]
 
 
+def test_a_rate_by_place_is_for_other_systems(place: Path, tmp_path: Path) -> None:
+    with refused("bad-setting", "CosineRate", "on_plateau"):
+        brain_of(place, tmp_path, includes="[../shared/cosine_rate.yaml]").train()
+
+
 def test_a_teacher_without_such_convolutions(place: Path, tmp_path: Path) -> None:
     brain = brain_of(place, tmp_path / "exp")
     brain.hparams.front_end_start = nn.Linear(2, 2)

@@ -7,7 +7,8 @@
 The folder is an experiment whose embeddings extract.py wrote, or one that embed.py filled. For each
 list it gets `scores/<trials>.txt`, `results/<trials>.json`, `plots/<trials>_det` and
 `plots/<trials>_scores` (PNG and SVG). With `--fuse` the mean of both systems' scores is measured as
-well, as `<trials>_fusion`.
+well, as `<trials>_fusion`. With `--enrol_with` a teacher enrols, and its student verifies, as
+`<trials>_enrolled`.
 """
 
 from __future__ import annotations
