@@ -28,8 +28,9 @@ class CachedTeacher(Teacher):
     encoder : SpeakerEncoder
         The teacher's network.
     path : str or path
-        The cache, a folder of :mod:`~speechbrain_ext.distill.embedding_cache`; one that was made
-        from anything else is refused.
+        A folder of caches, each named after its windows
+        (:mod:`~speechbrain_ext.distill.embedding_cache`). One that was made from another network,
+        front end or manifest is refused.
     window : float, optional
         Seconds of a crop, where the teacher is to hear windows of that length; by default it hears
         whole utterances.

@@ -119,16 +119,16 @@ class TeacherClassifier:
 class SpeakerMeans:
     """The mean of the teacher's embeddings of each training speaker, at each speed.
 
-    The embeddings, of whole utterances, have unit length in the mean. They are kept in a folder
-    that a :class:`~speechbrain_ext.distill.cached_teacher.CachedTeacher` without windows can share.
+    The embeddings, of whole utterances, have unit length in the mean. A
+    :class:`~speechbrain_ext.distill.cached_teacher.CachedTeacher` without windows shares their
+    cache.
 
     Arguments
     ---------
     encoder : SpeakerEncoder
         The teacher's network.
     path : str or path
-        The cache, a folder of :mod:`~speechbrain_ext.distill.embedding_cache`; one that was made
-        from anything else is refused.
+        A folder of caches, as a :class:`~speechbrain_ext.distill.cached_teacher.CachedTeacher` has.
     speeds : sequence of float
         Those of the training, 1 among them: each makes speakers of its own.
     max_batch_seconds : float

@@ -1,7 +1,10 @@
 """Embeddings of all training speech by a frozen network, computed once and kept in a folder.
 
+The folder is named after the windows that are embedded (:attr:`Windows.name`), so those of one
+network lie side by side.
+
     made_from.npz       what they follow from: the weights, what network and front end make of a
-                        signal, the utterances, and which windows of them
+                        signal, and the utterances
     embeddings.npy      a row (D,) float32 for each window; ``unfinished.npy`` while it is made
 
 Rows are written in place, a batch at a time, by as many processes as there are, and one that is
@@ -79,6 +82,11 @@ class Windows:
     hop : float
         Seconds of an utterance, before it is played at a speed, from one window to the next.
 
+    Attributes
+    ----------
+    name : str
+        Which windows these are, in a word for a folder.
+
     Raises
     ------
     UserError
@@ -92,8 +100,8 @@ class Windows:
     >>> text = "ID,duration,wav,start,stop,spk_id\\nann/1,4.5,ann/1.flac,0,72000,ann\\n"
     >>> _ = path.write_text(text)
     >>> windows = Windows(path, seconds=2.0, hop=1.0)  # at 0, 0.83, 1.67 and 2.5 s
-    >>> len(windows)
-    4
+    >>> len(windows), windows.name
+    (4, '2s_every_1s')
     >>> [values.tolist() for values in windows.around(["ann/1"], [10000])]
     [[0], [1], [0.75]]
     """
@@ -113,9 +121,9 @@ class Windows:
         self.manifest = read_manifest(manifest)
         self.speeds = original_first(speeds)
         self.samples = None if seconds is None else round(seconds * SAMPLE_RATE)
-        windows = f"windows of {seconds} s every {hop} s"
-        what = "whole utterances" if seconds is None else windows
-        self.words = f"{what} at the speeds {self.speeds}"
+        self.name = "whole" if seconds is None else f"{seconds:g}s_every_{hop:g}s"
+        if len(self.speeds) > 1:
+            self.name += "_at_" + "_".join(f"{speed:g}" for speed in self.speeds)
         ids, lengths = self.manifest.ids, self.manifest.stops - self.manifest.starts
         if len(self.speeds) == 1:
             self.names = ids
@@ -236,7 +244,7 @@ def cached_embeddings(
     windows : Windows
         What is embedded.
     path : str or path
-        The folder.
+        The folder in which theirs lies.
     max_batch_seconds : float
         Speech in a batch, padding included.
     num_workers : int
@@ -251,8 +259,8 @@ def cached_embeddings(
     Raises
     ------
     UserError
-        When the folder was made from other weights, features, utterances or windows, or is
-        damaged; when an embedding is not finite or a file cannot be used.
+        When the folder was made from other weights, features or utterances, or is damaged; when an
+        embedding is not finite or a file cannot be used.
 
     Example
     -------
@@ -274,9 +282,9 @@ def cached_embeddings(
     >>> cached_embeddings(encoder, windows, folder / "cache")
     Traceback (most recent call last):
     ...
-    speechbrain_ext.errors.UserError: ...cache was made from other weights of the teacher: ...
+    speechbrain_ext.errors.UserError: ...cache/whole was made from other weights of the teacher: ...
     """
-    folder = Path(path)
+    folder = Path(path) / windows.name
     facts = _facts(encoder, windows)
     if not _is_whole(folder):
         with _alone(folder):
@@ -297,8 +305,9 @@ def _is_whole(folder: Path) -> bool:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other training works in the folder."""
-    if folder.is_file():
-        raise _damaged(folder, "it is a file")
+    for place in (folder.parent, folder):
+        if place.is_file():
+            raise _damaged(place, "it is a file")
     with contextlib.ExitStack() as held:
         refusal = f"{folder} is being made by another training: waiting for its end"
 
@@ -337,7 +346,7 @@ def _make(
     _check(folder, facts, windows)
     table = _map(folder / UNFINISHED, shape)
     mine = _Missing(windows, _there(table), max_batch_seconds)
-    logger.info(f"{folder}: the teacher's embeddings of {len(windows):,} {windows.words}")
+    logger.info(f"{folder}: {len(windows):,} embeddings of the teacher")
     loader = DataLoader(mine, batch_size=None, **reading_options(num_workers))
     device = _device_of(encoder)
     silent = not if_main_process()
@@ -432,7 +441,6 @@ def _facts(encoder: SpeakerEncoder, windows: Windows) -> dict[str, Any]:
     return {
         "weights_sha256": weights_sha256(encoder.embedding_model),
         "manifest_sha256": windows.manifest.sha256,
-        "windows": windows.words,
         "features": features.float().cpu().numpy(),
         "embedding": encoder(wavs).squeeze(1).float().cpu().numpy(),
     }
@@ -456,8 +464,6 @@ def _check(folder: Path, facts: Mapping[str, Any], windows: Windows) -> None:
     same_embedding = difference <= _EMBEDDING_TOLERANCE * np.linalg.norm(facts["embedding"])
     if not same_features or (same_weights and not same_embedding):
         changed.append("other features (the front end of the teacher, or what it reads)")
-    if str(kept["windows"]) != windows.words:
-        changed.append(f"{kept['windows']}, not {windows.words}")
     if changed:
         raise UserError(
             f"{folder} was made from {' and '.join(changed)}: remove it, and it will be made anew, "

@@ -24,7 +24,6 @@ from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.speeds import at_speed
 from speechbrain_ext.distill import embedding_cache
 from speechbrain_ext.distill.embedding_cache import UNFINISHED, WHOLE, Windows, cached_embeddings
-from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch
 from speechbrain_ext.interfaces import FrontEnd, Lobe
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -153,7 +152,11 @@ def test_the_network_runs_once(manifest: Path) -> None:
         tables.append(cached_embeddings(encoder, windows, path))
     assert calls == [1, 4, 1]  # to know the teacher, a batch, to know the teacher
     assert np.array_equal(tables[0], tables[1])
-    assert sorted(file.name for file in path.iterdir()) == [".lock", WHOLE, "made_from.npz"]
+    assert sorted(file.name for file in (path / "whole").iterdir()) == [
+        ".lock",
+        WHOLE,
+        "made_from.npz",
+    ]
 
 
 def test_processes_that_read_ahead_change_nothing(manifest: Path) -> None:
@@ -209,7 +212,8 @@ def make_until(folder: Path, manifest: Path, fatal: Moment | None) -> dict[str, 
     """Make a cache in a process of its own, and kill that; how often it came to each place."""
 
     def make(writer: int) -> None:
-        moments = Moments(folder, fatal, lambda _: None)
+        own = folder / "0.4s_every_0.1s"
+        moments = Moments(own, fatal, lambda _: None)
         sys.addaudithook(moments.audit)
 
         def watched(encoder: nn.Module, batch: Any, device: Any) -> dict[str, np.ndarray]:
@@ -217,7 +221,7 @@ def make_until(folder: Path, manifest: Path, fatal: Moment | None) -> dict[str, 
 
             def write_half() -> None:
                 number, vector = next(iter(vectors.items()))
-                table = np.load(folder / UNFINISHED, mmap_mode="r+")
+                table = np.load(own / UNFINISHED, mmap_mode="r+")
                 table[int(number), :5] = vector[:5]
 
             moments.reached("embedding", write_half)
@@ -237,17 +241,18 @@ def make_until(folder: Path, manifest: Path, fatal: Moment | None) -> dict[str, 
 def test_a_cache_that_was_killed_at_any_moment_ends_as_an_undisturbed_one(
     manifest: Path, tmp_path: Path
 ) -> None:
-    counts = make_until(tmp_path / "whole", manifest, None)
-    expected = (tmp_path / "whole" / WHOLE).read_bytes()
+    counts = make_until(tmp_path / "undisturbed", manifest, None)
+    expected = (tmp_path / "undisturbed/0.4s_every_0.1s" / WHOLE).read_bytes()
     assert counts["embedding"] >= 4
     moments = [Moment(place, n + 1) for place, count in counts.items() for n in range(count)]
     for moment in moments:
         folder = tmp_path / f"{moment.place}_{moment.number}"
         make_until(folder, manifest, moment)
-        assert not (folder / WHOLE).exists()
+        whole = folder / "0.4s_every_0.1s" / WHOLE
+        assert not whole.exists()
         left = make_until(folder, manifest, None)
-        assert (folder / WHOLE).read_bytes() == expected, moment
-        assert not (folder / UNFINISHED).exists()
+        assert whole.read_bytes() == expected, moment
+        assert not whole.with_name(UNFINISHED).exists()
         if moment.place == "embedding":  # what was there was not made again
             assert left["embedding"] == counts["embedding"] - moment.number + 1
 
@@ -255,8 +260,8 @@ def test_a_cache_that_was_killed_at_any_moment_ends_as_an_undisturbed_one(
 def test_a_training_that_waits_finds_what_another_made(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, windows = tmp_path / "cache", Windows(manifest)
-    expected = np.array(cached_embeddings(make_encoder(), windows, folder))
+    windows, folder = Windows(manifest), tmp_path / "cache" / "whole"
+    expected = np.array(cached_embeddings(make_encoder(), windows, folder.parent))
     (folder / WHOLE).rename(folder / UNFINISHED)
     program = (
         "import sys\nfrom speechbrain_ext.files import claimed\n"
@@ -280,7 +285,8 @@ def test_a_training_that_waits_finds_what_another_made(
     with other:
         other.stdout.readline()
         monkeypatch.setattr(time, "sleep", wait)
-        assert np.array_equal(cached_embeddings(make_encoder(), windows, folder), expected)
+        found = cached_embeddings(make_encoder(), windows, folder.parent)
+        assert np.array_equal(found, expected)
     assert len(waits) == 1
 
 
@@ -349,7 +355,7 @@ def test_an_utterance_without_a_finite_embedding_is_named(manifest: Path, tmp_pa
     windows, folder = Windows(manifest), tmp_path / "cache"
     with refused("bad-embedding", "bob/1", tmp_path / "bob_1.wav"):
         cached_embeddings(encoder, windows, folder)
-    assert not (folder / WHOLE).exists()
+    assert not (folder / "whole" / WHOLE).exists()
     # The same weights, mended.
     encoder = SpeakerEncoder(Waveforms(), PassThrough(), Plain())
     assert np.isfinite(cached_embeddings(encoder, windows, folder)).all()
@@ -387,8 +393,8 @@ class NoNorm(nn.Module):
 @pytest.fixture(params=["whole", "unfinished"])
 def cache(request: pytest.FixtureRequest, manifest: Path) -> Path:
     """Whole, or as a kill left it."""
-    folder = manifest.parent / "cache"
-    table = np.array(cached_embeddings(make_encoder(), Windows(manifest), folder))
+    folder = manifest.parent / "cache" / "whole"
+    table = np.array(cached_embeddings(make_encoder(), Windows(manifest), folder.parent))
     if request.param == "unfinished":
         table[2] = np.nan
         np.save(folder / UNFINISHED, table)
@@ -398,16 +404,11 @@ def cache(request: pytest.FixtureRequest, manifest: Path) -> Path:
 
 class TestStale:
     def message(
-        self,
-        encoder: SpeakerEncoder,
-        manifest: Path,
-        cache: Path,
-        code: str = "other-weights",
-        **windows: Any,
+        self, encoder: SpeakerEncoder, manifest: Path, cache: Path, code: str = "other-weights"
     ) -> str:
         before = {path.name: path.read_bytes() for path in cache.iterdir()}
         with refused(code, cache, "remove it") as caught:
-            cached_embeddings(encoder, Windows(manifest, **windows), cache)
+            cached_embeddings(encoder, Windows(manifest), cache.parent)
         assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
         return str(caught.value)
 
@@ -447,26 +448,13 @@ class TestStale:
         message = self.message(encoder, manifest, cache)
         assert "features" in message and (change == "bands") == ("weights" in message)
 
-    @pytest.mark.parametrize(
-        ("windows", "words"),
-        [
-            ({"seconds": 2.0}, "windows of 2.0 s every 1.0 s at the speeds [1.0]"),
-            ({"speeds": [1.0, 0.9]}, "whole utterances at the speeds [1.0, 0.9]"),
-        ],
-    )
-    def test_by_its_windows(
-        self, manifest: Path, cache: Path, windows: dict[str, Any], words: str
-    ) -> None:
-        message = self.message(make_encoder(), manifest, cache, **windows)
-        assert f"whole utterances at the speeds [1.0], not {words}" in message
-
     def test_all_at_once(self, manifest: Path, cache: Path) -> None:
         encoder = make_encoder()
         nn.init.zeros_(next(encoder.embedding_model.parameters()))
         manifest.write_text(manifest.read_text().replace("0.65", "0.64"))
         encoder.compute_features = Louder(LogMel())
-        message = self.message(encoder, manifest, cache, seconds=0.4)
-        assert all(word in message for word in ("weights", "train.csv", "features", "windows"))
+        message = self.message(encoder, manifest, cache)
+        assert all(word in message for word in ("weights", "train.csv", "features"))
 
     @pytest.mark.parametrize("name", ["made_from.npz", "embeddings"])
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"text", None])
@@ -484,13 +472,13 @@ class TestStale:
 
 
 def test_a_hole_in_a_whole_cache_is_damage(manifest: Path, tmp_path: Path) -> None:
-    folder, windows = tmp_path / "cache", Windows(manifest)
-    cached_embeddings(make_encoder(), windows, folder)
+    windows, folder = Windows(manifest), tmp_path / "cache" / "whole"
+    cached_embeddings(make_encoder(), windows, folder.parent)
     table = np.load(folder / WHOLE, mmap_mode="r+")
     table[1, 3] = np.nan
     table.flush()
     with refused("damaged-file", folder, "missing"):
-        cached_embeddings(make_encoder(), windows, folder)
+        cached_embeddings(make_encoder(), windows, folder.parent)
 
 
 def test_a_file_in_its_place_is_named(manifest: Path, tmp_path: Path) -> None:
@@ -499,11 +487,19 @@ def test_a_file_in_its_place_is_named(manifest: Path, tmp_path: Path) -> None:
         cached_embeddings(make_encoder(), Windows(manifest), tmp_path / "cache")
 
 
-def test_another_hop_is_another_cache(manifest: Path, tmp_path: Path) -> None:
-    cached_embeddings(make_encoder(), Windows(manifest, seconds=0.3, hop=0.1), tmp_path / "cache")
-    with pytest.raises(UserError, match=r"every 0\.1 s .*every 0\.2 s"):
-        windows = Windows(manifest, seconds=0.3, hop=0.2)
-        cached_embeddings(make_encoder(), windows, tmp_path / "cache")
+def test_other_windows_and_speeds_lie_beside_one_another(manifest: Path, tmp_path: Path) -> None:
+    def made(**windows: Any) -> np.ndarray:
+        return cached_embeddings(make_encoder(), Windows(manifest, **windows), tmp_path / "cache")
+
+    first = made(seconds=0.3, hop=0.1)
+    made()
+    made(speeds=[0.9, 1, 1.1])
+    made(seconds=0.3, hop=0.2)
+    made(seconds=2, hop=1)
+    assert np.array_equal(made(seconds=2.0, hop=1.0, speeds=[1.0]), made(seconds=2, hop=1))
+    assert np.array_equal(made(seconds=0.3, hop=0.1), first)
+    names = {"0.3s_every_0.1s", "whole", "whole_at_1_0.9_1.1", "0.3s_every_0.2s", "2s_every_1s"}
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == names
 
 
 LARGE = """

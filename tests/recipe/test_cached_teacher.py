@@ -103,7 +103,10 @@ def test_the_teacher_runs_once_and_says_what_extraction_says(
     distil("v2_cached", "--max_batch_seconds", 6)  # 24 utterances of a second
     assert counter.utterances == 24 + VALID
     expected = extracted(teacher)
-    assert np.abs(table_of(teacher / "cache/tones") - np.stack([*expected.values()])).max() < 1e-5
+    assert (
+        np.abs(table_of(teacher / "cache/tones/whole") - np.stack([*expected.values()])).max()
+        < 1e-5
+    )
     distil("v2_cached", "--seed", 2, folder="another")
     distil("v2_aligned", "--alpha", 0, "--teacher", "null", folder="aligned")  # the same cache
     distil("v2_cached", "--includes", "[v2_decoupled.yaml]", folder="labels")
@@ -118,16 +121,15 @@ def test_windows_of_the_length_of_a_crop_at_every_speed(
     # The student hears noise, of which the teacher heard nothing.
     folder = distil("v2_cached_windows", *windows, "--noise_folder", corpus / "valid/id050")
     # Windows of 0.5 and 0.55 s leave 0.5 and 0.45 s of room: three steps of less than 0.2 s.
-    cache = teacher / "cache/tones/0.5s_every_0.2s"
+    cache = teacher / "cache/tones/0.5s_every_0.2s_at_1_1.1"
     assert len(table_of(cache)) == counter.utterances - VALID == 24 * 4 * 2
     (line,) = (folder / "train_log.jsonl").read_text().splitlines()
     assert json.loads(line)["train"]["utterances"] == 48
-    with refused("other-weights", cache, "[1.0, 1.1]", "[1.0]", "teacher_cache"):
-        distil("v2_cached_windows", "--cache_hop", 0.2, folder="another")
-    # Other windows, and whole utterances, lie beside them.
+    # Other speeds, other windows, and whole utterances, lie beside them.
+    distil("v2_cached_windows", "--cache_hop", 0.2, folder="another")
     both = ["--cache_hop", 0.3, "--includes", "[v2_decoupled.yaml]"]
     distil("v2_cached_windows", *both, folder="labels")
-    assert counter.utterances == 24 * 4 * 2 + 24 * 3 + 24 + 3 * VALID
+    assert counter.utterances == 24 * 4 * 3 + 24 * 3 + 24 + 3 * VALID
 
 
 def test_a_resumed_student_ends_where_an_undisturbed_one_ends(distil: Distil) -> None:
@@ -147,7 +149,7 @@ def test_two_processes_make_one_cache(corpus: Path, teacher: Path, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     expected = np.stack([*extracted(teacher).values()])
     assert [path.name for path in (teacher / "cache").iterdir()] == ["tones"]
-    assert np.abs(table_of(teacher / "cache/tones") - expected).max() < 1e-5
+    assert np.abs(table_of(teacher / "cache/tones/whole") - expected).max() < 1e-5
 
 
 def test_a_training_that_is_killed_while_the_cache_is_made_goes_on(
