@@ -182,8 +182,8 @@ class Teacher(nn.Module):
         D of its embeddings; the student's may be another.
     layers : dict
         Names and channels of its hidden outputs.
-    num_parameters : int
-        Parameters of its embedding model.
+    num_parameters : int or None
+        Parameters of its embedding model; None where nobody can count them.
     hears_crop : bool
         Whether its output follows from the waveforms it is given, and not from their names alone.
     embeds_speakers : bool
@@ -192,7 +192,7 @@ class Teacher(nn.Module):
 
     embedding_size: int
     layers: dict[str, int]
-    num_parameters: int
+    num_parameters: int | None
     hears_crop: bool = True
     embeds_speakers: bool = True
 

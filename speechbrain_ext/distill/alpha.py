@@ -244,10 +244,10 @@ def alpha_rule(alpha: Any, student: nn.Module, teacher: Any) -> Alpha:
         raise ValueError(
             f"alpha: {alpha} compares the student with its teacher, and teacher is null"
         )
-    if not teacher.num_parameters:
+    if teacher.num_parameters is None:
         raise ValueError(
-            f"alpha: {alpha} compares the student with its teacher, a model in a file whose "
-            "parameters cannot be counted: give a number"
+            f"alpha: {alpha} compares the student with its teacher, whose parameters nobody can "
+            "count, since it is a model in a file: give a number"
         )
     ratio = sum(p.numel() for p in student.parameters()) / teacher.num_parameters
     return Alpha(RULES[alpha](ratio))

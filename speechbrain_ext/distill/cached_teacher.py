@@ -78,8 +78,8 @@ class CachedTeacher(Teacher):
         self.num_workers = num_workers
         self.layers = {}
         self.embedding_size = encoder.embedding_size
-        self.embeds_speakers = getattr(encoder.embedding_model, "embeds_speakers", True)
-        self.num_parameters = sum(p.numel() for p in encoder.embedding_model.parameters())
+        self.embeds_speakers = encoder.embeds_speakers
+        self.num_parameters = encoder.num_parameters
         self.eval()
 
     def prepare(self, manifest: str | os.PathLike[str], speeds: Sequence[float] = (1.0,)) -> None:

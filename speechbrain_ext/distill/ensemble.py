@@ -73,7 +73,9 @@ class EnsembleTeacher(Teacher):
             for layer, channels in teacher.layers.items()
         }
         self.embedding_size = sum(teacher.embedding_size for teacher in teachers.values())
-        self.num_parameters = sum(teacher.num_parameters for teacher in teachers.values())
+        counts = [teacher.num_parameters for teacher in teachers.values()]
+        known = [count for count in counts if count is not None]
+        self.num_parameters = sum(known) if len(known) == len(counts) else None
         self.eval()
 
     @property

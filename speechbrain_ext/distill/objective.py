@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from speechbrain_ext.distill.alpha import Alpha
 from speechbrain_ext.distill.losses import projected
 from speechbrain_ext.interfaces import EmbeddingLoss, StudentOutput, TeacherOutput, Term
-from speechbrain_ext.systems.train_log import NOT_A_TERM
+from speechbrain_ext.systems.train_log import CORRECT, LABELLED, NOT_A_TERM
 
 # Names of other figures that a training counts and logs.
-_TAKEN = {"classification", "distillation", "loss", "weight", "waited", *NOT_A_TERM}
+_TAKEN = {"classification", "distillation", "loss", "weight", "waited", LABELLED, CORRECT}
+_TAKEN |= NOT_A_TERM
 
 
 class Objective(NamedTuple):

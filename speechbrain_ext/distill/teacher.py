@@ -39,8 +39,8 @@ class FrozenTeacher(Teacher):
         self.encoder = encoder.requires_grad_(False)
         self.layers = encoder.layers
         self.embedding_size = encoder.embedding_size
-        self.embeds_speakers = getattr(encoder.embedding_model, "embeds_speakers", True)
-        self.num_parameters = sum(p.numel() for p in encoder.embedding_model.parameters())
+        self.embeds_speakers = encoder.embeds_speakers
+        self.num_parameters = encoder.num_parameters
         self.eval()
 
     @torch.no_grad()

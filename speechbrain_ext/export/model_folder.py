@@ -65,7 +65,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 README = """\
 # {title}
 
-{parameters:,} parameters, embeddings of {size} numbers. {origin}Needs the package `speechbrain_ext`
+{parameters}, embeddings of {size} numbers. {origin}Needs the package `speechbrain_ext`
 ({version}) beside SpeechBrain: `pip install {package}` in the repository that made this folder.
 
 ```python
@@ -102,8 +102,9 @@ def write_model_folder(
     Returns
     -------
     dict
-        ``parameters``, ``embedding_size``, ``speakers`` (0 without a classifier) and
-        ``difference``, the largest between the folder's and the experiment's embeddings of noise.
+        ``parameters`` (None of a model in a file), ``embedding_size``, ``speakers`` (0 without a
+        classifier) and ``difference``, the largest between the folder's and the experiment's
+        embeddings of noise.
 
     Raises
     ------
@@ -128,8 +129,9 @@ def write_model_folder(
         text = _hyperparams(experiment, classification, threshold)
         (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")
         size, difference = _compare(draft, encoder)
+        count = sum(parameter.numel() for parameter in encoder.parameters())
         facts = {
-            "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+            "parameters": encoder.num_parameters and count,
             "embedding_size": size,
             "speakers": len(classification.labels) if classification else 0,
             "difference": difference,
@@ -202,6 +204,17 @@ def _results(experiment: Path, weights: str) -> dict[str, dict[str, Any]]:
     return results
 
 
+def count_words(parameters: int | None) -> str:
+    """How large a model is, in words.
+
+    Example
+    -------
+    >>> count_words(2664576), count_words(None)
+    ('2,664,576 parameters', 'A model in a file of its own')
+    """
+    return "A model in a file of its own" if parameters is None else f"{parameters:,} parameters"
+
+
 def _readme(
     experiment: Path,
     facts: dict[str, Any],
@@ -235,7 +248,7 @@ def _readme(
     )
     return README.format(
         title=f"Speaker verification: {'/'.join(experiment.resolve().parts[-3:])}",
-        parameters=facts["parameters"],
+        parameters=count_words(facts["parameters"]),
         origin=_origin(experiment),
         size=facts["embedding_size"],
         sample_rate=SAMPLE_RATE,

@@ -29,7 +29,7 @@ class CAMPlusPlus(Lobe):
     time, a linear layer and batch normalisation.
 
     Submodules are named as in 3D-Speaker and WeSpeaker, whose checkpoints
-    :func:`~speechbrain_ext.lobes.published.load_published` reads. Embeddings of whole utterances
+    :func:`~speechbrain_ext.systems.weights.load_published` reads. Embeddings of whole utterances
     are theirs; padding changes none. In training mode batch normalisation takes the frames after an
     utterance's end into its statistics.
 

@@ -49,6 +49,16 @@ class SpeakerEncoder(nn.Module):
         """Numbers in an embedding, D."""
         return self.embedding_model.embedding_size
 
+    @property
+    def embeds_speakers(self) -> bool:
+        """Whether its embeddings are of speakers, as those of a lobe that does not say are."""
+        return getattr(self.embedding_model, "embeds_speakers", Lobe.embeds_speakers)
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Parameters of the embedding model; None of a file that PyTorch cannot look into."""
+        return sum(parameter.numel() for parameter in self.embedding_model.parameters()) or None
+
     def forward(
         self, wavs: Tensor, lengths: Tensor | None = None, intermediates: bool = False
     ) -> Tensor | tuple[Tensor, list[Tensor]]:

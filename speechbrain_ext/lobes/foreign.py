@@ -15,21 +15,22 @@ from torch import Tensor, nn
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
-from speechbrain_ext.interfaces import FrontEnd, Lobe
-from speechbrain_ext.lobes.exact_length import each_length
+from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.lobes.features import Waveforms
 from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
-from speechbrain_ext.nnet.masking import whole_lengths
+from speechbrain_ext.lobes.taken_along import TrainedModel, one_line
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
 # What models are trained on, by the toolkit they come from; None is the waveform itself.
 _FEATURES: dict[str, dict[str, Any] | None] = {
     "wespeaker": {"window": "hamming", "scale": 32768.0},
-    "3d-speaker": {},
+    "3d-speaker": {"window": "povey"},
     "waveform": None,
 }
 # The input of files that say nothing of themselves, as these toolkits name it.
 _INPUTS = {"feats": "wespeaker", "feature": "3d-speaker"}
+# What ``normalize_samples`` says of them: whether they are numbers of 16 bits or lie in [-1, 1].
+_SCALES = {"0": 32768.0, "1": 1.0}
 FRAMEWORKS = tuple(_FEATURES)
 
 
@@ -40,12 +41,11 @@ class _Said(NamedTuple):
     properties: Mapping[str, str]
 
 
-class ForeignModel(Lobe):
+class ForeignModel(TrainedModel):
     """A speaker model in one file, from waveforms (B, samples) to embeddings; it does not learn.
 
     The file's bytes are its only state, so that an experiment folder holds all of it and a digest
-    of the weights is one of the model. Utterances of one length go through it together, those of
-    another apart, and padding changes nothing. There are no hidden outputs.
+    of the weights is one of the model.
 
     Arguments
     ---------
@@ -59,6 +59,9 @@ class ForeignModel(Lobe):
         Bands of the features.
     num_bytes, embedding_size : int
         Size of the file, and D.
+    scale : float, optional
+        What samples in [-1, 1] are multiplied by for the features; what the file says by default,
+        or its framework does.
 
     Raises
     ------
@@ -75,9 +78,9 @@ class ForeignModel(Lobe):
         n_mels: int = 80,
         num_bytes: int = 0,
         embedding_size: int = 0,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.layers = {}
         self._made: Any = None
         self.register_buffer("file", torch.zeros(num_bytes, dtype=torch.uint8))
         self.file: Tensor
@@ -90,12 +93,13 @@ class ForeignModel(Lobe):
         self.features: FrontEnd = Waveforms()
         self.norm: nn.Module | None = None
         if features is not None:
-            scale = {"0": 32768.0, "1": 1.0}.get(said.properties.get("normalize_samples", ""))
-            self.features = KaldiFbank(
-                n_mels, **{**features, **({"scale": scale} if scale else {})}
-            )
+            _check_features(path, said, features["window"])
+            scale = scale or _SCALES.get(said.properties.get("normalize_samples", ""))
+            features = features if scale is None else {**features, "scale": scale}
+            self.features = KaldiFbank(n_mels, **features)
             self.norm = UtteranceNorm(std_norm=False)
-        self.embedding_size = embedding_size or self._measure(path, said)
+        self.scale = scale
+        self.embedding_size = embedding_size or self._checked_size(path, said)
         self.eval()
 
     @property
@@ -106,6 +110,7 @@ class ForeignModel(Lobe):
             "framework": self.framework,
             "num_bytes": self.file.numel(),
             "embedding_size": self.embedding_size,
+            "scale": self.scale,
         }
 
     @abstractmethod
@@ -131,25 +136,6 @@ class ForeignModel(Lobe):
         """Leave out what runs, which is made again from the bytes."""
         return {**super().__getstate__(), "_made": None}
 
-    def train(self, mode: bool = True) -> ForeignModel:
-        """Stay in eval mode."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(
-        self, feats: Tensor, lengths: Tensor | None = None, intermediates: bool = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Keep the contract of a lobe of waveforms, :class:`~speechbrain_ext.interfaces.Lobe`."""
-        wavs = feats.float()
-        if lengths is None:
-            embedding = self._embed(wavs)
-        else:
-            samples = whole_lengths(lengths, wavs.shape[1]).clamp(min=1)
-            (embedding,) = each_length(
-                samples, lambda rows, count: [self._embed(wavs[rows, :count])]
-            )
-        return (embedding, []) if intermediates else embedding
-
     def _embed(self, wavs: Tensor) -> Tensor:
         """Embeddings (b, 1, D) of whole utterances (b, samples)."""
         if self._made is None or self._made[0] != wavs.device:
@@ -158,26 +144,10 @@ class ForeignModel(Lobe):
         x = x if self.norm is None else self.norm(x)
         return self._run(self._made[1], x).to(wavs.device).float().reshape(len(wavs), 1, -1)
 
-    def _measure(self, path: Any, said: _Said) -> int:
-        """The size of an embedding, found by trying a second of noise."""
-        noise = 0.1 * torch.randn(1, SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
-        try:
-            embedding = self._embed(noise)
-        except UserError:
-            raise
-        except Exception as error:  # whatever the model makes of it
-            raise UserError(
-                f"{path} cannot embed a second of {self.framework} input ({_line(error)}): say "
-                f"what it reads with --framework {' or '.join(FRAMEWORKS)}, or give another model",
-                code="bad-model",
-            ) from None
-        if not embedding.isfinite().all():
-            raise UserError(
-                f"{path} gives an embedding that is not finite for a second of noise: give another "
-                "model",
-                code="bad-model",
-            )
-        size = embedding.shape[2]
+    def _checked_size(self, path: Any, said: _Said) -> int:
+        """D, which is what the file says that it is."""
+        remedy = f"say what it reads with --framework {' or '.join(FRAMEWORKS)}, or give another"
+        size = self._measure(path, f"{self.framework} input", f"{remedy} model")
         told = said.properties.get("output_dim")
         if told is not None and told != str(size):
             raise UserError(
@@ -193,8 +163,8 @@ class OnnxModel(ForeignModel):
 
     The metadata that sherpa-onnx, WeSpeaker and 3D-Speaker write say what it reads: ``framework``,
     ``output_dim``, ``sample_rate`` and ``normalize_samples``. Features are those that the model was
-    trained on, less their mean over time. It runs on CUDA where the waveforms are there and
-    ONNX Runtime can.
+    trained on, less their mean over time; a file that says others is refused. It
+    runs on CUDA where the waveforms are there and ONNX Runtime can.
 
     Arguments are those of :class:`ForeignModel`.
 
@@ -206,6 +176,7 @@ class OnnxModel(ForeignModel):
     """
 
     suffixes = (".onnx",)
+    extra = "export"
 
     def _describe(self, path: str | os.PathLike[str]) -> _Said:
         session = self._load(torch.device("cpu"), path)
@@ -250,7 +221,8 @@ class OnnxModel(ForeignModel):
             return onnxruntime.InferenceSession(self._bytes(), options, providers=providers)
         except Exception as error:  # ONNX Runtime has its own, one for each fault
             raise UserError(
-                f"{path} is no ONNX model that ONNX Runtime takes ({_line(error)}): give another",
+                f"{path} is no ONNX model that ONNX Runtime takes ({one_line(error)}): give "
+                "another",
                 code="bad-model",
             ) from None
 
@@ -289,7 +261,7 @@ class TorchScriptModel(ForeignModel):
             return torch.jit.load(io.BytesIO(self._bytes()), map_location=device).eval()
         except Exception as error:  # a damaged file fails in many ways
             raise UserError(
-                f"{path} is no TorchScript program ({_line(error)}): give a file that "
+                f"{path} is no TorchScript program ({one_line(error)}): give a file that "
                 "torch.jit.save wrote",
                 code="bad-model",
             ) from None
@@ -305,6 +277,25 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def _check_features(path: Any, said: _Said, window: str) -> None:
+    """Refuse a file that says it was trained on other features than it would read here."""
+    here = {
+        "normalize_samples": tuple(_SCALES),
+        "feature_normalize_type": ("global-mean",),
+        "window_type": (window,),
+        "window_size_ms": ("25",),
+        "window_stride_ms": ("10",),
+    }
+    for key, known in here.items():
+        told = said.properties.get(key, known[0])
+        if told not in known:
+            raise UserError(
+                f"{path} says {key} {told} in its metadata, and features have "
+                f"{' or '.join(known)} here: give another model",
+                code="bad-model",
+            )
+
+
 def _framework(name: str | None, path: Any, suffixes: tuple[str, ...]) -> str:
     if name not in _FEATURES:
         said = "does not say what it reads" if name is None else f"is of the framework {name!r}"
@@ -313,8 +304,3 @@ def _framework(name: str | None, path: Any, suffixes: tuple[str, ...]) -> str:
             code="bad-model",
         )
     return name
-
-
-def _line(error: Exception) -> str:
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

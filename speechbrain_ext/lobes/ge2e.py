@@ -78,7 +78,7 @@ class GE2E(Lobe):
     Wan et al., "Generalized End-to-End Loss for Speaker Verification", ICASSP 2018. Windows begin
     every 0.77 s and the last one is filled up with silence; of each the last state goes through a
     linear layer and ReLU and is scaled to unit length. Submodules are named as in Resemblyzer,
-    whose checkpoint :func:`~speechbrain_ext.lobes.published.load_published` reads, and whose
+    whose checkpoint :func:`~speechbrain_ext.systems.weights.load_published` reads, and whose
     windows these are. There are no hidden outputs.
 
     Arguments

@@ -61,7 +61,7 @@ def length_tables(figures: Mapping[str, Any]) -> list[LengthTable]:
         ends.append(f"{ends[-1]} ÷ {ends[-2]} (in proportion: {lengths[-1] / lengths[-2]:.3g})")
     tables = []
     for key, name, factor in (TIME, OPERATIONS, MEMORY):
-        known = [system for system in systems if key in system]
+        known = [system for system in systems if _has(system, key)]
         lines = []
         for system in known:
             values = [factor * value for value in system[key]]
@@ -83,7 +83,8 @@ def lengths_csv(figures: Mapping[str, Any]) -> str:
         for index, length in enumerate(figures["lengths"]):
             seconds = [system["seconds"][index], *system["spread"][index]]
             peak = system["peak_bytes"][index] if "peak_bytes" in system else ""
-            cells = [system["macs"][index], *(f"{value:.6g}" for value in seconds), peak]
+            macs = system["macs"][index] if _has(system, "macs") else ""
+            cells = [macs, *(f"{value:.6g}" for value in seconds), peak]
             writer.writerow([system["name"], f"{length:g}", *cells])
     return text.getvalue()
 
@@ -103,18 +104,21 @@ def length_figure(figures: Mapping[str, Any]) -> Figure:
     colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     lengths, systems = figures["lengths"], figures["systems"]
     for axes, quantity in zip(panels, (TIME, OPERATIONS), strict=True):
-        drawn = [
-            [quantity.factor * value / n for value, n in zip(s[quantity.key], lengths, strict=True)]
-            for s in systems
-        ]
-        for index, (system, values) in enumerate(zip(systems, drawn, strict=True)):
+        drawn = []
+        for index, system in enumerate(systems):
+            if not _has(system, quantity.key):
+                continue
+            pairs = zip(system[quantity.key], lengths, strict=True)
+            values = [quantity.factor * value / length for value, length in pairs]
+            drawn.append(values)
             style = {"color": colours[index % 10], "linestyle": _LINES[index // 10 % 4]}
             axes.plot(lengths, values, marker=".", label=system["name"], **style)
         axes.set(xscale="log", yscale="log", xlabel="Seconds of speech in the utterance")
         axes.set_ylabel(quantity.name.replace("an utterance", "a second of speech"))
         axes.set_xticks(lengths, [f"{length:g}" for length in lengths])
         axes.set_xticks([], minor=True)
-        _plain_ticks(axes, [value for values in drawn for value in values])
+        if drawn:
+            _plain_ticks(axes, [value for values in drawn for value in values])
         axes.grid(True, color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -127,6 +131,11 @@ def length_figure(figures: Mapping[str, Any]) -> Figure:
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize="small", frameon=False)
     return figure
+
+
+def _has(system: Mapping[str, Any], key: str) -> bool:
+    """Whether a figure of a system is known: memory is on a GPU, operations are of no file."""
+    return None not in system.get(key, [None])
 
 
 def _plain_ticks(axes: Axes, values: Sequence[float]) -> None:

@@ -136,9 +136,10 @@ def benchmark_encoders(
     Returns
     -------
     dict
-        ``systems``, in which ``utterances_per_second`` (median), ``spread`` (slowest, fastest) and
-        ``relative`` (to the first) are those of the network alone on features that are ready, and
-        ``from_waveform`` has the same three with the front end included; and what was measured.
+        ``systems``, in which ``parameters`` and ``macs_per_utterance`` are None of a file that
+        PyTorch cannot look into, ``utterances_per_second`` (median), ``spread`` (slowest, fastest)
+        and ``relative`` (to the first) are those of the network alone on features that are ready,
+        and ``from_waveform`` has the same three with the front end included; and what was measured.
     """
     where = torch.device(device)
     wavs = _noise(batch, round(seconds_of_speech * SAMPLE_RATE), where)
@@ -152,9 +153,9 @@ def benchmark_encoders(
             feats = encoder.mean_var_norm(encoder.compute_features(wavs))
             networks[name] = partial(network, feats)
             wholes[name] = partial(encoder, wavs)
-            parameters = sum(parameter.numel() for parameter in network.parameters())
-            macs = count_macs(network, feats[:1].clone(), attention_products=True)
-            systems.append({"name": name, "parameters": parameters, "macs_per_utterance": macs})
+            macs = _macs(encoder, feats[:1])
+            size = {"parameters": encoder.num_parameters, "macs_per_utterance": macs}
+            systems.append({"name": name, **size})
         network_seconds = time_side_by_side(networks, rounds, where)
         whole_seconds = time_side_by_side(wholes, rounds, where)
     for system in systems:
@@ -192,7 +193,8 @@ def benchmark_lengths(
     -------
     dict
         ``lengths``, what was measured, and ``systems``, which have a value for every length:
-        ``macs`` of the network with its attention products, ``seconds`` (median) and ``spread``
+        ``macs`` of the network with its attention products (None of a file that PyTorch cannot
+        look into), ``seconds`` (median) and ``spread``
         (fastest, slowest) from waveform to embedding, and on a GPU ``peak_bytes``, the most memory
         that was needed besides the weights and the waveform.
 
@@ -224,8 +226,7 @@ def benchmark_lengths(
             wavs = _noise(1, round(length * SAMPLE_RATE), where)
             for name, encoder in encoders.items():
                 feats = encoder.mean_var_norm(encoder.compute_features(wavs))
-                macs = count_macs(encoder.embedding_model, feats.clone(), attention_products=True)
-                systems[name]["macs"].append(macs)
+                systems[name]["macs"].append(_macs(encoder, feats))
             wholes = {name: partial(encoder, wavs) for name, encoder in encoders.items()}
             for name, own in time_side_by_side(wholes, rounds, where, warm_up=1).items():
                 systems[name]["seconds"].append(statistics.median(own))
@@ -239,6 +240,12 @@ def benchmark_lengths(
         "lengths": list(lengths),
         "systems": list(systems.values()),
     }
+
+
+def _macs(encoder: SpeakerEncoder, feats: Tensor) -> int | None:
+    if encoder.num_parameters is None:
+        return None
+    return count_macs(encoder.embedding_model, feats.clone(), attention_products=True)
 
 
 def _place(where: torch.device) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from speechbrain_ext.report.records import (
 )
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.train_log import read_train_log
+from speechbrain_ext.verification.lists import ENROLLED, FUSION
 from speechbrain_ext.verification.results import PRIORS
 
 STAGES = {
@@ -32,8 +33,6 @@ STAGES = {
     4: "embeddings and scores",
     5: "export and speed",
 }
-FUSION = "_fusion"
-ENROLLED = "_enrolled"
 NAMED = ("terms", "term_weights")
 T = TypeVar("T")
 

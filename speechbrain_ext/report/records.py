@@ -39,8 +39,8 @@ class MeasuredSpeed:
     """One system's size and speed as the benchmark measured them."""
 
     name: str
-    parameters: int
-    macs: float
+    parameters: int | None
+    macs: float | None
     utterances_per_second: float
     spread: tuple[float, float]
     relative: float

@@ -185,16 +185,23 @@ def _size_cells(role: str, speed: MeasuredSpeed | None, experiment: Experiment) 
         if len(known) < 2:
             return (NONE,) * 4
         # Both networks run on every utterance: sizes and operations add up.
-        parameters, macs = sum(s.parameters for s in known), sum(s.macs for s in known)
-        return f"{parameters:,}", giga(macs), NONE, NONE
+        return *_sizes(known), NONE, NONE
     if speed is None:
         return (NOT_MEASURED,) * 4
     return (
-        f"{speed.parameters:,}",
-        giga(speed.macs),
+        *_sizes([speed]),
         f"{speed.utterances_per_second:.1f}",
         f"{speed.relative:.2f} ×",
     )
+
+
+def _sizes(speeds: Sequence[MeasuredSpeed]) -> tuple[str, str]:
+    """Parameters and operations of networks together; a dash where one of them is not known."""
+    parameters = [speed.parameters for speed in speeds if speed.parameters is not None]
+    macs = [speed.macs for speed in speeds if speed.macs is not None]
+    if len(parameters) < len(speeds) or len(macs) < len(speeds):
+        return NONE, NONE
+    return f"{sum(parameters):,}", giga(sum(macs))
 
 
 def _score_cells(score: Score | None) -> list[str]:

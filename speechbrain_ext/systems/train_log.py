@@ -12,6 +12,8 @@ from speechbrain_ext.errors import UserError
 
 # Crops that could not be read, crops that were not learnt from, batches whose loss was not finite.
 COUNTS = ("unreadable", "skipped", "nonfinite")
+# Of the crops with a label: how many, and how many of them were given it.
+LABELLED, CORRECT = "labelled", "correct"
 # What a line's "train" holds besides terms of the loss.
 NOT_A_TERM = {"share", "accuracy", "data_wait", "teacher_time", "seconds", "utterances", *COUNTS}
 NOT_A_TERM |= {"peak_memory_gb"}

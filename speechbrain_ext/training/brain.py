@@ -39,7 +39,7 @@ from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.nnet.distributed import sync_batch_norm_on_cpu
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.settings import TEACHER
-from speechbrain_ext.systems.train_log import EER, Figure
+from speechbrain_ext.systems.train_log import CORRECT, EER, LABELLED, Figure
 from speechbrain_ext.training.augmentation import Mixing
 from speechbrain_ext.training.checkpoints import (
     TRAINED,
@@ -59,8 +59,6 @@ from speechbrain_ext.training.crops import (
 from speechbrain_ext.training.first_weights import start_from
 from speechbrain_ext.training.preflight import check_labels, check_steps, check_training
 from speechbrain_ext.training.progress import (
-    CORRECT,
-    LABELLED,
     WEIGHT,
     WEIGHTED,
     EpochMeter,

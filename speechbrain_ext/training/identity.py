@@ -51,7 +51,6 @@ SOURCES = {
     "start_from": ("weights of", "start_from"),
     "noise_folder": ("files of", "noise_folder"),
     "rir_folder": ("files of", "rir_folder"),
-    "model": ("contents of", "model", "checkpoint"),
 }
 
 

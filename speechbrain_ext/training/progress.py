@@ -29,7 +29,7 @@ from speechbrain_ext.distill.objective import DistillationObjective
 from speechbrain_ext.errors import UserError, told_apart
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.inference.extraction import gather_embeddings
-from speechbrain_ext.systems.train_log import COUNTS
+from speechbrain_ext.systems.train_log import CORRECT, COUNTS, LABELLED
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
 from speechbrain_ext.verification.scores import cosine_scores
@@ -39,8 +39,6 @@ logger = get_logger(__name__)
 # Before the name of a term in the meter: its weight, and the term times its weight; before that of
 # a part of a step: its seconds.
 WEIGHT, WEIGHTED, SECONDS = "weight/", "weighted/", "seconds/"
-# Of the crops with a label: how many, and how many of them were given it.
-LABELLED, CORRECT = "labelled", "correct"
 
 
 @partial(register_checkpoint_hooks, save_on_main_only=False)

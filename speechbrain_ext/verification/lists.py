@@ -19,6 +19,10 @@ Header = TypeVar("Header")
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")
 
+# After a list's name in the names of further results: of two systems' mean score, and of a system
+# for which another enrols.
+FUSION, ENROLLED = "_fusion", "_enrolled"
+
 
 def read_lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, str]]:
     """Give the lines of a text file, without those that are blank or begin with ``#``.

@@ -78,6 +78,20 @@ def write_result(
     return result, curve
 
 
+def remove_result(folder: Path, stem: str) -> None:
+    """Remove what :func:`write_result` wrote, if it did.
+
+    Example
+    -------
+    >>> remove_result(getfixture("tmp_path"), "test_fusion")
+    """
+    (folder / "results" / f"{stem}.json").unlink(missing_ok=True)
+    (folder / "scores" / f"{stem}.txt").unlink(missing_ok=True)
+    for plot in ("det", "scores"):
+        for path in (folder / "plots").glob(f"{stem}_{plot}.*"):
+            path.unlink()
+
+
 def measure_trials(
     rates: ErrorRates, scores: np.ndarray, trials: TrialList, speakers: np.ndarray | None
 ) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_a_rule_that_needs_a_teacher() -> None:
     with pytest.raises(ValueError, match="alpha: auto compares .* teacher is null"):
         alpha_rule("auto", nn.Linear(1, 1), None)
     with pytest.raises(ValueError, match="alpha: auto compares .* give a number"):
-        alpha_rule("auto", nn.Linear(1, 1), SimpleNamespace(num_parameters=0))
+        alpha_rule("auto", nn.Linear(1, 1), SimpleNamespace(num_parameters=None))
 
 
 def test_curriculum_of_the_documents() -> None:

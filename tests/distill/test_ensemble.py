@@ -24,7 +24,7 @@ class Sayer(Teacher):
     """A teacher that says what it is told to, and remembers what it was asked."""
 
     layers = {"layer": 1}
-    num_parameters = 0
+    num_parameters: int | None = 0
 
     def __init__(self, embedding: list[list[float]]) -> None:
         super().__init__()
@@ -96,7 +96,11 @@ def test_sizes_are_those_of_the_teachers_together() -> None:
         "mixer.block1",
         "mixer.block2",
     ]
-    assert teacher.num_parameters == sum(one.num_parameters for one in teachers.values())
+    assert teacher.num_parameters == sum(one.num_parameters or 0 for one in teachers.values())
+    file = Sayer([[1.0]])
+    file.num_parameters = None
+    together = EnsembleTeacher({**teachers, "file": file}, {"lstm": 1, "mixer": 1, "file": 1})
+    assert together.num_parameters is None
 
 
 def test_it_stays_frozen() -> None:

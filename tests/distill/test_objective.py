@@ -47,6 +47,12 @@ def test_weights_of_alpha_terms_and_the_rest() -> None:
     assert Objective({"only": torch.tensor(2.0)}, {"only": 1.0}).total == 2
 
 
+@pytest.mark.parametrize("name", ["loss", "unreadable", "labelled", "correct"])
+def test_a_term_has_no_name_that_the_log_counts_by(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a name of the training log's own"):
+        DistillationObjective(None, Alpha(0.0), {name: Mean(True)}, {name: 0.5})
+
+
 def test_without_a_teacher_only_labels_count() -> None:
     student, _ = outputs()
     objective = DistillationObjective(CosineDistillation(), Alpha(0.0))

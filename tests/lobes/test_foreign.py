@@ -146,6 +146,24 @@ def test_its_weights_are_all_of_it(lobe: ForeignModel) -> None:
         assert torch.equal(copied(wavs), lobe(wavs))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("feature_normalize_type", "per_feature"),
+        ("normalize_samples", "2"),
+        ("window_type", "hann"),
+        ("window_stride_ms", "20"),
+    ],
+)
+def test_a_file_of_other_features_is_refused(key: str, value: str, tmp_path: Path) -> None:
+    example = torch.randn(1, 50, 80)
+    path = export(tmp_path / "m.onnx", Pooled(80), example, {**WESPEAKER, key: value})
+    with refused("bad-model", path, f"{key} {value}"):
+        OnnxModel(path)
+    known = {"feature_normalize_type": "global-mean", "window_type": "hamming"}
+    OnnxModel(export(path, Pooled(80), example, {**WESPEAKER, **known}))
+
+
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     broken, feats = tmp_path / "broken.onnx", torch.randn(1, 50, 80)
     broken.write_bytes(b"no model")

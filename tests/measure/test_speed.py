@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,8 +12,10 @@ from torch import nn
 from speechbrain_ext.interfaces import Lobe
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import PassThrough, Waveforms
+from speechbrain_ext.lobes.foreign import TorchScriptModel
 from speechbrain_ext.lobes.lstm_autoencoder import LSTMAutoencoder
 from speechbrain_ext.lobes.mixer import MLPMixer
+from speechbrain_ext.measure.by_length import length_figure, length_tables, lengths_csv
 from speechbrain_ext.measure.speed import (
     benchmark_encoders,
     benchmark_lengths,
@@ -143,3 +146,18 @@ def test_a_network_with_weight_norms_that_was_trained() -> None:
     assert system["macs_per_utterance"] == 20 * (32000 - 4)
     (system,) = benchmark_lengths({"a": encoder}, [1.0], rounds=1)["systems"]
     assert system["macs"] == [20 * (16000 - 4)]
+
+
+def test_what_a_file_does_inside_is_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(nn.AvgPool1d(16000)), path)
+    encoders = {
+        "file": SpeakerEncoder(Waveforms(), PassThrough(), TorchScriptModel(path, "waveform"))
+    }
+    (system,) = benchmark_encoders(encoders, batch=1, rounds=1)["systems"]
+    assert system["parameters"] is None and system["macs_per_utterance"] is None
+    figures = benchmark_lengths(encoders, [1.0, 2.0], rounds=1)
+    assert figures["systems"][0]["macs"] == [None, None]
+    assert [table.headings[0] for table in length_tables(figures)] == ["Milliseconds an utterance"]
+    assert lengths_csv(figures).splitlines()[1].startswith("file,1,,")
+    assert length_figure(figures)

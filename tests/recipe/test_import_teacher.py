@@ -19,6 +19,7 @@ from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.lobes.cam_plus_plus import CAMPlusPlus
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import LogMel, PassThrough
+from speechbrain_ext.lobes.foreign import OnnxModel
 from speechbrain_ext.lobes.ge2e import GE2E, MelPower
 from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 from speechbrain_ext.lobes.mixer import MLPMixer
@@ -27,7 +28,7 @@ from speechbrain_ext.systems import fetch
 from speechbrain_ext.systems.experiment import load_encoder, read_setting, save_weights
 from tests.lobes.published_networks import randomise_norms
 from tests.lobes.ssl_systems import make_waveforms
-from tests.lobes.test_foreign import Pooled
+from tests.lobes.test_foreign import Pooled, export
 from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,8 +103,21 @@ def test_torchscript_leaves_nothing_behind_that_is_needed(tmp_path: Path) -> Non
     assert read_setting(tmp_path / "exp", "lin_neurons") == 6
 
 
-def test_an_export_and_so_a_folder_of_speechbrains(tmp_path: Path) -> None:
-    experiment, out = tmp_path / "trained", tmp_path / "exp"
+@pytest.mark.parametrize("said", ["0", "1"])
+def test_an_onnx_file_reads_the_same_when_it_is_loaded(said: str, tmp_path: Path) -> None:
+    """What its metadata say of the samples is kept; quiet speech tells, by the log's floor."""
+    metadata = {"framework": "wespeaker", "normalize_samples": said}
+    path = export(tmp_path / "model.onnx", Pooled(80), torch.randn(1, 50, 80), metadata)
+    wavs = 1e-4 * make_waveforms(2, 16000)
+    expected = embed(OnnxModel(path), wavs)
+    encoder = run_import(path, tmp_path / "exp")
+    path.unlink()
+    assert torch.equal(embed(encoder, wavs), expected)
+
+
+def make_export(folder: Path) -> MLPMixer:
+    """Write ``model``, an export of a small network."""
+    experiment = folder / "trained"
     experiment.mkdir()
     (experiment / "hyperparams.yaml").write_text(
         "compute_features: !new:speechbrain_ext.lobes.features.LogMel\n"
@@ -114,14 +128,40 @@ def test_an_export_and_so_a_folder_of_speechbrains(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = randomise_norms(MLPMixer(channels=16, num_blocks=1, lin_neurons=8))
     save_weights(experiment, network, {})
-    write_model_folder(experiment, tmp_path / "model")
+    write_model_folder(experiment, folder / "model")
+    return network
+
+
+def test_an_export_and_so_a_folder_of_speechbrains(tmp_path: Path) -> None:
+    network = make_export(tmp_path)
     wavs = make_waveforms(2, 16000)
     lengths = torch.tensor([1.0, 0.6])
-    encoder = run_import(tmp_path / "model", out)
+    encoder = run_import(tmp_path / "model", tmp_path / "exp")
     with torch.no_grad():
         found = encoder(wavs, lengths)
         expected = SpeakerEncoder(LogMel(), UtteranceNorm(), network)(wavs, lengths)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_of_speechbrains_that_gives_nan_is_refused(tmp_path: Path) -> None:
+    make_export(tmp_path)
+    path = tmp_path / "model" / "embedding_model.ckpt"
+    weights = torch.load(path)
+    for value in weights.values():
+        if value.is_floating_point():
+            value.fill_(torch.nan)
+    torch.save(weights, path)
+    with refused("bad-model", tmp_path / "model", "not finite"):
+        run_import(tmp_path / "model", tmp_path / "exp")
+    assert not (tmp_path / "exp").exists()
+
+
+def test_the_export_of_an_onnx_model_says_what_it_needs(tmp_path: Path) -> None:
+    model = export(tmp_path / "model.onnx", Pooled(80), torch.randn(1, 50, 80))
+    run_import(model, tmp_path / "exp")
+    write_model_folder(tmp_path / "exp", tmp_path / "exported")
+    readme = (tmp_path / "exported" / "README.md").read_text()
+    assert 'pip install ".[export]"' in readme and "A model in a file of its own" in readme
 
 
 def test_what_cannot_be_taken_along_is_refused(tmp_path: Path) -> None:

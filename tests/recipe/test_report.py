@@ -216,6 +216,22 @@ def test_speed_is_optional(fresh: dict[str, Path]) -> None:
     assert "stage 5 measures it" in Page(fresh["exp"] / "report.html").text
 
 
+def test_the_size_of_a_model_in_a_file_is_a_dash(fresh: dict[str, Path]) -> None:
+    path = fresh["exp"] / "results/speed.json"
+    speed = json.loads(path.read_text())
+    speed["systems"][0] |= {"parameters": None, "macs_per_utterance": None}
+    write_json(path, speed)
+    assert write_report(fresh).returncode == 0
+    for rows in (
+        markdown_table(fresh["exp"] / "RESULTS.md"),
+        Page(fresh["exp"] / "report.html").results,
+    ):
+        assert rows[1][1:3] == rows[3][1:3] == ["–", "–"]  # the teacher's, and the fusion's
+        assert rows[1][3] == "101.9" and rows[2][1] == "2,664,576"
+    teacher, *_ = json.loads((fresh["exp"] / "results.json").read_text())["systems"]
+    assert teacher["parameters"] is None and teacher["macs_per_utterance"] is None
+
+
 def test_imported_teacher_has_no_curves(fresh: dict[str, Path]) -> None:
     (fresh["teacher"] / "train_log.jsonl").unlink()
     (fresh["teacher"] / "save").mkdir()

@@ -249,6 +249,22 @@ def test_the_teacher_enrols_and_the_student_verifies(folders: Folders) -> None:
         assert scores[index] == pytest.approx(expected, abs=2e-6)
 
 
+def test_what_is_not_asked_for_again_is_removed(folders: Folders) -> None:
+    """It would be of weights of an earlier training."""
+    both = ("--fuse", folders.teacher, "--enrol_with", folders.teacher)
+    _score(folders, *both)
+    files = {path for path in folders.student.rglob("*") if path.is_file()}
+    _score(folders, "--fuse", folders.teacher, "--trials", "test")
+    left = {path for path in folders.student.rglob("*") if path.is_file()}
+    assert {path.name for path in files - left} == {
+        "test_enrolled.json",
+        "test_enrolled.txt",
+        *(f"test_enrolled_{plot}.{kind}" for plot in ("det", "scores") for kind in ("png", "svg")),
+    }
+    _score(folders)
+    assert {path.stem for path in (folders.student / "results").iterdir()} == {"valid", "test"}
+
+
 def test_an_enroller_of_another_size_is_refused(folders: Folders) -> None:
     path = folders.teacher / "embeddings" / "test.npz"
     found = load_embeddings(path)

@@ -119,11 +119,12 @@ def speed_table(figures: dict[str, Any]) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     for system in figures["systems"]:
-        whole = system["from_waveform"]
+        whole, parameters = system["from_waveform"], system["parameters"]
+        known = parameters is not None
         table.add_row(
             system["name"],
-            f"{system['parameters']:,}",
-            f"{system['macs_per_utterance'] / 1e9:.3f}",
+            f"{parameters:,}" if known else "–",
+            f"{system['macs_per_utterance'] / 1e9:.3f}" if known else "–",
             f"{system['utterances_per_second']:.1f}",
             "{:.0f}-{:.0f}".format(*system["spread"]),
             f"{system['relative']:.2f}",

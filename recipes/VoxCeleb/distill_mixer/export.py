@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from speechbrain_ext.errors import friendly_exit
-from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.export.model_folder import count_words, write_model_folder
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     folder = args.out or args.experiment / "export"
     facts = write_model_folder(args.experiment, folder)
     print(
-        f"{args.experiment} exported to {folder}: {facts['parameters']:,} parameters, "
+        f"{args.experiment} exported to {folder}: {count_words(facts['parameters'])}, "
         f"{facts['speakers']} speakers, embeddings within {facts['difference']:.1e} of the recipe's"
     )
 

@@ -8,7 +8,7 @@ The folder is an experiment whose embeddings extract.py wrote, or one that embed
 list it gets `scores/<trials>.txt`, `results/<trials>.json`, `plots/<trials>_det` and
 `plots/<trials>_scores` (PNG and SVG). With `--fuse` the mean of both systems' scores is measured as
 well, as `<trials>_fusion`. With `--enrol_with` a teacher enrols, and its student verifies, as
-`<trials>_enrolled`.
+`<trials>_enrolled`. Without them, such files of an earlier call are removed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,15 @@ from speechbrain_ext.terminal import print_table
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
+from speechbrain_ext.verification.lists import ENROLLED, FUSION
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
-from speechbrain_ext.verification.results import PRIORS, det_curve, write_result
+from speechbrain_ext.verification.results import (
+    PRIORS,
+    det_curve,
+    remove_result,
+    write_result,
+)
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import TrialList
@@ -137,12 +143,16 @@ def score_list(
         )
 
     scores, weights = _scores_of(student, entry, path, trials)
+    # What is not scored now would be of weights that nobody looks at again.
+    for other, ending in ((teacher, FUSION), (enroller, ENROLLED)):
+        if other is None:
+            remove_result(student.folder, entry["name"] + ending)
     result, curve = keep(student.name, entry["name"], scores, weights)
     results = [result]
     if enroller is not None:
         enrolled, both = _scores_of(student, entry, path, trials, enroller)
         name = f"{student.name}, {enroller.name} enrols"
-        results.append(keep(name, f"{entry['name']}_enrolled", enrolled, both, [curve])[0])
+        results.append(keep(name, entry["name"] + ENROLLED, enrolled, both, [curve])[0])
     if teacher is None:
         return results
     teacher_scores, teacher_weights = _scores_of(teacher, entry, path, trials)
@@ -151,7 +161,7 @@ def score_list(
     common["difference"] = _difference(trials, speakers, scores, teacher_scores)
     fusion, _ = keep(
         f"{student.name}+{teacher.name}",
-        f"{entry['name']}_fusion",
+        entry["name"] + FUSION,
         (scores + teacher_scores) / 2,
         f"{weights}+{teacher_weights}",
         others=[teacher_curve, curve],

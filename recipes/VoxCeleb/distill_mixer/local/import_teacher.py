@@ -65,7 +65,7 @@ def main() -> None:
     digest = file_digest(source) if os.path.isfile(source) else weights_sha256(network)
     known = {"lin_neurons": str(network.embedding_size), "checkpoint_sha256": digest}
     resolved = resolve_hparams(path, {**overrides, **known})
-    claim_experiment(args.out, resolved, {"model": digest})
+    claim_experiment(args.out, resolved, {})
     save_weights(args.out, network, {"imported_from": str(settings["source"])})
     count = sum(parameter.numel() for parameter in network.parameters())
     size = f"{count:,} parameters" if count else "a file of its own"
