@@ -57,7 +57,9 @@ def read_tensors(path: str | os.PathLike[str], said: str = "") -> dict[str, Tens
     except Exception as error:  # a damaged file fails in as many ways as there are formats
         reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(
-            f"{said}{path} is no file of weights ({reason}): give another", code="bad-weights"
+            f"{said}{path} does not load as a file of tensors alone ({reason}): give one, as "
+            "torch.save of a state_dict writes it",
+            code="bad-weights",
         ) from None
     if isinstance(state, Mapping):
         state = next((state[key] for key in _NETWORK if isinstance(state.get(key), Mapping)), state)
