@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
+import ruamel.yaml
 from speechbrain import RunOptions
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.systems.settings import Keys
-from speechbrain_ext.systems.yaml import merge, read_layers, references
+from speechbrain_ext.systems.settings import STUDENT, TEACHER, Keys
+from speechbrain_ext.systems.yaml import (
+    check_tree,
+    merge,
+    read_layers,
+    references,
+    resolve_hparams,
+)
 
 OPTIONS = frozenset(RunOptions().as_dict())  # of SpeechBrain, which a YAML may have as keys
 
@@ -127,6 +135,27 @@ def check_keys(line: CommandLine, keys: Keys) -> None:
                 "in a file that it builds on: leave it out",
                 code="no-effect",
             )
+
+
+def is_student(tree: Any) -> bool:
+    """Whether settings are those of train_distill.py, and not of train_teacher.py."""
+    return "objective" in tree
+
+
+def resolved_settings(arguments: Sequence[str]) -> tuple[str, Any]:
+    """The YAML text that a training script would load with these arguments, and its tree.
+
+    Raises
+    ------
+    UserError
+        For what the script would refuse of it, with nothing of it made.
+    """
+    line = read_command_line(arguments)
+    text = resolve_hparams(line.path, line.overrides, line.given)
+    tree = ruamel.yaml.YAML().load(io.StringIO(text))
+    check_keys(line, STUDENT if is_student(tree) else TEACHER)
+    check_tree(line.path, tree)
+    return text, tree
 
 
 def _refuse_options(message: str) -> NoReturn:

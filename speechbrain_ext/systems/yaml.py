@@ -122,16 +122,27 @@ def load_hparams(
     hidden = _resolved(Path(path), overrides, run_options)
     resolved = _shown(hidden)
     check_tree(path, ruamel.yaml.YAML().load(resolved))
+    hparams = make_hparams(path, hidden)
+    check_settings(path, hparams)
+    return hparams, resolved
+
+
+def make_hparams(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
+    """Make the classes of a text of the YAML file ``path``.
+
+    Raises
+    ------
+    UserError
+        For a value that a class refuses.
+    """
     try:
-        hparams = load_hyperpyyaml(hidden, loader=_Loader)
+        return load_hyperpyyaml(text, loader=_Loader)
     except pydoc.ErrorDuringImport as error:  # of a module of the user's
         raise UserError(f"{path}: {str(error).replace(chr(10), ' ')}", code="bad-setting") from None
     except _Refused as error:
         raise UserError(f"{path}: {error}", code="bad-setting") from None
     except ruamel.yaml.YAMLError as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}", code="bad-yaml") from None
-    check_settings(path, hparams)
-    return hparams, resolved
 
 
 def resolve_hparams(

@@ -126,7 +126,7 @@ def start_from(hparams: SimpleNamespace, speakers: CategoricalEncoder) -> set[st
         return set()
     start = read_start(hparams.start_from)
     own = hparams.embedding_model.state_dict()
-    found = _renamed(start.network, own)
+    found = renamed(start.network, own)
     if different := differences(found, own):
         raise UserError(
             f"start_from: {start.path} is of another network than the YAML's: {different[0]} "
@@ -242,7 +242,7 @@ def _take_classifier(start: Start, classifier: Module, speakers: CategoricalEnco
     return True
 
 
-def _renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def renamed(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tensors by the network's own names, where one network is a part of the other."""
     first = next(iter(own), "")
     for name in state:

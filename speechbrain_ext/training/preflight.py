@@ -107,10 +107,13 @@ def check_labels(hparams: SimpleNamespace, learns_unlabelled: bool) -> None:
         )
     if hparams.classifier is not None:
         if not labelled:
+            remedy = "give labelled speech (run.sh: --data)"
+            if (objective := getattr(hparams, "objective", None)) is not None:
+                rest = 1 - sum(objective.term_weights.values())
+                remedy = f"leave it out, by --classifier null --alpha {rest:g}"
             raise UserError(
                 f"{hparams.train_csv} has no labelled speech, which the classifier would learn "
-                "from: set classifier to null, and alpha so that it is 1 with the term_weights "
-                "(run.sh: --student_args '--classifier null --alpha 1')",
+                f"from: {remedy}",
                 code="no-labels",
             )
         return
