@@ -262,7 +262,11 @@ class SpeakerRows(Protocol):
 
 
 class EmbeddingLoss(Protocol):
-    """From the embeddings (B, D) of a student and (B, D') of its teacher to a scalar in float32."""
+    """From the embeddings (B, D) of a student and (B, D') of its teacher to a scalar in float32.
+
+    A class with an attribute ``one_space`` that is true brings each embedding of the student to
+    where the teacher has it: the teacher can enrol, and the student verify.
+    """
 
     def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss."""

@@ -20,10 +20,9 @@ from speechbrain_ext.compare.plan import Plan, Run
 from speechbrain_ext.distill.objective import check_weights
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, file_digest
-from speechbrain_ext.systems.command_line import check_keys, read_command_line
+from speechbrain_ext.systems.command_line import is_student, resolved_settings
 from speechbrain_ext.systems.experiment import WEIGHTS, kept_sha256
-from speechbrain_ext.systems.settings import STUDENT, TEACHER
-from speechbrain_ext.systems.yaml import check_tree, resolve_hparams
+from speechbrain_ext.systems.imported import check_packages, model_settings
 from speechbrain_ext.training.identity import (
     DATA_KEYS,
     check_experiment,
@@ -270,9 +269,10 @@ def check_runs(workplace: Workplace, runs: Iterable[Run], file: Path) -> None:
         Naming the system.
     """
     for run in {run.system.name: run for run in runs}.values():
-        if run.system.model is not None:
-            continue  # import_teacher.py checks it, and takes seconds
         try:
+            if run.system.model is not None:
+                _check_model(workplace, run.system.model, run.system.overrides)
+                continue
             _, tree = resolved_settings(training_arguments(workplace, run))
             check_teacher_is_heard(run, tree)
             check_loss(tree)
@@ -281,25 +281,9 @@ def check_runs(workplace: Workplace, runs: Iterable[Run], file: Path) -> None:
             raise UserError(f"{file}: {run.system.name}: {error}", code=error.code) from None
 
 
-def resolved_settings(arguments: list[str]) -> tuple[str, Any]:
-    """The YAML text that a training script would load with these arguments, and its tree.
-
-    Raises
-    ------
-    UserError
-        For what the script would refuse of it, with nothing of it made.
-    """
-    line = read_command_line(arguments)
-    text = resolve_hparams(line.path, line.overrides, line.given)
-    tree = ruamel.yaml.YAML().load(io.StringIO(text))
-    check_keys(line, STUDENT if is_student(tree) else TEACHER)
-    check_tree(line.path, tree)
-    return text, tree
-
-
-def is_student(tree: Any) -> bool:
-    """Whether settings are those of train_distill.py, and not of train_teacher.py."""
-    return "objective" in tree
+def _check_model(workplace: Workplace, model: str, overrides: Mapping[str, Any]) -> None:
+    teachers = workplace.recipe / "hparams/teachers"
+    check_packages(model, model_settings(model, _overrides(overrides), teachers).tree)
 
 
 def check_teacher_is_heard(run: Run, tree: Any) -> None:

@@ -54,6 +54,8 @@ class MSEDistillation(nn.Module):
     True
     """
 
+    one_space = True
+
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature = _check_temperature(temperature)
@@ -73,6 +75,8 @@ class CosineDistillation(nn.Module):
     >>> CosineDistillation()(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]]))
     tensor(1.)
     """
+
+    one_space = True
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
@@ -145,6 +149,8 @@ class InBatchContrast(nn.Module):
     >>> contrast(torch.eye(2), 3 * torch.eye(2)), contrast(torch.ones(2, 2), torch.eye(2))
     (tensor(0.1269), tensor(0.6931))
     """
+
+    one_space = True
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()

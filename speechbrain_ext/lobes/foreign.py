@@ -146,7 +146,10 @@ class ForeignModel(TrainedModel):
 
     def _checked_size(self, path: Any, said: _Said) -> int:
         """D, which is what the file says that it is."""
-        remedy = f"say what it reads with --framework {' or '.join(FRAMEWORKS)}, or give another"
+        remedy = (
+            f"say what it reads with --framework {' or '.join(FRAMEWORKS)} (run.sh: --teacher_args "
+            "'--framework NAME'), or give another"
+        )
         size = self._measure(path, f"{self.framework} input", f"{remedy} model")
         told = said.properties.get("output_dim")
         if told is not None and told != str(size):
@@ -300,7 +303,8 @@ def _framework(name: str | None, path: Any, suffixes: tuple[str, ...]) -> str:
     if name not in _FEATURES:
         said = "does not say what it reads" if name is None else f"is of the framework {name!r}"
         raise UserError(
-            f"{path} {said}: say whose features with --framework {' or '.join(FRAMEWORKS)}",
+            f"{path} {said}: say whose features with --framework {' or '.join(FRAMEWORKS)} "
+            "(run.sh: --teacher_args '--framework NAME')",
             code="bad-model",
         )
     return name

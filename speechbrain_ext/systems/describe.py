@@ -1,16 +1,20 @@
 """What run.sh asks of the YAML files of a student and its teacher, as assignments of a shell.
 
-    python -m speechbrain_ext.systems.describe STUDENT.yaml [TEACHER.yaml] [--corpus NAME]
-        [--large_margin STUDENT.yaml]
-    python -m speechbrain_ext.systems.describe --embedding_size EXPERIMENT
+    python -m speechbrain_ext.systems.describe [--student STUDENT.yaml] [--teacher TEACHER.yaml]
+        [--teacher_model MODEL --teacher_args "--key value"] [--teacher_exp EXPERIMENT]
+        [--large_margin STUDENT.yaml] [--corpus NAME]
+    python -m speechbrain_ext.systems.describe --student_options TEACHER_EXPERIMENT
+    python -m speechbrain_ext.systems.describe --enrols TEACHER_EXPERIMENT STUDENT_EXPERIMENT
 
-It makes nothing of what the files name, and does without PyTorch unless it is asked about a corpus.
+It makes nothing of what the files name, and does without PyTorch unless it is asked about a corpus,
+a model that comes along, or who enrols.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pydoc
 import re
 import shlex
 from pathlib import Path
@@ -21,6 +25,7 @@ from speechbrain_ext.systems.settings import NAME
 from speechbrain_ext.systems.yaml import merge, read_layers, read_yaml
 
 HPARAMS = Path("hparams")
+LICENCE = "licence"  # a key of the experiments of models that come along, and of no others
 # The folder of a teacher that run.sh trains, as files of hparams/ name it.
 TRAINED = re.compile(r"<exp_root>/<corpus>/([^/]+)/seed_<seed>")
 
@@ -46,7 +51,8 @@ def describe_yaml(
         student's ``teacher_source`` names; ``teacher_name`` is then that model, or empty where
         ``teacher`` is null, and else the file. ``student_of_model`` and ``teacher_of_model`` are
         "true" for files with a ``teacher_source``, which need the extra ``ssl``.
-        ``student_classifies`` is "true" unless the student's ``classifier`` is null.
+        ``label_free`` are the options by which the student learns without labels; it needs none
+        where its ``classifier`` is null.
 
     Raises
     ------
@@ -71,13 +77,57 @@ def describe_yaml(
     return {
         "student_system": system,
         "student_of_model": _switch("teacher_source" in tree),
-        "student_classifies": _switch(tree.get("classifier", "") is not None),
+        "label_free": _label_free(tree),
         "teacher": str(teacher),
         "teacher_system": teacher_system,
         "teacher_of_model": _switch("teacher_source" in teacher_tree),
         "teacher_as_it_is": _switch(as_it_is),
         "teacher_name": name,
     }
+
+
+def student_options(teacher_exp: str | os.PathLike[str]) -> str:
+    """Tell what a student of an experiment needs besides: a model that came along, its size.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "hyperparams.yaml").write_text("{lin_neurons: 192, licence: MIT}")
+    >>> student_options(folder)
+    '--lin_neurons 192'
+    """
+    tree = _experiment(teacher_exp)
+    return f"--lin_neurons {tree['lin_neurons']}" if LICENCE in tree else ""
+
+
+def enrols(teacher_exp: str | os.PathLike[str], student_exp: str | os.PathLike[str]) -> bool:
+    """Tell whether a model came along in whose space the student's embeddings lie.
+
+    Those of a student that learned where the teacher has each do: not those that a layer of the
+    training took there, and not those that only resemble one another as the teacher's do.
+    """
+    teacher, student = _experiment(teacher_exp), _experiment(student_exp)
+    if LICENCE not in teacher or student.get("teacher", "") is None:
+        return False
+    loss = getattr(getattr(student.get("distillation"), "tag", None), "value", None) or ""
+    return (
+        student.get("alpha", 0) != 0
+        and student.get("projection") is None
+        and student.get("lin_neurons") == teacher["lin_neurons"]
+        and getattr(pydoc.locate(loss.removeprefix("!new:")), "one_space", False)
+    )
+
+
+def _experiment(folder: str | os.PathLike[str]) -> Any:
+    return read_yaml(Path(folder) / "hyperparams.yaml", f"{folder} is no experiment")
+
+
+def _label_free(tree: Any) -> str:
+    if tree.get("classifier", "") is None:
+        return ""
+    weights = dict(tree.get("term_weights") or {}).values()
+    rest = 1 - sum(weight for weight in weights if isinstance(weight, (int, float)))
+    return f"--classifier null --alpha {rest:g}"
 
 
 def _read(path: str | os.PathLike[str], option: str) -> tuple[str, Any]:
@@ -100,6 +150,11 @@ def _trained_teacher(student: Any) -> Path:
     return next(filter(Path.is_file, files), HPARAMS / "teacher.yaml")
 
 
+def needs_onnx(tree: Any) -> bool:
+    """Whether ONNX Runtime, of the extra ``export``, runs the encoder of a YAML tree."""
+    return str(tree["embedding_model"].tag.value).endswith(".OnnxModel")
+
+
 def _switch(value: bool) -> str:
     return "true" if value else "false"
 
@@ -107,17 +162,44 @@ def _switch(value: bool) -> str:
 def main() -> None:
     """Print what run.sh asks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("student", nargs="?")
-    parser.add_argument("teacher", nargs="?")
+    parser.add_argument("--student")
+    parser.add_argument("--teacher")
+    parser.add_argument("--teacher_model")
+    parser.add_argument("--teacher_args")
+    parser.add_argument("--teacher_exp")
     parser.add_argument("--large_margin")
     parser.add_argument("--corpus")
-    parser.add_argument("--embedding_size", metavar="EXPERIMENT")
+    parser.add_argument("--student_options", metavar="EXPERIMENT")
+    parser.add_argument("--enrols", nargs=2, metavar="EXPERIMENT")
     arguments = parser.parse_args()
-    if arguments.embedding_size is not None:
-        path = Path(arguments.embedding_size) / "hyperparams.yaml"
-        print(read_yaml(path, "run stage 2 first")["lin_neurons"])
+    if arguments.student_options is not None:
+        print(student_options(arguments.student_options))
         return
-    facts = describe_yaml(arguments.student, arguments.teacher)
+    if arguments.enrols is not None:
+        print(_switch(enrols(*arguments.enrols)))
+        return
+    extras, comes_along = ["mini"], False
+    named: dict[str, str] = {}
+    if arguments.teacher_exp is not None:
+        path = Path(arguments.teacher_exp) / "hyperparams.yaml"
+        tree = read_yaml(path, "") if path.is_file() else {}
+        comes_along = LICENCE in tree
+    if arguments.teacher_model is not None:
+        from speechbrain_ext.systems import imported  # with PyTorch
+
+        model, teachers = arguments.teacher_model, HPARAMS / "teachers"
+        path, _ = imported.choose_yaml(model, teachers)
+        comes_along, tree = True, merge(read_layers(path))
+        named["teacher_system"] = imported.model_name(model, teachers)
+        if arguments.teacher_args is not None:  # it is still to come along
+            imported.model_settings(model, shlex.split(arguments.teacher_args), teachers)
+    student = arguments.student or HPARAMS / ("v6.yaml" if comes_along else "v2.yaml")
+    facts = describe_yaml(student, arguments.teacher) | named | {"student": str(student)}
+    if "true" in (facts["student_of_model"], facts["teacher_of_model"]):
+        extras.append("ssl")
+    if comes_along and needs_onnx(tree):
+        extras.append("export")
+    facts["extras"] = ",".join(extras)
     if arguments.large_margin is not None:
         facts["large_margin_system"], _ = _read(arguments.large_margin, "large_margin")
     if arguments.corpus is not None:

@@ -127,7 +127,7 @@ def load_published(network: nn.Module, path: str | os.PathLike[str]) -> None:
         raise UserError(
             f"{path} is of another {type(network).__name__}: {different[0]} ({len(different)} "
             "differences in all): give the sizes that it was trained with as --key value, or "
-            "another file",
+            "another file (run.sh: --teacher_args '--key value')",
             code="other-network",
         )
     network.load_state_dict(found)

@@ -33,7 +33,7 @@ from speechbrain_ext.training.first_weights import read_start
 MADE_FROM = "made_from.json"
 DATA_KEYS = ("train_csv", "valid_csv", "valid_trials")
 AUDIO_KEYS = ("noise_folder", "rir_folder")
-ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and compare.py)"
+ELSEWHERE = "choose another --output_folder (--exp_root of run.sh and compare.py) or --seed"
 # What may change between two runs into one folder: how long, how fast and where, and which of the
 # checkpoints are kept and averaged, which every run does anew.
 FREE_KEYS = {"number_of_epochs", "num_workers", "keep_checkpoints", "average_checkpoints"}
@@ -148,7 +148,10 @@ def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
 
 
 def claim_experiment(
-    folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]
+    folder: str | os.PathLike[str],
+    resolved: str,
+    digests: Mapping[str, str],
+    elsewhere: str = ELSEWHERE,
 ) -> None:
     """Write what the experiment is, unless the folder is another's.
 
@@ -160,13 +163,15 @@ def claim_experiment(
         Resolved YAML text.
     digests : mapping
         What :func:`made_from` gives.
+    elsewhere : str
+        How a command names another folder, for the message.
 
     Raises
     ------
     UserError
         As :func:`check_experiment`.
     """
-    check_experiment(folder, resolved, digests)
+    check_experiment(folder, resolved, digests, elsewhere)
     text = json.dumps(dict(digests), indent=1) + "\n"
     for name, content in (("hyperparams.yaml", resolved), (MADE_FROM, text)):
         with atomic_path(Path(folder) / name) as temporary:
@@ -174,7 +179,10 @@ def claim_experiment(
 
 
 def check_experiment(
-    folder: str | os.PathLike[str], resolved: str, digests: Mapping[str, str]
+    folder: str | os.PathLike[str],
+    resolved: str,
+    digests: Mapping[str, str],
+    elsewhere: str = ELSEWHERE,
 ) -> None:
     """Refuse a folder in which another training has begun, or that holds other things.
 
@@ -186,6 +194,8 @@ def check_experiment(
         Resolved YAML text of the training that is wanted.
     digests : mapping
         What it is made from, or a part of that.
+    elsewhere : str
+        How a command names another folder, for the message.
 
     Raises
     ------
@@ -201,7 +211,7 @@ def check_experiment(
     if others and not path.is_file():
         raise UserError(
             f"{folder} holds other things than an experiment, {sorted(others)[0]} for one: "
-            f"{ELSEWHERE}",
+            f"{elsewhere}",
             code="foreign-folder",
         )
     if not (path.is_file() and begun):
@@ -221,19 +231,20 @@ def check_experiment(
             keep = f"keep --number_of_epochs {epochs} if they follow from it, "
         raise UserError(
             f"{folder} was made with other settings ({key}: {before} there, {after} now; "
-            f"{len(changed)} differences in all): {keep}{ELSEWHERE}, or another --seed, or remove "
-            "it",
+            f"{len(changed)} differences in all): {keep}{elsewhere}, or remove it",
             code="other-settings",
         )
-    _check_sources(folder, new, digests)
+    _check_sources(folder, new, digests, elsewhere)
 
 
-def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+def _check_sources(
+    folder: Any, settings: Mapping[str, Any], digests: Mapping[str, str], elsewhere: str
+) -> None:
     before = _made_from_before(folder)
     if digests.keys() - before.keys():
         raise UserError(
             f"{folder} has weights that were made elsewhere or by an earlier version, {MADE_FROM} "
-            f"does not say from what: {ELSEWHERE}, or remove it",
+            f"does not say from what: {elsewhere}, or remove it",
             code="unknown-origin",
         )
     changed = []
@@ -245,7 +256,7 @@ def _check_sources(folder: Any, settings: Mapping[str, Any], digests: Mapping[st
     if changed:
         raise UserError(
             f"{folder} was made from other {' and other '.join(changed)} than there are now: bring "
-            f"those back, {ELSEWHERE}, or remove it",
+            f"those back, {elsewhere}, or remove it",
             code="other-inputs",
         )
 

@@ -90,7 +90,7 @@ def test_what_run_sh_asks(
     """The corpus beside the YAML files, as assignments of a shell."""
     student = tmp_path / "mine.yaml"
     student.write_text("{system: mine, teacher_source: some/wavlm}")
-    command = ["describe", str(student), str(student), "--corpus"]
+    command = ["describe", "--student", str(student), "--teacher", str(student), "--corpus"]
     for corpus, options in (
         ("own", "'--out --jobs --unlabelled --data "),
         ("my speech", "''"),

@@ -18,11 +18,11 @@ from speechbrain_ext.compare.commands import (
     RUNNING,
     Record,
     Workplace,
-    resolved_settings,
     training_arguments,
 )
 from speechbrain_ext.compare.plan import Plan, Run, read_plan
 from speechbrain_ext.compare.runner import Runner
+from speechbrain_ext.systems.command_line import resolved_settings
 from speechbrain_ext.training.identity import claim_experiment, data_digests
 from tests.processes import environment
 from tests.recipe.tiny import RECIPE

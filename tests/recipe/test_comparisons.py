@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,12 +18,12 @@ from speechbrain_ext.compare.commands import (
     Workplace,
     check_loss,
     check_teacher_is_heard,
-    resolved_settings,
     steps,
     training_arguments,
 )
 from speechbrain_ext.compare.plan import Plan, read_plan
 from speechbrain_ext.corpora.corpus import Corpus
+from speechbrain_ext.systems.command_line import resolved_settings
 from tests.processes import environment
 from tests.recipe.tiny import RECIPE
 from tests.refusals import refused
@@ -151,6 +152,9 @@ SSL = "yaml: ssl/sv_mixer_wavlm_large.yaml, overrides"
         (f"{STUDENT}: {{valid_trials: no.txt}}", "earlier-stage", ["no.txt"]),
         ("yaml: v2.yaml, overrides: {teacher_folder: exp/old}", "missing-file", ["exp/old"]),
         (f"{SSL}: {{teacher_source: ./wavlm}}", "missing-folder", ["./wavlm"]),
+        ("model: camplus", "unknown-name", ["camplus"]),
+        ("model: campplus, overrides: {n_mel: 40}", "unknown-key", ["campplus.yaml", "n_mel"]),
+        ("model: HERE/m.onnx", "missing-package", ["m.onnx", "[export]"]),
         (f"{SSL}: {{offline: True}}", "not-cached", ["microsoft/wavlm-large"]),
     ],
 )
@@ -164,6 +168,13 @@ def test_every_system_is_checked_before_any_is_trained(
 ) -> None:
     """What its own training would refuse, hours later; what an earlier one makes may be missing."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    find = importlib.util.find_spec
+    missing = {"onnxruntime": None}
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *more: missing[name] if name in missing else find(name, *more),
+    )
+    (tmp_path / "m.onnx").touch()
     for name, line in (
         ("mine", "learning_rate: 0.1"),
         ("class", "compute_features: !new:speechbrain_ext.lobes.nowhere.LogMel"),

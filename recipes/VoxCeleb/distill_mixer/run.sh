@@ -31,7 +31,7 @@ exclude_speakers=""  # file of speakers to leave out of training, one a line
 allow_overlap=false  # go on although speakers of a trial list are training speakers
 manifest_args=""  # overrides of keys of hparams/manifests.yaml, as in "--valid_speakers 5"
 teacher=hparams/teacher.yaml  # the teacher's YAML
-student=hparams/v2.yaml  # the student's YAML; of a --teacher_model it is hparams/v6.yaml where none is given
+student=hparams/v2.yaml  # the student's YAML; of a --teacher_model, or of its experiment, it is hparams/v6.yaml where none is given
 teacher_args=""  # overrides of keys of the teacher's YAML, as in "--number_of_epochs 20 --lr 0.001"
 student_args=""  # overrides of keys of the student's YAML, as in "--alpha 0.5"
 large_margin=""  # YAML of a second training in stage 3, which begins with the student's weights, as hparams/v4_large_margin.yaml; what it trains is then the student
@@ -59,10 +59,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here"
 
 die() { echo "error: $*" >&2; exit 1; }
-case $given in
-    *" student "*) ;;
-    *) [ -z "$teacher_model" ] || student=hparams/v6.yaml ;;
-esac
 
 # Paths of the command line are the caller's; the defaults are this folder's.
 for option in data unlabelled data_root exp_root trials_root enrol exclude_speakers teacher student large_margin teacher_exp student_exp; do
@@ -134,30 +130,47 @@ export TQDM_DISABLE=1 PYTHONUNBUFFERED=1
 if [ -t 2 ]; then PROGRESS_TERMINAL=$(tty <&2) && export PROGRESS_TERMINAL; fi
 ! $offline || export HF_HUB_OFFLINE=1
 
+# A trained model that comes along as an experiment of its own
+if [ -n "$teacher_model" ]; then
+    for option in teacher teacher_exp teacher_source; do
+        case $given in *" $option "*) die "--$option and --teacher_model name two teachers: leave one out." ;; esac
+    done
+    [ ! -e "$caller/$teacher_model" ] || teacher_model=$(cd "$caller" && realpath -- "$teacher_model")
+fi
+
+words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
+for text in "$teacher_args" "$student_args" "$large_margin_args" "$manifest_args"; do
+    words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"
+done
+
 # The Python to run with. It says what the YAML files are (speechbrain_ext/systems/describe.py explains it), and which
 # options make the corpus.
 for option in teacher student ${large_margin:+large_margin}; do
     [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
 done
 case $given,$large_margin in *" large_margin_args "*,) die "--large_margin_args does nothing without --large_margin." ;; esac
-yamls=("$student")
-case $given in *" teacher "*) yamls+=("$teacher") ;; esac # else the student's YAML names it
-[ -z "$large_margin" ] || yamls+=(--large_margin "$large_margin")
-asked=(--corpus "$kind")
-[ "$stage" -le 1 ] || [ ${#others[@]} -gt 0 ] || asked=() # which takes a second or two
+asked=()
+for option in student teacher large_margin teacher_model teacher_exp; do # a student's YAML names its teacher, too
+    case $given in *" $option "*) [ -z "${!option}" ] || asked+=("--$option" "${!option}") ;; esac
+done
+[ -z "$teacher_model" ] || [ "$stage" -gt 2 ] || asked+=("--teacher_args=$teacher_args")
+if [ "$stage" -le 1 ] || [ ${#others[@]} -gt 0 ]; then asked+=(--corpus "$kind"); fi # which takes a second or two
 makers="" corpus_options=""
-student_system="" student_of_model=false student_classifies=true teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name="" large_margin_system=""
+student_system="" student_of_model=false label_free="" teacher_system="" teacher_of_model=false teacher_as_it_is=false teacher_name="" large_margin_system="" extras=mini
 python=$(../../../tools/setup_env.sh mini)
 PYTHONPATH=$(cd ../../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
-facts=$("$python" -m speechbrain_ext.systems.describe "${yamls[@]}" ${asked[@]+"${asked[@]}"})
+facts=$("$python" -m speechbrain_ext.systems.describe ${asked[@]+"${asked[@]}"})
 eval "$facts"
+[ "$extras" = mini ] || python=$(../../../tools/setup_env.sh "$extras")
 takes() { case " $corpus_options " in *" --$1 "*) ;; *) return 1 ;; esac; } # NAME: whether the corpus has this option
-if $student_of_model || $teacher_of_model; then python=$(../../../tools/setup_env.sh mini,ssl); fi
 
 # What the corpus is made from.
 if [ -z "$corpus_options" ] && [ "$stage" -eq 0 ]; then
-    case $given in *" name "*) die "--name $name names the speech of --data: give --data, or, in place of --name, --corpus $makers." ;; esac
+    case $given in *" name "*)
+        case $given in *" corpus "*) die "--name $name names the speech of --data or --unlabelled, and --corpus $corpus names itself: leave one of both options out." ;; esac
+        die "--name $name names the speech of --data or --unlabelled: give one, or, in place of --name, --corpus $makers." ;;
+    esac
     die "there is no corpus '$name' to make: choose $makers, or name the folder of its speech with --data."
 fi
 corpus_args=()
@@ -200,20 +213,14 @@ if $teacher_as_it_is; then
 elif [ -n "$teacher_source" ] && ! $teacher_of_model; then
     die "--teacher_source does nothing: the teacher of $student is $teacher, which starts from no other model."
 fi
-
-# A trained model that comes along as an experiment of its own.
 if [ -n "$teacher_model" ]; then
-    for option in teacher teacher_exp teacher_source; do
-        case $given in *" $option "*) die "--$option and --teacher_model name two teachers: leave one out." ;; esac
-    done
     ! $teacher_as_it_is || die "--teacher_model does nothing: the teacher of $student is its teacher_source."
-    [ ! -e "$caller/$teacher_model" ] || teacher_model=$(cd "$caller" && realpath -- "$teacher_model")
     teacher_name=$teacher_model
-    teacher_system=$(basename "$teacher_model")
-    teacher_system=${teacher_system%.*}
 fi
 
 if $alone && [ "$stage" -le 3 ] && [ "$stop_stage" -ge 2 ]; then
+    [ -z "$large_margin" ] ||
+        die "--unlabelled $unlabelled: a margin needs labels: leave --large_margin out, or give labelled speech, by --data."
     ! $teacher_as_it_is ||
         die "--unlabelled $unlabelled: $student has no teacher with embeddings of speakers, and without labels nothing else can teach it: choose another student, or give labelled speech, by --data."
     [ "$stage" -eq 3 ] || [ -n "$teacher_model$teacher_exp" ] ||
@@ -234,15 +241,11 @@ fi
 case " $teacher_args $student_args $large_margin_args " in
     *" --includes "* | *" --system "*) die "--includes and --system belong into a YAML file of its own, which --student, --large_margin or --teacher names." ;;
 esac
-words() { [ -z "${1// /}" ] || xargs printf '%s\0' <<< "$1"; } # as a shell would split them, quotes being quotes
-for text in "$teacher_args" "$student_args" "$large_margin_args" "$manifest_args"; do
-    words "$text" > /dev/null 2>&1 || die "A quote is not closed in: $text"
-done
 split_teacher=() split_student=() split_large_margin=() split_manifest=()
 if $teacher_as_it_is; then
     split_student=(${source_args[@]+"${source_args[@]}"})
     split_large_margin=(${source_args[@]+"${source_args[@]}"})
-elif $teacher_of_model; then
+elif $teacher_of_model && [ -z "$teacher_model" ]; then
     split_teacher=(${source_args[@]+"${source_args[@]}"})
 fi
 while IFS= read -r -d '' word; do split_teacher+=("$word"); done < <(words "$teacher_args")
@@ -332,20 +335,21 @@ run_stage 2 "the teacher, ${teacher_name:-which is none}"
 stage_3() {
     local options=(--corpus_dir "$corpus_dir" --seed "$seed")
     needs "$manifests/manifest.json" 1
-    $teacher_as_it_is || needs "$teacher_exp/save/embedding_model.safetensors" 2
-    $teacher_as_it_is || options+=(--teacher_folder "$teacher_exp")
-    if [ -n "$teacher_model" ]; then # the student's embeddings are of its size unless they are told otherwise
-        facts=$("$python" -m speechbrain_ext.systems.describe --embedding_size "$teacher_exp")
-        options+=(--lin_neurons "$facts")
+    if ! $teacher_as_it_is; then
+        needs "$teacher_exp/save/embedding_model.safetensors" 2
+        facts=$("$python" -m speechbrain_ext.systems.describe --student_options "$teacher_exp")
+        options+=(--teacher_folder "$teacher_exp" $facts) # of plain words
     fi
-    if $student_classifies && [ -e "$corpus_dir/unlabelled" ] && [ ! -e "$corpus_dir/dev" ]; then
-        options+=(--classifier null --alpha 1) # nothing has a label to be classified by
+    local first=("$student" "${options[@]}" --output_folder "$first_exp")
+    if [ -e "$corpus_dir/unlabelled" ] && [ ! -e "$corpus_dir/dev" ]; then
+        first+=($label_free) # nothing has a label to be classified by
     fi
-    "${launch[@]}" train_distill.py "$student" "${options[@]}" \
-        --output_folder "$first_exp" ${split_student[@]+"${split_student[@]}"}
-    [ -n "$large_margin" ] || return 0
-    "${launch[@]}" train_distill.py "$large_margin" "${options[@]}" --start_from "$first_exp" \
-        --output_folder "$student_exp" ${split_large_margin[@]+"${split_large_margin[@]}"}
+    first+=(${split_student[@]+"${split_student[@]}"})
+    local second=("$large_margin" "${options[@]}" --start_from "$first_exp" --output_folder "$student_exp")
+    second+=(${split_large_margin[@]+"${split_large_margin[@]}"})
+    [ -z "$large_margin" ] || "$python" -m speechbrain_ext.training.second "${first[@]}" -- "${second[@]}"
+    "${launch[@]}" train_distill.py "${first[@]}"
+    [ -z "$large_margin" ] || "${launch[@]}" train_distill.py "${second[@]}"
 }
 run_stage 3 "the student, $student${large_margin:+ and $large_margin}"
 
@@ -354,9 +358,12 @@ stage_4() { # a teacher that is taken as it is has no embeddings of speakers
     if ! $teacher_as_it_is; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2
         systems=("$teacher_exp" "$student_exp") fuse=(--fuse "$teacher_exp")
-        [ -z "$teacher_model" ] || fuse+=(--enrol_with "$teacher_exp") # the student is in its space
     fi
     needs "$student_exp/save/embedding_model.safetensors" 3
+    if ! $teacher_as_it_is; then
+        facts=$("$python" -m speechbrain_ext.systems.describe --enrols "$teacher_exp" "$student_exp")
+        ! $facts || fuse+=(--enrol_with "$teacher_exp") # both lie in one space
+    fi
     for system in "${systems[@]}"; do
         "${launch[@]}" extract.py "$system" --manifests "$manifests"
     done
