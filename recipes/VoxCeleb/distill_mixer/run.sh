@@ -333,16 +333,18 @@ stage_2() {
 run_stage 2 "the teacher, ${teacher_name:-which is none}"
 
 stage_3() {
-    local options=(--corpus_dir "$corpus_dir" --seed "$seed")
+    local options=(--corpus_dir "$corpus_dir" --seed "$seed") of_size=() of_labels=()
     needs "$manifests/manifest.json" 1
     if ! $teacher_as_it_is; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2
         facts=$("$python" -m speechbrain_ext.systems.describe --student_options "$teacher_exp")
-        options+=(--teacher_folder "$teacher_exp" $facts) # of plain words
+        read -r -a of_size <<< "$facts" # plain words, or none
+        options+=(--teacher_folder "$teacher_exp" ${of_size[@]+"${of_size[@]}"})
     fi
     local first=("$student" "${options[@]}" --output_folder "$first_exp")
     if [ -e "$corpus_dir/unlabelled" ] && [ ! -e "$corpus_dir/dev" ]; then
-        first+=($label_free) # nothing has a label to be classified by
+        read -r -a of_labels <<< "$label_free" # nothing has a label to be classified by
+        first+=(${of_labels[@]+"${of_labels[@]}"})
     fi
     first+=(${split_student[@]+"${split_student[@]}"})
     local second=("$large_margin" "${options[@]}" --start_from "$first_exp" --output_folder "$student_exp")
