@@ -61,21 +61,9 @@ class TeacherClassifier:
         speakers: Sequence[str],
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """The rows (S, D) of the speakers.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.SpeakerRows`, on the CPU.
 
-        Arguments
-        ---------
-        manifest : str or path
-            Not used.
-        speakers : sequence of str
-            The S speakers, in the order of the student's labels.
-        device : str or device
-            Not used.
-
-        Returns
-        -------
-        Tensor
-            (S, D) float32, on the CPU; (S, K, D) of a classifier with K centres of each.
+        Nothing is embedded: the manifest and the device are not used.
 
         Raises
         ------
@@ -172,21 +160,7 @@ class SpeakerMeans:
         speakers: Sequence[str],
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """The means (S, D) of the speakers.
-
-        Arguments
-        ---------
-        manifest : str or path
-            The training manifest.
-        speakers : sequence of str
-            The S speakers, in the order of the student's labels.
-        device : str or device
-            Where to embed when there is no cache yet.
-
-        Returns
-        -------
-        Tensor
-            (S, D) float32, on the CPU.
+        """Keep the contract of :class:`~speechbrain_ext.interfaces.SpeakerRows`, on the CPU.
 
         Raises
         ------
