@@ -306,7 +306,7 @@ def check_loss(tree: Any) -> None:
     """Refuse weights of a loss that do not sum to 1, where alpha is a number."""
     alpha = tree.get("alpha")
     if isinstance(alpha, int | float):
-        weights = {name: float(weight) for name, weight in tree["term_weights"].items()}
+        weights = tree["term_weights"] or {}
         try:
             check_weights(alpha, alpha, weights, tree.get("classifier") is not None)
         except ValueError as error:

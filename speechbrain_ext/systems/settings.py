@@ -233,6 +233,10 @@ ARGUMENTS: dict[str, Rule] = {
     **dict.fromkeys(
         ("band_limit_probability", "codec_probability", "gain_probability"), PROBABILITY
     ),
+    "term_weights": Rule(
+        lambda x: x is None or (isinstance(x, Mapping) and all(map(POSITIVE.holds, x.values()))),
+        "positive numbers by the names of terms, such as {contrast: 0.5}",
+    ),
     "front_ends": Rule(
         lambda x: x is None or (isinstance(x, list) and all(map(_is_network, x))),
         "null or a list of front ends, each made by !new:",

@@ -147,6 +147,7 @@ SSL = "yaml: ssl/sv_mixer_wavlm_large.yaml, overrides"
             ["class.yaml", "compute_features", "speechbrain_ext.lobes.nowhere.LogMel"],
         ),
         (f"{STUDENT}: {{alpha: 0.4, classifier: null}}", "bad-setting", ["classifier", "0.6 of 1"]),
+        (f"{STUDENT}: {{term_weights: {{x: much}}}}", "bad-setting", ["term_weights", "much"]),
         (f"{STUDENT}: {{noise_folder: musan}}", "bad-setting", ["noise_folder", "musan"]),
         (f"{STUDENT}: {{start_from: exp/old}}", "not-a-model", ["start_from", "exp/old"]),
         (f"{STUDENT}: {{valid_trials: no.txt}}", "earlier-stage", ["no.txt"]),
