@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from speechbrain_ext import corpora
 from speechbrain_ext.corpora.folder import ELSEWHERE, finish_corpus
 from speechbrain_ext.corpora.mirror.make import (
-    MAX_FAILED,
+    MAX_FAILED_OPTION,
+    check_source,
     mirror_source,
     mirrored_source,
     print_outcome,
@@ -159,11 +160,14 @@ def make_corpus(
     if options.jobs < 1:
         raise UserError(f"--jobs is {options.jobs} but must be at least 1.", code="bad-option")
     refuse_forgotten(options.out / UNLABELLED, "--unlabelled", options.unlabelled)
-    description = maker.prepare(options.out, options)
     mirror = options.out / UNLABELLED
     if options.unlabelled is not None:
-        most = getattr(options, "max_failed", MAX_FAILED)
-        outcome = mirror_source(options.unlabelled, mirror, options.jobs, most, labelled=False)
+        check_source(options.unlabelled, mirror, labelled=False)  # the rest may take hours
+    description = maker.prepare(options.out, options)
+    if options.unlabelled is not None:
+        outcome = mirror_source(
+            options.unlabelled, mirror, options.jobs, options.max_failed, labelled=False
+        )
         print_outcome(outcome, mirror)
     finish_corpus(options.out, description)
 
@@ -204,6 +208,7 @@ def _parser(maker: CorpusMaker, prog: str | None = None) -> SentenceParser:
         help="a folder of further speech to train on, whose speakers nobody knows, at any depth; "
         "it stays as it is",
     )
+    parser.add_argument("--max_failed", **MAX_FAILED_OPTION)
     maker.add_options(parser)
     return parser
 
@@ -233,7 +238,7 @@ def describe_corpus(name: str) -> dict[str, str]:
     Example
     -------
     >>> describe_corpus("own")["corpus_options"]
-    '--out --jobs --unlabelled --data --trials_root --max_failed'
+    '--out --jobs --unlabelled --max_failed --data --trials_root'
     >>> describe_corpus("nothing")
     {'makers': 'libri_mini or mini or voxceleb', 'corpus_options': ''}
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.corpora.maker import CorpusMaker, refuse_forgotten
-from speechbrain_ext.corpora.mirror.make import MAX_FAILED_OPTION, mirror_source, print_outcome
+from speechbrain_ext.corpora.mirror.make import check_source, mirror_source, print_outcome
 from speechbrain_ext.errors import UserError
 
 
@@ -28,7 +28,6 @@ class OwnSpeech(CorpusMaker):
         parser.add_argument(
             "--trials_root", type=Path, help="the speech that trial lists name; it stays as it is"
         )
-        parser.add_argument("--max_failed", **MAX_FAILED_OPTION)
 
     def prepare(self, out: Path, options: argparse.Namespace) -> dict[str, Any]:
         """Mirror the speech; the corpus is called as its folder is."""
@@ -38,10 +37,13 @@ class OwnSpeech(CorpusMaker):
                 code="bad-command",
             )
         refuse_forgotten(out / "dev", "--data", options.data)
-        for source, part in ((options.data, "dev"), (options.trials_root, "test")):
-            if source is not None:
-                outcome = mirror_source(source, out / part, options.jobs, options.max_failed)
-                print_outcome(outcome, out / part)
+        sources = {"dev": options.data, "test": options.trials_root}
+        given = {out / part: source for part, source in sources.items() if source is not None}
+        for mirror, source in given.items():
+            check_source(source, mirror)  # all of them before the first takes its time
+        for mirror, source in given.items():
+            outcome = mirror_source(source, mirror, options.jobs, options.max_failed)
+            print_outcome(outcome, mirror)
         name = os.path.basename(os.path.abspath(out))
         return {"name": name, "title": name, "synthetic": False}
 

@@ -15,7 +15,6 @@ from speechbrain_ext.audio import READABLE
 from speechbrain_ext.corpora.folder import claim_corpus
 from speechbrain_ext.corpora.maker import CorpusMaker
 from speechbrain_ext.corpora.mirror.make import (
-    MAX_FAILED_OPTION,
     mirror_speakers,
     print_outcome,
 )
@@ -212,7 +211,6 @@ class VoxCeleb(CorpusMaker):
             default="false",
             help="test on all of VoxCeleb1 and train without it, for VoxCeleb1-E and -H",
         )
-        parser.add_argument("--max_failed", **MAX_FAILED_OPTION)
 
     def prepare(self, out: Path, options: argparse.Namespace) -> dict[str, Any]:
         """Link or convert the speech, and copy the trial lists."""

@@ -152,7 +152,7 @@ def on_plateau(
     cost: float,
     counter: EpochCounterWithStopper,
 ) -> tuple[float, float]:
-    """What the best epoch is selected by, the valid EER: the rate falls when it no longer does.
+    """What the best epoch is selected by: the rate falls when that no longer does.
 
     An epoch as good as the best before it is a stale one, as it is to ``counter``; on short lists
     of trials they are many, and the scheduler alone would wait for a worse one.

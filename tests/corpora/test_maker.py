@@ -74,11 +74,25 @@ def test_what_cannot_be_made_is_said(capsys: pytest.CaptureFixture[str], tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("wrong", ["trials_root", "unlabelled"])
+def test_every_folder_is_looked_at_before_any_is_mirrored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    wav(tmp_path / "speech/train/anna/1.wav")
+    out = tmp_path / "out"
+    given = ("--out", str(out), "--data", str(tmp_path / "speech/train"))
+    told = refused(capsys, "own", *given, f"--{wrong}", str(tmp_path / "missing"))
+    assert str(tmp_path / "missing") in told and not out.exists()
+
+
 def test_a_corpus_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "letters.py").write_text(ADDED)
     monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path)])
     assert "letters" in corpus_names()
-    assert describe_corpus("letters")["corpus_options"] == "--out --jobs --unlabelled --letters"
+    assert (
+        describe_corpus("letters")["corpus_options"]
+        == "--out --jobs --unlabelled --max_failed --letters"
+    )
     corpus_command("letters", ["--letters", "ab", "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out/dev").iterdir()) == ["a", "b"]
     assert json.loads((tmp_path / "out/corpus.json").read_text())["title"] == "Letters"
@@ -92,7 +106,7 @@ def test_what_run_sh_asks(
     student.write_text("{system: mine, teacher_source: some/wavlm}")
     command = ["describe", "--student", str(student), "--teacher", str(student), "--corpus"]
     for corpus, options in (
-        ("own", "'--out --jobs --unlabelled --data "),
+        ("own", "'--out --jobs --unlabelled --max_failed --data "),
         ("my speech", "''"),
         ("tree", "''"),
     ):

@@ -126,7 +126,7 @@ def mirrored_source(mirror: str | os.PathLike[str]) -> str | None:
     return note.read_text(encoding="utf-8").strip() if note.is_file() else None
 
 
-def _claim(mirror: Path, source: Path) -> None:
+def _check_claim(mirror: Path, source: Path) -> None:
     """Let a mirror reflect one source only."""
     path = str(source.resolve())
     previous = mirrored_source(mirror)
@@ -143,9 +143,49 @@ def _claim(mirror: Path, source: Path) -> None:
             "--name of run.sh).",
             code="foreign-folder",
         )
+
+
+def check_source(
+    source: Path, mirror: Path, labelled: bool = True
+) -> tuple[list[SourceSpeaker], Counter[str]]:
+    """List a tree or list that is to be mirrored, before anything is made.
+
+    Arguments
+    ---------
+    source : Path
+        A folder that holds a folder for each speaker, or a list of
+        :func:`~speechbrain_ext.corpora.mirror.lists.speakers_of_list`.
+    mirror : Path
+        The folder that is to reflect it.
+    labelled : bool
+        False for a folder that holds recordings anywhere, whoever speaks in them.
+
+    Returns
+    -------
+    tuple of list of SourceSpeaker and Counter
+        The speakers, and how many other files of each kind there are.
+
+    Raises
+    ------
+    UserError
+        When ``source`` holds no speakers, or ``mirror`` reflects another one or lies in it.
+    """
+    listed = labelled and is_list(source)
+    if not labelled:
+        found = groups_of_tree(source, mirror)
+    elif listed:
+        found = speakers_of_list(source), Counter[str]()
     else:
-        with files.atomic_path(mirror / SOURCE_NOTE) as temporary:
-            temporary.write_text(path + "\n", encoding="utf-8")
+        found = speakers_of_tree(source, mirror)
+    inside, outside = mirror.resolve(), source.resolve()
+    if outside.is_relative_to(inside) or (not listed and inside.is_relative_to(outside)):
+        raise UserError(
+            f"--dst {mirror} and --src {source} lie one inside the other; choose a --dst outside "
+            "(another --data_root of run.sh).",
+            code="bad-option",
+        )
+    _check_claim(mirror, source)
+    return found
 
 
 def mirror_source(
@@ -157,36 +197,11 @@ def mirror_source(
 ) -> Outcome:
     """Mirror a whole tree or list.
 
-    The other arguments and errors are those of :func:`mirror_speakers`.
-
-    Arguments
-    ---------
-    source : Path
-        A folder that holds a folder for each speaker, or a list of
-        :func:`~speechbrain_ext.corpora.mirror.lists.speakers_of_list`.
-    labelled : bool
-        False for a folder that holds recordings anywhere, whoever speaks in them.
-
-    Raises
-    ------
-    UserError
-        Also when ``source`` holds no speakers, or ``mirror`` reflects another one.
+    Arguments and errors are those of :func:`check_source` and :func:`mirror_speakers`.
     """
-    listed = labelled and is_list(source)
-    if not labelled:
-        speakers, others = groups_of_tree(source, mirror)
-    elif listed:
-        speakers, others = speakers_of_list(source), Counter[str]()
-    else:
-        speakers, others = speakers_of_tree(source, mirror)
-    inside, outside = mirror.resolve(), source.resolve()
-    if outside.is_relative_to(inside) or (not listed and inside.is_relative_to(outside)):
-        raise UserError(
-            f"--dst {mirror} and --src {source} lie one inside the other; choose a --dst outside "
-            "(another --data_root of run.sh).",
-            code="bad-option",
-        )
-    _claim(mirror, source)
+    speakers, others = check_source(source, mirror, labelled)
+    with files.atomic_path(mirror / SOURCE_NOTE) as temporary:
+        temporary.write_text(f"{source.resolve()}\n", encoding="utf-8")
     outcome = mirror_speakers(speakers, mirror, jobs, max_failed)
     outcome.others.update(others)
     return outcome
