@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
 
 import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.files import claimed
+from speechbrain_ext.files import atomic_path, claimed
 from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.systems.yaml import load_hparams
@@ -50,9 +56,39 @@ def _train(brain_class: type[SpeakerBrain], argv: list[str]) -> None:
             claim_experiment(hparams["output_folder"], resolved, made_from(hparams))
 
         first_decides(claim)
-        sb.create_experiment_directory(hparams["output_folder"])
+        sb.create_experiment_directory(hparams["output_folder"], save_env_desc=False)
+        if if_main_process():
+            with atomic_path(Path(hparams["output_folder"]) / "env.log") as temporary:
+                temporary.write_text(environment(), encoding="utf-8")
         try:
             brain = brain_class(hparams, run_opts)
         except ValueError as error:  # of SpeechBrain's options, such as fp16 on a CPU
             raise UserError(" ".join(str(error).split()), code="bad-setting") from None
         brain.train()
+
+
+def environment() -> str:
+    """What a training runs with: Python, its packages, the code's revision and CUDA.
+
+    SpeechBrain writes the same, but asks the ``pip`` that the PATH has, which may be that of
+    another Python.
+
+    Example
+    -------
+    >>> f"torch=={metadata.version('torch')}" in environment().splitlines()
+    True
+    """
+    found = {each.name: each.version for each in metadata.distributions()}
+    packages = "\n".join(f"{name}=={found[name]}" for name in sorted(found, key=str.lower))
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        revision = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "unknown"
+    parts = {
+        "Python": sys.version,
+        "Packages": packages,
+        "Git revision": revision,
+        "CUDA": torch.version.cuda if torch.cuda.is_available() else "none",
+    }
+    return "\n\n".join(f"{title}:\n{text}" for title, text in parts.items()) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,8 @@ def test_teacher_learns_and_logs(teacher: Path) -> None:
     assert 0 <= last["valid"]["eer"] <= 100 and 0 <= last["train"]["data_wait"] <= 1
     assert (teacher / "train_log.txt").read_text().count("epoch:") == 2
     assert list((teacher / "tensorboard").iterdir())
+    # Of this Python, whichever pip the PATH has.
+    assert f"torch=={metadata.version('torch')}\n" in (teacher / "env.log").read_text()
     assert loss_terms(log_of(teacher)) == ["classification"]
 
 
