@@ -4,6 +4,7 @@
 
 NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- end -->``, in each of
 the two pages that has this block; docs/results.md gets all of it, README.md a table and a picture.
+``<!-- results: NAME of SYSTEM, SYSTEM -->`` has in that table these systems alone, in this order.
 
 - From an experiment of a student come the table of its RESULTS.md and, by epoch, the valid EER of
   teacher and student, or what selected the student's epoch; docs/NAME_curve.svg draws it, too.
@@ -48,7 +49,8 @@ class Block(NamedTuple):
     """What a folder of results gives to the pages; links are relative to the repository."""
 
     parts: list[str]  # paragraphs, tables and pictures of docs/results.md
-    summary: list[str]  # those of README.md
+    table: list[list[str]]  # the cells of README.md's table
+    pictures: list[str] = []  # what follows it
 
 
 def draw(curves: dict[str, dict[int, float]], selecting: Selecting, path: Path) -> None:
@@ -98,7 +100,7 @@ def experiment_block(name: str, experiment: Path) -> Block:
     header = [f"valid {selecting.words}{selecting.unit}, epoch", *map(str, shown)]
     lines = _markdown([header, ["---"] * len(header), *rows])
     picture = f"![Valid {selecting.words} by epoch](docs/{name}_curve.svg)"
-    return Block([title, table, notes, lines, picture], [table, picture])
+    return Block([title, table, notes, lines, picture], _tables(table)[0], [picture])
 
 
 def comparison_block(folder: Path) -> Block:
@@ -130,8 +132,7 @@ def comparison_block(folder: Path) -> Block:
         parts += [_markdown([*of_claims[0][:2], *decided])] if decided else []
     plots = [f"![{path.stem}]({here}/{path.name})" for path in sorted(folder.glob("*.png"))]
     more = f"{page} has the others, every system, and how it was measured."
-    summary = [_markdown(_side_by_side(lists))] if len(lists) > 1 else [parts[1], *plots[-1:]]
-    return Block([*parts, more, *plots], summary)
+    return Block([*parts, more, *plots], _side_by_side(lists), plots[-1:])
 
 
 def _systems_by_list(text: str) -> dict[str, list[list[str]]]:
@@ -190,8 +191,9 @@ def gpu_block(folder: Path) -> Block:
     verdict += f", not: {'; '.join(bad)}." if bad else "."
     page = f"[RESULTS.md]({RESULTS}/gpu/RESULTS.md)"
     measured = f"{machine['device']}, PyTorch {machine['PyTorch']}, {machine['date']}"
-    parts = [f"{measured}: {verdict} {page} has all figures.", _markdown(steps), _markdown(rates)]
-    return Block(parts, parts)
+    told = f"{measured}: {verdict} {page} has all figures."
+    parts = [told, _markdown(steps), _markdown(rates)]
+    return Block(parts, steps)
 
 
 def _tables(text: str) -> list[list[list[str]]]:
@@ -213,23 +215,39 @@ def read_block(name: str, folder: Path) -> Block:
     return experiment_block(name, folder)
 
 
-def replace_block(page: Path, name: str, parts: list[str]) -> bool:
-    """Put the parts into a page's block of this name; False where the page has none."""
+def replace_block(page: Path, name: str, block: Block) -> bool:
+    """Fill a page's block of this name; False where the page has none."""
     path = ROOT / page
     text = path.read_text(encoding="utf-8")
-    mark = f"<!-- results: {name} -->\n"
-    before, found, after = text.partition(mark)
-    if not found:
+    mark = re.search(rf"<!-- results: {re.escape(name)}(?: of (.*?))? -->\n", text)
+    if mark is None:
         return False
+    parts = block.parts
+    if page == README:
+        table = _chosen(block.table, mark[1].split(", "), page) if mark[1] else block.table
+        parts = [_markdown(table), *block.pictures]
     made = re.sub(
         r"\]\((?!\w+:)(.*?)\)",  # the links of the repository's files
         lambda link: f"]({os.path.relpath(link[1], page.parent).replace(os.sep, '/')})",
         "\n\n".join(parts),
     )
-    end = after[after.index("<!-- end -->") :]
+    end = text.index("<!-- end -->", mark.end())
     with atomic_path(path) as temporary:
-        temporary.write_text(f"{before}{mark}\n{made}\n\n{end}", encoding="utf-8")
+        temporary.write_text(f"{text[: mark.end()]}\n{made}\n\n{text[end:]}", encoding="utf-8")
     return True
+
+
+def _chosen(table: list[list[str]], systems: list[str], page: Path) -> list[list[str]]:
+    """The lines of these systems."""
+    lines = {line[0]: line for line in table[2:]}
+    for system in systems:
+        if system not in lines:
+            raise UserError(
+                f"{page}: there is no system {system!r} in the results; there are "
+                f"{', '.join(lines)}",
+                code="unknown-name",
+            )
+    return [*table[:2], *(lines[system] for system in systems)]
 
 
 def main(arguments: list[str]) -> None:
@@ -237,8 +255,7 @@ def main(arguments: list[str]) -> None:
     for argument in arguments:
         name, _, folder = argument.partition("=")
         block = read_block(name, Path(folder))
-        in_readme = replace_block(README, name, block.summary)
-        if not replace_block(PAGE, name, block.parts) and not in_readme:
+        if not any([replace_block(page, name, block) for page in (README, PAGE)]):
             mark = f"<!-- results: {name} -->"
             raise UserError(
                 f"neither {PAGE} nor {README} has a block '{mark}': add it first",

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from speechbrain_ext.corpora.utterances import (
     write_manifest,
     write_skipped,
 )
+from speechbrain_ext.corpora.voices import write_voices
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.trials import TrialList, write_trials
@@ -43,6 +45,7 @@ from speechbrain_ext.verification.trials import TrialList, write_trials
 # To be raised when the same input gives other files, so that manifests of older code are remade.
 FORMAT_VERSION = 4
 SKIPPED = "skipped.tsv"
+VOICES = "voices"
 # What trials without labels are between, which are easier than others.
 HALVES = "halves of held-out files, which share room and microphone"
 
@@ -134,7 +137,8 @@ def make_manifests(
     corpus_dir.mkdir(parents=True, exist_ok=True)
     with files.exclusive(corpus_dir):
         files.restore(folder)
-        if files.is_current(folder, wanted):
+        voices = not settings.voices or (corpus_dir / VOICES).is_dir()
+        if voices and files.is_current(folder, wanted):
             manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
             return manifest, False
         with files.replaced_folder(folder) as new:
@@ -200,6 +204,14 @@ def _write(
         else:
             heard, halves, valid_trials = hold_out_files(files, settings)
             sets, title = {"train": heard, "valid": halves}, HALVES
+    voices = refused.parent / VOICES
+    if settings.voices:
+        sets["train"] = [
+            *sets["train"],
+            *write_voices(sets["train"], voices, settings.voices, jobs),
+        ]
+    else:
+        shutil.rmtree(voices, ignore_errors=True)
     if test:
         sets["test"] = test
     for name, utterances in sets.items():

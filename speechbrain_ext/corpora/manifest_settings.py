@@ -28,6 +28,8 @@ class ManifestSettings:
         Shorter files are skipped.
     valid_files : int
         Files held out for model selection where no speech has labels, 2 or more.
+    voices : int
+        Copies of each training file in other voices, which are trained on without labels.
     """
 
     valid_speakers: int
@@ -35,6 +37,7 @@ class ManifestSettings:
     valid_utterances_per_speaker: int
     min_seconds: float
     valid_files: int
+    voices: int
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -42,6 +45,7 @@ class ManifestSettings:
             ("valid_utterances_per_speaker", 2),
             ("min_seconds", 0),
             ("valid_files", 2),
+            ("voices", 0),
         ):
             if getattr(self, name) < lowest:
                 raise UserError(
@@ -82,7 +86,7 @@ def load_manifest_settings(
     -------
     >>> path = getfixture("tmp_path") / "manifests.yaml"
     >>> text = "valid_speakers: 20\\nvalid_seed: 1\\nvalid_utterances_per_speaker: 10\\n"
-    >>> text += "min_seconds: 0.3\\nvalid_files: 100\\n"
+    >>> text += "min_seconds: 0.3\\nvalid_files: 100\\nvoices: 0\\n"
     >>> _ = path.write_text(text)
     >>> load_manifest_settings(path, {"valid_speakers": 5}).valid_speakers
     5

@@ -155,7 +155,7 @@ def check_file(path: str, settings: ManifestSettings) -> int | Skipped:
     -------
     >>> import numpy, soundfile
     >>> path = str(getfixture("tmp_path") / "a.wav")
-    >>> settings = ManifestSettings(20, 1234, 10, 0.3, 100)
+    >>> settings = ManifestSettings(20, 1234, 10, 0.3, 100, 0)
     >>> soundfile.write(path, numpy.sin(numpy.arange(8000)), 16000)
     >>> check_file(path, settings)
     8000

@@ -144,7 +144,7 @@ def test_stage_1_reads_it(librispeech: Path, tmp_path: Path) -> None:
     out = tmp_path / "libri_mini"
     make(librispeech, out)
     sources = ManifestSources([str(out / "dev")], [str(out / "trials/dev.txt")], str(out / "test"))
-    manifest, _ = make_manifests(out, sources, ManifestSettings(2, 1234, 10, 0.3, 100), jobs=1)
+    manifest, _ = make_manifests(out, sources, ManifestSettings(2, 1234, 10, 0.3, 100, 0), jobs=1)
     with open(out / "manifests/test.csv") as file:
         assert len(list(csv.DictReader(file))) == 8
     assert manifest["corpus"] == "libri_mini"

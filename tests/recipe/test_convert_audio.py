@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from torch import Tensor
 
 from local import convert_audio
 from speechbrain_ext.corpora.mirror import make
@@ -31,13 +32,13 @@ def mirrored(source: Path, mirror: Path, jobs: int = 2, **options: Any) -> list[
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are converted, as it happens."""
     done = []
-    convert = speaker_module._flac_of
+    convert = speaker_module._read
 
-    def noted(recording: Any) -> bytes:
+    def noted(recording: Any) -> Tensor:
         done.append(os.path.basename(recording.source))
         return convert(recording)
 
-    monkeypatch.setattr(speaker_module, "_flac_of", noted)
+    monkeypatch.setattr(speaker_module, "_read", noted)
     return done
 
 

@@ -70,7 +70,8 @@ def test_committed_results_can_be_read_again(root: Path) -> None:
     (folder / "plot.png").touch()
     (folder / "RESULTS.md").write_text(
         "# Title\n\n## Systems: mine\n\n"
-        "| System | Seeds | EER % |\n| --- | ---: | ---: |\n| v2 | 1 | 3.00 |\n"
+        "| System | Seeds | EER % | 95 % (speakers) |\n| --- | ---: | ---: | ---: |\n"
+        "| v2 | 1 | 3.00 | 2.00 to 4.00 |\n"
     )
     update_results.main([f"mine={folder}"])
     assert sorted(p.name for p in folder.iterdir()) == ["RESULTS.md", "plot.png", "results.csv"]
@@ -114,3 +115,21 @@ def test_several_lists_stand_side_by_side_in_the_readme(root: Path) -> None:
     near, far = page.index("on near:"), page.index("on far:")
     assert near < page.index("| v2 | 2 | 3 | 2.50 ± 0.1") < far < page.index("4.25 ± 0.1")
     assert "Against" not in page
+
+
+def test_a_page_chooses_the_systems_of_its_table(root: Path) -> None:
+    folder = root / "exp" / "corpus" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "results.csv").touch()
+    (folder / "RESULTS.md").write_text("# Title\n\n" + LIST.format("near", "1.50", "2.50"))
+    readme = root / "README.md"
+    mark = "<!-- results: mine of v3, teacher -->"
+    readme.write_text(readme.read_text().replace("<!-- results: mine -->", mark))
+    for _ in range(2):  # the second time over what the first has written
+        update_results.main([f"mine={folder}"])
+        rows = [line for line in readme.read_text().splitlines() if line.startswith("| ")]
+        assert [row.split()[1] for row in rows] == ["System", "---", "v3", "teacher"]
+        assert readme.read_text().startswith(f"Before.\n\n{mark}\n\n| System")
+    readme.write_text(readme.read_text().replace("of v3,", "of v4,"))
+    with refused("unknown-name", "README.md", "'v4'", "teacher, v2, v3"):
+        update_results.main([f"mine={folder}"])

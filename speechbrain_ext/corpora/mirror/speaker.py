@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import soundfile
+from torch import Tensor
 
 from speechbrain_ext.audio import (
     SAMPLE_RATE,
@@ -22,6 +21,7 @@ from speechbrain_ext.audio import (
     read_audio,
     read_header,
 )
+from speechbrain_ext.corpora.flac import write_flac
 from speechbrain_ext.corpora.mirror.recordings import Cut, Recording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
@@ -243,24 +243,16 @@ def _convert_one_of(recordings: Sequence[Recording], target: Path) -> tuple[str,
     problems = []
     for recording in recordings:
         try:
-            content = _flac_of(recording)
+            wav = _read(recording)
         except AudioFault as fault:
             problems.append((recording.source, fault.detail))
             continue
-        try:
-            with atomic_path(target) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            raise UserError(
-                f"{target} cannot be written ({error.strerror}); make room or mend that, and run "
-                "this again to go on.",
-                code="unwritable",
-            ) from None
+        write_flac(target, wav)
         return None
     return problems[0]
 
 
-def _flac_of(recording: Recording) -> bytes:
+def _read(recording: Recording) -> Tensor:
     path = recording.source
     if path.lower().endswith(DECODED) and shutil.which("ffmpeg") is None:
         raise UserError(
@@ -272,9 +264,7 @@ def _flac_of(recording: Recording) -> bytes:
     wav = read_audio(path, start, stop)
     if not len(wav):
         raise AudioFault("empty", f"ends before {start / SAMPLE_RATE:.2f} s")
-    content = io.BytesIO()
-    soundfile.write(content, wav.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return content.getvalue()
+    return wav
 
 
 def _link(link: Path, target: Path) -> None:
