@@ -18,6 +18,8 @@ from speechbrain_ext.errors import UserError
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id")
 """The columns that every manifest has; ``spk_id`` is empty where nobody knows the speaker."""
+WITH_VOICES = "train_voices.csv"
+"""The manifest of the training speech in other voices too."""
 
 
 class Texts:
@@ -183,8 +185,12 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         return _read(os.path.abspath(path), status.st_size, status.st_mtime_ns)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
+            how = ""
+            if os.path.basename(path) == WITH_VOICES:
+                how = " with --voices 10 or so (run.sh: --manifest_args '--voices 10')"
             raise UserError(
-                f"{path} does not exist: run stage 1 first, which makes it", code="earlier-stage"
+                f"{path} does not exist: run stage 1 first, which makes it{how}",
+                code="earlier-stage",
             ) from None
         raise UserError(
             f"{path} cannot be read ({error.strerror}): run stage 1 again", code="unreadable-file"

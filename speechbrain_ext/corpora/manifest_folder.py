@@ -15,6 +15,7 @@ from typing import Any
 
 from speechbrain_ext import files
 from speechbrain_ext.corpora.held_out import hold_out, hold_out_files, read_excluded
+from speechbrain_ext.corpora.manifest import WITH_VOICES
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.mirror.make import mirrored_source
 from speechbrain_ext.corpora.tree import SpeakerTree, list_speaker_tree, name_of
@@ -206,10 +207,8 @@ def _write(
             sets, title = {"train": heard, "valid": halves}, HALVES
     voices = refused.parent / VOICES
     if settings.voices:
-        sets["train"] = [
-            *sets["train"],
-            *write_voices(sets["train"], voices, settings.voices, jobs),
-        ]
+        said = write_voices(sets["train"], voices, settings.voices, jobs)
+        sets[Path(WITH_VOICES).stem] = [*sets["train"], *said]
     else:
         shutil.rmtree(voices, ignore_errors=True)
     if test:

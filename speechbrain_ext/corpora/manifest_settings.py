@@ -29,7 +29,7 @@ class ManifestSettings:
     valid_files : int
         Files held out for model selection where no speech has labels, 2 or more.
     voices : int
-        Copies of each training file in other voices, which are trained on without labels.
+        Copies of each training file in other voices, without labels, for ``train_voices.csv``.
     """
 
     valid_speakers: int

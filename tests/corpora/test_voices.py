@@ -118,10 +118,10 @@ def test_training_files_come_in_other_voices_without_labels(speech: Path, tmp_pa
     plain = make(tmp_path / "plain", 0, train=[str(speech)])
     made = make(tmp_path / "voiced", 3, train=[str(speech)])
     assert tree(speech) == before and not (tmp_path / "plain/voices").exists()
-    assert plain["train"]["utterances"] == 4 and made["train"]["utterances"] == 16
-    assert made["train"]["unlabelled"] == 12 and made["valid"] == plain["valid"]
-    rows = list(read_manifest(tmp_path / "voiced/manifests/train.csv"))
-    assert rows[:4] == list(read_manifest(tmp_path / "plain/manifests/train.csv"))
+    assert plain["train"] == made["train"] and plain["valid"] == made["valid"]
+    assert made["train_voices"]["utterances"] == 16 and made["train_voices"]["unlabelled"] == 12
+    rows = list(read_manifest(tmp_path / "voiced/manifests/train_voices.csv"))
+    assert rows[:4] == list(read_manifest(tmp_path / "voiced/manifests/train.csv"))
     assert len({row["ID"] for row in rows}) == 16
     held_out = {row["spk_id"] for row in read_manifest(tmp_path / "voiced/manifests/valid.csv")}
     for row in rows[4:]:
@@ -132,9 +132,9 @@ def test_training_files_come_in_other_voices_without_labels(speech: Path, tmp_pa
 
 def test_unlabelled_files_do_too_and_held_out_ones_do_not(speech: Path, tmp_path: Path) -> None:
     made = make(tmp_path, 2, unlabelled=str(speech))
-    assert made["train"]["unlabelled"] == 18
+    assert made["train_voices"]["unlabelled"] == 18
     held_out = {row["wav"] for row in read_manifest(tmp_path / "manifests/valid.csv")}
-    said = [row["ID"] for row in read_manifest(tmp_path / "manifests/train.csv")]
+    said = [row["ID"] for row in read_manifest(tmp_path / "manifests/train_voices.csv")]
     for path in held_out:
         assert not [
             name for name in said if "%2F".join(Path(path).with_suffix("").parts[-2:]) in name
@@ -169,8 +169,14 @@ def test_voices_that_were_removed_are_made_again(speech: Path, tmp_path: Path) -
         folder.rmdir()
     (tmp_path / "corpus/voices").rmdir()
     make(tmp_path / "corpus", 1, train=[str(speech)])
-    rows = read_manifest(tmp_path / "corpus/manifests/train.csv")
+    rows = read_manifest(tmp_path / "corpus/manifests/train_voices.csv")
     assert all(Path(row["wav"]).is_file() for row in rows)
+
+
+def test_without_voices_their_manifest_is_told_how_to_be_made(speech: Path, tmp_path: Path) -> None:
+    make(tmp_path / "corpus", 0, train=[str(speech)])
+    with refused("earlier-stage", "--voices 10", "--manifest_args"):
+        read_manifest(tmp_path / "corpus/manifests/train_voices.csv")
 
 
 def test_a_number_of_voices_that_is_none() -> None:

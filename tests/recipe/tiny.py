@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from itertools import combinations
@@ -62,6 +63,8 @@ def make_corpus(folder: Path) -> Path:
             for a, b in combinations(rows, 2)
         ]
         (manifests / "trials" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    # Of the systems that hear the training speech in other voices too, which here are none.
+    shutil.copy(manifests / "train.csv", manifests / "train_voices.csv")
     return folder
 
 

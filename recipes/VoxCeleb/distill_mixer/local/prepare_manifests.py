@@ -97,13 +97,13 @@ def _report(manifest: dict[str, Any], folder: Path, settings: ManifestSettings) 
             f"warning: {manifest['overlap']} speakers are in training and in a test list: "
             "the error rates will look too good"
         )
-    for name in ("train", "valid", "test"):
+    for name in ("train", "train_voices", "valid", "test"):
         part = manifest.get(name)
-        if part is None:  # a corpus without trial lists has no test set
+        if part is None:  # without trial lists there is no test set
             continue
         unlabelled = part.get("unlabelled", 0)
         print(
-            f"{name:<6}{part['utterances']:>10,} utterances{part['speakers']:>8,} speakers"
+            f"{name:<12}{part['utterances']:>10,} utterances{part['speakers']:>8,} speakers"
             f"{part['hours']:>10.2f} h" + (f"{unlabelled:>10,} without label" * bool(unlabelled))
         )
     for item in manifest["trials"]:
