@@ -99,11 +99,12 @@ def test_trains_and_exports(system: str, workplace: Path, monkeypatch: pytest.Mo
     model = EncoderClassifier.from_hparams(
         source=str(folder / "export"), savedir=str(folder / "export")
     )
+    encoder = load_encoder(folder)
     with torch.no_grad():
-        expected = load_encoder(folder)(wavs)
+        expected = encoder(wavs)
     torch.testing.assert_close(model.encode_batch(wavs), expected, atol=1e-4, rtol=1e-4)
     weights = load_file(folder / "save" / "embedding_model.safetensors")
-    encoder = load_encoder(folder).embedding_model
-    assert weights.keys() == encoder.state_dict().keys()
+    network = encoder.embedding_model
+    assert weights.keys() == network.state_dict().keys()
     if system in PARAMETERS:
-        assert sum(p.numel() for p in encoder.parameters()) == PARAMETERS[system]
+        assert sum(p.numel() for p in network.parameters()) == PARAMETERS[system]
