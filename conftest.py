@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ def _compiled_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--seed``: no test may depend on it."""
     parser.addoption("--seed", type=int, default=0, help="of the random state of every test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the recipe first: a long one at the end has all other cores wait for it."""
+    recipe = Path(__file__).parent / "tests" / "recipe"
+    items.sort(key=lambda item: not item.path.is_relative_to(recipe))
 
 
 @pytest.fixture(autouse=True)

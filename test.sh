@@ -19,5 +19,5 @@ python=$(tools/setup_env.sh mini,dev)
     recipes/VoxCeleb/distill_mixer/utils/*.sh
 # One thread each: threads that wait for a busy core wait in a circle, and tests start processes of their own.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-# A file's tests stay together: they share what is costly to make.
-exec "$python" -m pytest --numprocesses auto --dist loadfile ${chosen[@]+"${chosen[@]}"} "$@"
+# A file's tests stay together: they share what is costly to make. The files keep the order of conftest.py.
+exec "$python" -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder ${chosen[@]+"${chosen[@]}"} "$@"
