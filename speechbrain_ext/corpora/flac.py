@@ -13,7 +13,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 
 
-def write_flac(path: Path, wav: Tensor) -> None:
+def write_speech(path: Path, wav: Tensor) -> None:
     """Write a waveform (samples,), whole or not at all; its folder is made when missing.
 
     Raises
@@ -25,7 +25,7 @@ def write_flac(path: Path, wav: Tensor) -> None:
     -------
     >>> import torch
     >>> path = getfixture("tmp_path") / "a" / "1.flac"
-    >>> write_flac(path, torch.zeros(800))
+    >>> write_speech(path, torch.zeros(800))
     >>> soundfile.info(path).frames
     800
     """

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
-from speechbrain_ext.corpora.flac import write_flac
+from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.speeds import play
 from speechbrain_ext.corpora.tree import name_of
 from speechbrain_ext.corpora.utterances import Row, UnlabelledFile
@@ -188,7 +188,7 @@ def _write(row: Row, number: int, folder: Path) -> UnlabelledFile:
     if not (folder / path).is_file():
         blocks = [voice.says(signal) for signal in _blocks(source, row)]
         signal = torch.cat(blocks)
-        write_flac(folder / path, signal / signal.abs().max().clamp_min(1))
+        write_speech(folder / path, signal / signal.abs().max().clamp_min(1))
     return UnlabelledFile(str(folder), path, soundfile.info(folder / path).frames)
 
 

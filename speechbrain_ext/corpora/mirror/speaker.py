@@ -21,7 +21,7 @@ from speechbrain_ext.audio import (
     read_audio,
     read_header,
 )
-from speechbrain_ext.corpora.flac import write_flac
+from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.mirror.recordings import Cut, Recording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
@@ -247,7 +247,7 @@ def _convert_one_of(recordings: Sequence[Recording], target: Path) -> tuple[str,
         except AudioFault as fault:
             problems.append((recording.source, fault.detail))
             continue
-        write_flac(target, wav)
+        write_speech(target, wav)
         return None
     return problems[0]
 
