@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import soundfile
-from torch import Tensor
 
 from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 
 
-def write_speech(path: Path, wav: Tensor) -> None:
-    """Write a waveform (samples,), whole or not at all; its folder is made when missing.
+def write_speech(path: Path, wav: np.ndarray) -> None:
+    """Write a waveform (samples,), in -1..1 or of 16-bit integers, whole or not at all.
+
+    Its folder is made when missing.
 
     Raises
     ------
@@ -23,14 +25,13 @@ def write_speech(path: Path, wav: Tensor) -> None:
 
     Example
     -------
-    >>> import torch
     >>> path = getfixture("tmp_path") / "a" / "1.flac"
-    >>> write_speech(path, torch.zeros(800))
+    >>> write_speech(path, np.zeros(800))
     >>> soundfile.info(path).frames
     800
     """
     content = io.BytesIO()
-    soundfile.write(content, wav.numpy(), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(content, wav, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(content.getvalue())

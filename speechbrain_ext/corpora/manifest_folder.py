@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from speechbrain_ext import files
 from speechbrain_ext.corpora.held_out import hold_out, hold_out_files, read_excluded
-from speechbrain_ext.corpora.manifest import WITH_VOICES
+from speechbrain_ext.corpora.manifest import WITH_VOICES, read_manifest
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.mirror.make import mirrored_source
 from speechbrain_ext.corpora.tree import SpeakerTree, list_speaker_tree, name_of
@@ -38,7 +37,7 @@ from speechbrain_ext.corpora.utterances import (
     write_manifest,
     write_skipped,
 )
-from speechbrain_ext.corpora.voices import write_voices
+from speechbrain_ext.corpora.voices import remove_others, write_voices
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.trials import TrialList, write_trials
@@ -138,8 +137,8 @@ def make_manifests(
     corpus_dir.mkdir(parents=True, exist_ok=True)
     with files.exclusive(corpus_dir):
         files.restore(folder)
-        voices = not settings.voices or (corpus_dir / VOICES).is_dir()
-        if voices and files.is_current(folder, wanted):
+        voices = _voices_of(corpus_dir)
+        if files.is_current(folder, wanted) and (voices.is_dir() or not settings.voices):
             manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
             return manifest, False
         with files.replaced_folder(folder) as new:
@@ -149,7 +148,14 @@ def make_manifests(
             manifest["files"] = files.written_files(new)
             text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
             (new / files.MANIFEST).write_text(text, encoding="utf-8")
+        # After the last moment at which the earlier folder, which may name them, can stay.
+        remove_others(voices, read_manifest(folder / WITH_VOICES).wavs if settings.voices else ())
     return manifest, True
+
+
+def _voices_of(corpus_dir: Path) -> Path:
+    """Where a corpus has its speech in other voices: whole, as the paths of a manifest are."""
+    return Path(os.path.abspath(corpus_dir)) / VOICES
 
 
 def _write(
@@ -205,12 +211,10 @@ def _write(
         else:
             heard, halves, valid_trials = hold_out_files(files, settings)
             sets, title = {"train": heard, "valid": halves}, HALVES
-    voices = refused.parent / VOICES
     if settings.voices:
+        voices = _voices_of(refused.parent)
         said = write_voices(sets["train"], voices, settings.voices, jobs)
         sets[Path(WITH_VOICES).stem] = [*sets["train"], *said]
-    else:
-        shutil.rmtree(voices, ignore_errors=True)
     if test:
         sets["test"] = test
     for name, utterances in sets.items():

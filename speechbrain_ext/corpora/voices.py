@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
 from pathlib import Path
@@ -111,14 +112,14 @@ def _envelope(spectrum: Tensor) -> Tensor:
 
 
 def write_voices(rows: Sequence[Row], folder: Path, voices: int, jobs: int) -> list[UnlabelledFile]:
-    """Write every recording in so many voices, each of its own; what is there already stays.
+    """Write every recording in so many voices, each of its own; what is there stays.
 
     Arguments
     ---------
     rows : sequence of Row
         The recordings.
     folder : Path
-        Gets ``<number>/<name>-<mark>.flac``, and loses what is not wanted any more.
+        Gets ``<number>/<name>-<mark>.flac``; the mark says what it was made from.
     voices : int
         Voices of each recording.
     jobs : int
@@ -149,11 +150,28 @@ def write_voices(rows: Sequence[Row], folder: Path, voices: int, jobs: int) -> l
         for chunk in _made(chunks, folder, jobs):
             files += chunk
             progress.update(len(chunk))
-    kept = {file.path for file in files}
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in kept:
-            path.unlink()
     return files
+
+
+def remove_others(folder: Path, kept: Iterable[str]) -> None:
+    """Remove what :func:`write_voices` wrote into a folder, but for the files of these paths.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "voices"
+    >>> (folder / "1").mkdir(parents=True)
+    >>> for name in ("a.flac", "b.flac"):
+    ...     (folder / "1" / name).touch()
+    >>> remove_others(folder, [str(folder / "1" / "a.flac")])
+    >>> [path.name for path in folder.rglob("*.flac")]
+    ['a.flac']
+    """
+    paths = set(kept)
+    if not paths:
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path) not in paths:
+            path.unlink()
 
 
 def _made(
@@ -188,7 +206,7 @@ def _write(row: Row, number: int, folder: Path) -> UnlabelledFile:
     if not (folder / path).is_file():
         blocks = [voice.says(signal) for signal in _blocks(source, row)]
         signal = torch.cat(blocks)
-        write_speech(folder / path, signal / signal.abs().max().clamp_min(1))
+        write_speech(folder / path, (signal / signal.abs().max().clamp_min(1)).numpy())
     return UnlabelledFile(str(folder), path, soundfile.info(folder / path).frames)
 
 

@@ -14,10 +14,7 @@ from typing import Any
 from speechbrain_ext.audio import READABLE
 from speechbrain_ext.corpora.folder import claim_corpus
 from speechbrain_ext.corpora.maker import CorpusMaker
-from speechbrain_ext.corpora.mirror.make import (
-    mirror_speakers,
-    print_outcome,
-)
+from speechbrain_ext.corpora.mirror.make import mirror_speakers, print_outcome
 from speechbrain_ext.corpora.mirror.recordings import speaker_of_folder
 from speechbrain_ext.corpora.trial_lists import check_corpus_names, read_corpus_lists
 from speechbrain_ext.corpora.voxceleb_lists import VOXCELEB1_TEST

@@ -78,7 +78,8 @@ def environment() -> str:
     >>> f"torch=={metadata.version('torch')}" in environment().splitlines()
     True
     """
-    found = {each.name: each.version for each in metadata.distributions()}
+    # A folder of which half is left has no name.
+    found = {each.name: each.version for each in metadata.distributions() if each.name}
     packages = "\n".join(f"{name}=={found[name]}" for name in sorted(found, key=str.lower))
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:

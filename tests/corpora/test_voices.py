@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,14 +164,32 @@ def test_what_is_there_stays_and_what_is_not_wanted_goes(speech: Path, tmp_path:
 
 def test_voices_that_were_removed_are_made_again(speech: Path, tmp_path: Path) -> None:
     make(tmp_path / "corpus", 1, train=[str(speech)])
-    for path in (tmp_path / "corpus/voices").rglob("*.flac"):
-        path.unlink()
-    for folder in sorted((tmp_path / "corpus/voices").rglob("*"), reverse=True):
-        folder.rmdir()
-    (tmp_path / "corpus/voices").rmdir()
+    shutil.rmtree(tmp_path / "corpus/voices")
     make(tmp_path / "corpus", 1, train=[str(speech)])
     rows = read_manifest(tmp_path / "corpus/manifests/train_voices.csv")
     assert all(Path(row["wav"]).is_file() for row in rows)
+
+
+def test_manifests_name_voices_by_whole_paths(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they do all speech: a training need not be started where stage 1 was."""
+    monkeypatch.chdir(tmp_path)
+    make(Path("corpus"), 1, train=["speech"])
+    rows = read_manifest("corpus/manifests/train_voices.csv")
+    assert all(Path(row["wav"]).is_absolute() and Path(row["wav"]).is_file() for row in rows)
+
+
+def test_voices_stay_with_the_manifests_that_name_them(speech: Path, tmp_path: Path) -> None:
+    """A stage 1 that is refused leaves both as they were."""
+    make(tmp_path / "corpus", 2, train=[str(speech)])
+    before = tree(tmp_path / "corpus/voices")
+    for speaker in "abc":
+        shutil.rmtree(speech / speaker)
+    for voices in (0, 1):
+        with refused("few-speakers"):
+            make(tmp_path / "corpus", voices, train=[str(speech)])
+    assert tree(tmp_path / "corpus/voices") == before
 
 
 def test_without_voices_their_manifest_is_told_how_to_be_made(speech: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.mini.channels import (
     NOISE_KINDS,
     SAMPLE_RATE,
@@ -16,8 +17,7 @@ from speechbrain_ext.corpora.mini.channels import (
     draw_room,
 )
 from speechbrain_ext.corpora.mini.options import MiniOptions
-from speechbrain_ext.corpora.mini.render import make_babble, random_generator, write_flac
-from speechbrain_ext.files import atomic_path
+from speechbrain_ext.corpora.mini.render import make_babble, random_generator, samples_of
 
 _FILES_PER_NOISE = 4
 _NOISE_SECONDS = 12
@@ -59,5 +59,4 @@ def write_augmentation(options: MiniOptions, out: Path) -> None:
     """Write those files that are not there yet."""
     for name, make in augmentation_files(options).items():
         if not (out / name).exists():
-            with atomic_path(out / name) as temporary:
-                write_flac(temporary, make())
+            write_speech(out / name, samples_of(make()))

@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import soundfile
+import numpy.typing as npt
 from scipy.signal import resample_poly
 
+from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.mini.channels import SAMPLE_RATE, Wave, draw_channel, transmit
 from speechbrain_ext.corpora.mini.engine import Espeak, data_folder
 from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, utterance_path
@@ -33,10 +34,9 @@ def random_generator(options: MiniOptions, name: str, *numbers: int) -> np.rando
     return np.random.default_rng([options.seed, BRANCHES[name], *numbers])
 
 
-def write_flac(path: Path, wave: Wave) -> None:
-    """Write samples in -1..1 as 16 kHz, 16 bit FLAC."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.round(wave * 32767).astype(np.int16), SAMPLE_RATE, subtype="PCM_16")
+def samples_of(wave: Wave) -> npt.NDArray[np.int16]:
+    """A wave in -1..1 as 16-bit integers; libsndfile would round it otherwise."""
+    return np.round(wave * 32767).astype(np.int16)
 
 
 def _resample(wave: np.ndarray, rate: int, warp: float) -> Wave:
@@ -171,7 +171,7 @@ def render_speaker(options: MiniOptions, task: SpeakerTask, partial: Path, out: 
                 rate = session_rate * float(np.exp(rng.normal(0, 0.03)))
                 speech = speak(engine, speaker, voice_file, int(seconds * SAMPLE_RATE), rate, rng)
                 path = partial / utterance_path(task.name, session, utterance)
-                write_flac(path, transmit(speech, channel, babble, rng))
+                write_speech(path, samples_of(transmit(speech, channel, babble, rng)))
     final = out / task.split / task.name
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(work, final)

@@ -247,7 +247,7 @@ def _convert_one_of(recordings: Sequence[Recording], target: Path) -> tuple[str,
         except AudioFault as fault:
             problems.append((recording.source, fault.detail))
             continue
-        write_speech(target, wav)
+        write_speech(target, wav.numpy())
         return None
     return problems[0]
 
