@@ -25,6 +25,6 @@ def test_the_sets_are_those_of_the_trial_lists(tmp_path: Path) -> None:
     done = run("extract.py", *options, "--sets", "valid", "test")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"error: --sets test: {manifests} has no test.csv but train, valid; stage 1 makes them, "
-        "test.csv of the lists given with --trials."
+        f"error: --sets test: {manifests} has no test.csv but train, train_voices, valid; stage 1 "
+        "makes them, test.csv of the lists given with --trials."
     ]
