@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 _SHOWN = {
     "audio": ["read_audio"],
+    "distill.anchors": ["AnchorDistillation"],
     "distill.cached_teacher": ["CachedTeacher"],
     "distill.ensemble": ["EnsembleTeacher"],
     "distill.label_terms": ["DecoupledLabelDistillation", "LabelDistillation"],

@@ -15,7 +15,8 @@ from speechbrain_ext.interfaces import EmbeddingLoss, StudentOutput, TeacherOutp
 from speechbrain_ext.nnet.distributed import rows_of_all
 
 
-def _check_sizes(student: Tensor, teacher: Tensor) -> None:
+def check_sizes(student: Tensor, teacher: Tensor) -> None:
+    """Refuse embeddings (B, D) and (B, D') of different sizes, by a ValueError."""
     if student.shape != teacher.shape:
         raise ValueError(
             f"the student's embeddings have size {student.shape[-1]} and the teacher's "
@@ -24,7 +25,8 @@ def _check_sizes(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def _check_temperature(temperature: float) -> float:
+def check_temperature(temperature: float) -> float:
+    """Return a temperature, or raise a ValueError when it is not positive."""
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     return temperature
@@ -58,11 +60,11 @@ class MSEDistillation(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _check_temperature(temperature)
+        self.temperature = check_temperature(temperature)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
-        _check_sizes(student, teacher)
+        check_sizes(student, teacher)
         student, teacher = F.normalize(student.float()), F.normalize(teacher.float())
         return F.mse_loss(student / self.temperature, teacher / self.temperature)
 
@@ -80,7 +82,7 @@ class CosineDistillation(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
-        _check_sizes(student, teacher)
+        check_sizes(student, teacher)
         return (1 - F.cosine_similarity(student.float(), teacher.float())).mean()
 
 
@@ -109,11 +111,11 @@ class KLDistillation(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _check_temperature(temperature)
+        self.temperature = check_temperature(temperature)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
-        _check_sizes(student, teacher)
+        check_sizes(student, teacher)
         log_student = F.log_softmax(student.float() / self.temperature, dim=-1)
         log_teacher = F.log_softmax(teacher.float() / self.temperature, dim=-1)
         divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
@@ -154,12 +156,12 @@ class InBatchContrast(nn.Module):
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
-        self.temperature = _check_temperature(temperature)
+        self.temperature = check_temperature(temperature)
 
     @fwd_default_precision(cast_inputs=torch.float32)
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the loss of (B, D) and (B, D)."""
-        _check_sizes(student, teacher)
+        check_sizes(student, teacher)
         candidates, first = rows_of_all(F.normalize(teacher.detach().float()))
         logits = F.normalize(student.float()) @ candidates.T / self.temperature
         own = torch.arange(first, first + len(student), device=student.device)

@@ -202,6 +202,7 @@ ARGUMENTS: dict[str, Rule] = {
     ),
     **dict.fromkeys(
         (
+            "anchor_temperature",
             "cache_hop",
             "contrast_temperature",
             "crop_seconds",

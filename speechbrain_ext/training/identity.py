@@ -48,6 +48,7 @@ SOURCES = {
     "front_end_start": ("weights of front_end_start", "teacher_folder", "teacher_source"),
     "classifier_start": ("weights of classifier_start", "teacher_folder"),
     "teacher_classifier": ("weights of teacher_classifier", "teacher_folder"),
+    "anchors": ("weights of anchors", "teacher_folder"),
     "start_from": ("weights of", "start_from"),
     "noise_folder": ("files of", "noise_folder"),
     "rir_folder": ("files of", "rir_folder"),
@@ -128,7 +129,7 @@ def made_from(hparams: Mapping[str, Any]) -> dict[str, str]:
         When something that the YAML names is missing.
     """
     digests = data_digests(hparams)
-    keys = ("teacher", "front_end_start", "classifier_start", "teacher_classifier")
+    keys = ("teacher", "front_end_start", "classifier_start", "teacher_classifier", "anchors")
     parts: dict[str, Any] = {key: hparams.get(key) for key in keys}
     # Of a network that is trained, what it has from files.
     parts["embedding_model"] = getattr(hparams["embedding_model"], "pretrained", None)

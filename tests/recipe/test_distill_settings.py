@@ -59,14 +59,18 @@ def distil(corpus: Path, teacher: Path, tmp_path: Path) -> Any:
 
 LABEL = f"includes: [{RECIPE}/hparams/v2_label.yaml]"
 EVERY_TERM = f"""
-includes: [{RECIPE}/hparams/v2_decoupled.yaml, {RECIPE}/hparams/v2_contrast_relational.yaml]
+includes:
+    - {RECIPE}/hparams/v2_decoupled.yaml
+    - {RECIPE}/hparams/v2_contrast_relational.yaml
+    - {RECIPE}/hparams/v2_anchors.yaml
 teacher_classifier: !new:speechbrain_ext.distill.classifier_start.TeacherClassifier
     folder: !ref <teacher_folder>
 classifier_start: !ref <teacher_classifier>
 terms:
     label: !ref <label_distillation>
     contrast: !ref <contrast>
-term_weights: {{label: 0.2, contrast: 0.2}}
+    anchors: !ref <anchor_distillation>
+term_weights: {{label: 0.2, contrast: 0.1, anchors: 0.1}}
 """
 WRONG_LOGGER = """
 train_logger: !new:speechbrain_ext.training.progress.TrainLoggers
@@ -324,7 +328,8 @@ def test_terms_of_labels_and_of_the_batch_stopped_and_run_again(
         load_file(folder / "save" / "embedding_model.safetensors") for folder in (whole, parts)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
-    weights = {"classification": 0.2, "distillation": 0.4, "label": 0.2, "contrast": 0.2}
+    weights = {"classification": 0.2, "distillation": 0.4}
+    weights |= {"label": 0.2, "contrast": 0.1, "anchors": 0.1}
     texts = (whole / "train_log.txt").read_text().splitlines()
     for line, text in zip(log_of(whole), texts, strict=True):
         train = line["train"]

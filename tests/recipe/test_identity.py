@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 Change = Callable[[Path], None]
 FULL = f"""
 !include:{RECIPE}/hparams/v2_aligned_teacher_classifier.yaml
-includes: [{RECIPE}/hparams/v2_label.yaml]
+includes: [{RECIPE}/hparams/v2_label.yaml, {RECIPE}/hparams/v2_anchors.yaml]
 system: full
 teacher_classifier: !ref <classifier_start>
 """
@@ -205,5 +205,5 @@ def test_another_average_of_the_checkpoints_is_made_and_told(place: Path) -> Non
 def test_what_is_kept_of_it(place: Path) -> None:
     found = json.loads((place / "student" / "made_from.json").read_text())
     keys = {"train_csv", "valid_csv", "valid_trials", "teacher", "classifier_start", "start_from"}
-    keys |= {"noise_folder", "teacher_classifier"}
+    keys |= {"noise_folder", "teacher_classifier", "anchors"}
     assert found.keys() == keys and {len(digest) for digest in found.values()} == {64}

@@ -52,14 +52,15 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 ALL_TERMS = """
 !include:{0}/hparams/v2_aligned_label.yaml
-includes: [{0}/hparams/v2_contrast_relational.yaml]
+includes: [{0}/hparams/v2_contrast_relational.yaml, {0}/hparams/v2_anchors.yaml]
 system: all_terms
 terms:
     label: !ref <label_distillation>
     contrast: !ref <contrast>
     relational: !new:speechbrain_ext.distill.losses.EmbeddingTerm
         loss: !new:speechbrain_ext.distill.losses.RelationalDistillation
-term_weights: {{label: 0.2, contrast: 0.1, relational: 0.1}}
+    anchors: !ref <anchor_distillation>
+term_weights: {{label: 0.1, contrast: 0.1, relational: 0.1, anchors: 0.1}}
 """
 # BatchNorm and softmax take back what these add: their gradients are rounding errors, to which Adam
 # gives the size of a step.
