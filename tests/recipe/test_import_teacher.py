@@ -199,6 +199,10 @@ def test_what_cannot_be_taken_along_is_refused(tmp_path: Path) -> None:
         run_import("camplus", out)
     with refused("unknown-name", "model.onnx", "campplus_wespeaker, ge2e."):
         run_import(tmp_path / "model.onnx", out)
+    with refused(
+        "missing-key", "campplus_wespeaker.yaml", "checkpoint has no value", "--checkpoint"
+    ):
+        run_import("campplus_wespeaker", out)
     with refused("no-effect", "precision", "ge2e"):
         run_import("ge2e", out, precision="bf16")
     (tmp_path / "empty").mkdir()
