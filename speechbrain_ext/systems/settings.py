@@ -165,6 +165,7 @@ OPTIONAL: dict[str, Rule] = {
     "reconstruction_weight": NOT_NEGATIVE,
     "teacher_folder": ANYTHING,  # run.sh gives it to every student of the mel path
     "front_end_start": ANYTHING,
+    "anchors": Rule(lambda x: hasattr(x, "vectors"), "a teacher's Anchors, made by !new:"),
     "teacher_classifier": Rule(
         lambda x: hasattr(x, "weights"), "the teacher's rows of the speakers, made by !new:"
     ),
@@ -186,6 +187,7 @@ ARGUMENTS: dict[str, Rule] = {
             "latent_size",
             "lin_neurons",
             "lstm_size",
+            "most_anchors",
             "n_mels",
             "num_blocks",
             "num_heads",

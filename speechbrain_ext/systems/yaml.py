@@ -251,8 +251,8 @@ def _resolved(path: Path, overrides: Mapping[str, str], run_options: Mapping[str
         if open_key := re.match(r"'(\w+)' is a !PLACEHOLDER", str(error)):
             key = open_key.group(1)
             raise UserError(
-                f"{path}: {key} has no value: give it by --{key}, in run.sh among --student_args or "
-                "--teacher_args, or in a YAML that builds on this one",
+                f"{path}: {key} has no value: give it by --{key} (in run.sh, among --student_args "
+                "or --teacher_args), or in a YAML that builds on this one",
                 code="missing-key",
             ) from None
         raise UserError(f"{path}: {error}", code="bad-yaml") from None
