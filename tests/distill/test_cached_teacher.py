@@ -17,7 +17,8 @@ from speechbrain_ext.training.crops import (
     encode_speakers,
     utterance_of,
 )
-from tests.distill.test_embedding_cache import SECONDS, make_encoder, write_manifest
+from tests.distill.test_embedding_cache import make_encoder
+from tests.distill.test_windows import SECONDS, write_manifest
 
 SPEEDS = [1.0, 1.1]
 
