@@ -60,25 +60,44 @@ class Figure:
         return 1 - value if self.highest else value
 
 
-#: Between held-out speakers; and, where speech has no labels, between the scores of student and
-#: teacher.
+#: Between held-out speakers; and between the scores of student and teacher.
 EER = Figure("eer", "EER", ".2f", " %")
 RANK_CORRELATION = Figure("rank_correlation", "rank correlation", ".3f", highest=True)
 FIGURES = (EER, RANK_CORRELATION)
 
 
-def selecting_figure(epochs: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """The figure by which a training selected: the EER where its log has it.
+def figure_of(ranked: bool, classified: bool) -> Figure:
+    """The figure by which a training selects.
+
+    A student that learns from its teacher alone goes by its teacher in validation too.
+
+    Arguments
+    ---------
+    ranked : bool
+        Whether a teacher scored the trials of validation.
+    classified : bool
+        Whether a classifier of labelled speech is trained.
 
     Example
     -------
-    >>> selecting_figure([{"epoch": 1, "valid": {"rank_correlation": 0.5, "agreement": 0.9}}]).words
+    >>> [figure_of(ranked=True, classified=each).words for each in (False, True)]
+    ['rank correlation', 'EER']
+    """
+    return RANK_CORRELATION if ranked and not classified else EER
+
+
+def selecting_figure(epochs: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """The figure by which a training selected, None where its log has none.
+
+    Example
+    -------
+    >>> valid = {"eer": 5.0, "rank_correlation": 0.5}
+    >>> selecting_figure([{"epoch": 1, "train": {"loss": 0.5}, "valid": valid}]).words
     'rank correlation'
     """
-    for figure in FIGURES:
-        if _with(figure.key, epochs):
-            return figure
-    return None
+    classified = any("classification" in line.get("train", {}) for line in epochs)
+    figure = figure_of(bool(_with(RANK_CORRELATION.key, epochs)), classified)
+    return figure if _with(figure.key, epochs) else None
 
 
 def read_train_log(path: Path, writer: str) -> list[dict[str, Any]]:
@@ -138,8 +157,9 @@ def best_epoch(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
     Example
     -------
-    >>> best_epoch([{"epoch": n, "valid": {"eer": eer}} for n, eer in ((1, 9), (2, 5), (3, 5))])
-    {'epoch': 3, 'valid': {'eer': 5}}
+    >>> eers = enumerate((9, 5, 5), 1)
+    >>> best_epoch([{"epoch": n, "train": {}, "valid": {"eer": eer}} for n, eer in eers])
+    {'epoch': 3, 'train': {}, 'valid': {'eer': 5}}
     """
     figure = selecting_figure(epochs)
     if figure is None:

@@ -99,6 +99,8 @@ class SpeakerBrain(sb.Brain):
     keys = TEACHER
     #: The figure of validation by which the best epoch is selected.
     selects_by: Figure = EER
+    #: Before the names of validation's error rates where they are none of speakers: ``halves_``.
+    error_rates_of = ""
     checkpointer: sb.utils.checkpoints.Checkpointer
 
     def __init__(self, hparams: dict[str, Any], run_opts: Any) -> None:
@@ -418,9 +420,8 @@ class SpeakerBrain(sb.Brain):
                 f"{self.epoch}: the training has diverged, lower --lr",
                 code="diverged",
             )
-        # Where the EER selects nothing, its trials are within files: too easy to go by its name.
-        of = "" if self.selects_by is EER else "halves_"
-        valid_stats = valid_figures(scores, self.trials.labels, self.teacher_scores, of)
+        given = (scores, self.trials.labels, self.teacher_scores)
+        valid_stats = valid_figures(*given, self.error_rates_of)
         valid_stats["seconds"] = time.perf_counter() - self.stage_start
         found = valid_stats[self.selects_by.key]
         lr = self._anneal(self.selects_by.cost(found))

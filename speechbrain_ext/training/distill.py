@@ -16,7 +16,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.extraction import embed_batch
 from speechbrain_ext.interfaces import FrontEnd, Target, TeacherOutput
 from speechbrain_ext.systems.settings import STUDENT
-from speechbrain_ext.systems.train_log import RANK_CORRELATION
+from speechbrain_ext.systems.train_log import figure_of
 from speechbrain_ext.training.brain import Forward, SpeakerBrain
 from speechbrain_ext.training.crops import CropBatch, utterance_of
 from speechbrain_ext.training.first_weights import names_of, start_classifier, start_front_end
@@ -35,8 +35,8 @@ class DistillBrain(SpeakerBrain):
     """Classification, distillation and whatever other terms the YAML gives the loss.
 
     Without a teacher (``teacher: null``, alpha 0) it trains the student with labels alone; without
-    a classifier (``classifier: null``, alpha 1), with the teacher alone. Where neither training nor
-    validation has labels, the best epoch is the one that ranks the trials most as the teacher does.
+    a classifier (``classifier: null``, alpha 1), with the teacher alone: the best epoch is then the
+    one that ranks the trials most as the teacher does, whatever is known of their speakers.
     """
 
     keys = STUDENT
@@ -49,9 +49,11 @@ class DistillBrain(SpeakerBrain):
         if self.teacher is not None:
             self.teacher = self.teacher.to(self.device)
         self.teaching = self.meter.watch("teacher", torch.device(self.device))
+        ranked = self.teacher is not None and self.teacher.embeds_speakers
+        self.selects_by = figure_of(ranked, classified=self.hparams.classifier is not None)
         labelled = bool(self.train_data.manifest.speakers)
         if not labelled and _within_files(self.trials, read_manifest(self.hparams.valid_csv)):
-            self.selects_by = RANK_CORRELATION
+            self.error_rates_of = "halves_"
         if self.hparams.classifier is not None:
             self.hparams.classifier.requires_grad_(not self.hparams.freeze_classifier)
         objective, kept = self.hparams.objective, self.checkpointer.recoverables

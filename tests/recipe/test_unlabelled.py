@@ -98,6 +98,21 @@ def test_a_student_learns_from_its_teacher_alone(
     assert "classifier" not in (folder / "export/hyperparams.yaml").read_text()
 
 
+@pytest.mark.slow
+def test_it_chooses_by_its_teacher_beside_labels_too(
+    place: Path, tmp_path: Path, in_the_recipe: None
+) -> None:
+    """Held-out speakers are known; their EER is logged by its name, and chooses nothing."""
+    folder = tmp_path / "exp"
+    distil(place, "mixed", folder, "--number_of_epochs", 3)
+    lines = log_of(folder)
+    assert all({"eer", "rank_correlation"} <= line["valid"].keys() for line in lines)
+    best = max(lines, key=lambda line: (line["valid"]["rank_correlation"], line["epoch"]))
+    assert json.loads(load_metadata(folder)["epochs"]) == [best["epoch"]]
+    kept = [path.read_text() for path in folder.glob("save/CKPT*/CKPT.yaml")]
+    assert kept and all("rank_correlation:" in meta and "eer:" not in meta for meta in kept)
+
+
 def load_metadata(folder: Path) -> dict[str, str]:
     from safetensors import safe_open
 

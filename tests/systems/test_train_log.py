@@ -11,7 +11,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain_ext.report.figures import draw_curve
 from speechbrain_ext.report.page import training_facts
 from speechbrain_ext.report.records import TrainedSystem
-from speechbrain_ext.systems.train_log import RANK_CORRELATION, best_epoch, selecting_figure
+from speechbrain_ext.systems.train_log import EER, RANK_CORRELATION, best_epoch, selecting_figure
 from speechbrain_ext.training.checkpoints import best_checkpoints
 
 
@@ -34,11 +34,14 @@ def test_of_equal_epochs_the_last(tmp_path: Path, eers: list[float], best: int) 
     draw_curve("valid-eer", "EER", [system], "valid", "eer", scale=1.0)
 
 
-def test_without_an_eer_the_highest_rank_correlation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error_rate", ["eer", "halves_eer"])
+def test_of_a_student_of_its_teacher_alone_the_highest_rank_correlation(
+    tmp_path: Path, error_rate: str
+) -> None:
     checkpointer = Checkpointer(tmp_path, {"network": torch.nn.Linear(1, 1)})
     ranks = [0.2, 0.9, 0.9, 0.7]
     log = [
-        {"epoch": n, "valid": {"rank_correlation": rank, "halves_eer": 0.0}}
+        {"epoch": n, "train": {}, "valid": {"rank_correlation": rank, error_rate: float(n)}}
         for n, rank in enumerate(ranks, 1)
     ]
     for line in log:
@@ -50,6 +53,15 @@ def test_without_an_eer_the_highest_rank_correlation(tmp_path: Path) -> None:
     assert chosen is not None and kept.meta["epoch"] == chosen["epoch"] == 3
     system = TrainedSystem("student", "v2", tmp_path, {}, log, {})
     assert training_facts(system)["best valid rank correlation"] == "0.900 (epoch 3)"
+
+
+def test_beside_a_classifier_the_lowest_eer() -> None:
+    log = [
+        {"epoch": n, "train": {"classification": 1.0}, "valid": {"rank_correlation": n, "eer": n}}
+        for n in (1, 2)
+    ]
+    chosen = best_epoch(log)
+    assert selecting_figure(log) is EER and chosen is not None and chosen["epoch"] == 1
 
 
 def test_an_imported_network_has_none() -> None:
