@@ -101,13 +101,15 @@ def student_options(teacher_exp: str | os.PathLike[str]) -> str:
 
 
 def enrols(teacher_exp: str | os.PathLike[str], student_exp: str | os.PathLike[str]) -> bool:
-    """Tell whether a model came along in whose space the student's embeddings lie.
+    """Tell whether a model came along, taught the student, and has the student in its space.
 
     Those of a student that learned where the teacher has each do: not those that a layer of the
     training took there, and not those that only resemble one another as the teacher's do.
     """
     teacher, student = _experiment(teacher_exp), _experiment(student_exp)
     if LICENCE not in teacher or student.get("teacher", "") is None:
+        return False
+    if Path(str(student.get("teacher_folder"))).resolve() != Path(teacher_exp).resolve():
         return False
     loss = getattr(getattr(student.get("distillation"), "tag", None), "value", None) or ""
     return (

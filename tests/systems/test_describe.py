@@ -31,13 +31,15 @@ def experiment(folder: Path, yaml: str, **overrides: str) -> Path:
         ("v2_relational.yaml", {}, False),
         ("v2_kl.yaml", {}, False),
         ("v2_no_kd.yaml", {}, False),
+        ("v6.yaml", {"teacher_folder": "exp/another"}, False),
     ],
 )
 def test_a_teacher_enrols_where_the_student_lies_in_its_space(
     tmp_path: Path, yaml: str, overrides: dict[str, str], lie_in_it: bool
 ) -> None:
     teacher = experiment(tmp_path / "teacher", "teachers/campplus.yaml")
-    given = {"lin_neurons": "192", "corpus_dir": "data/x"} | overrides
+    given = {"lin_neurons": "192", "corpus_dir": "data/x", "teacher_folder": str(teacher)}
+    given |= overrides
     student = experiment(tmp_path / "student", yaml, **given)
     assert enrols(teacher, student) is lie_in_it
 
