@@ -16,3 +16,14 @@ def makes_graph() -> bool:
     False
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def leaves_pytorch() -> bool:
+    """Whether that graph is for another engine, whose fast operations are not PyTorch's.
+
+    Example
+    -------
+    >>> leaves_pytorch()
+    False
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()

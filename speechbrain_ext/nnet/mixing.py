@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from speechbrain_ext.interfaces import Mixer
 from speechbrain_ext.nnet.dropout import Dropout
-from speechbrain_ext.nnet.graphs import makes_graph
+from speechbrain_ext.nnet.graphs import leaves_pytorch, makes_graph
 from speechbrain_ext.nnet.masking import zero_padding
 from speechbrain_ext.nnet.mlp import two_layers
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
@@ -172,6 +172,11 @@ class IDConv(nn.Module):
         scale, offset = self.norm.affine()
         taps = self.weight * scale
         taps = torch.stack([taps[0], taps[1] + 1, taps[2]])
+        if leaves_pytorch():
+            # An engine has one operation for it.
+            kernel = taps.T.unsqueeze(1)
+            y = F.conv1d(x.transpose(1, 2), kernel, offset, padding=1, groups=len(offset))
+            return y.transpose(1, 2)
         if makes_graph() or torch.is_grad_enabled():
             return self._filter(x, taps) + offset
         # The same, and nothing else of that size is made.
@@ -227,6 +232,8 @@ class GroupedMLP(Mixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); frames are independent, so that ``mask`` changes nothing."""
+        if leaves_pytorch() and not self.training:
+            return self._convolve(x)
         rows = x.flatten(0, 1)
         width = self.fc1.out_channels
         return two_layers(self._first, self._second, self.dropout, rows, width).view(x.shape)
@@ -237,6 +244,14 @@ class GroupedMLP(Mixer):
 
     def _second(self, hidden: Tensor) -> Tensor:
         return _joined(self.fc2.by_group(hidden))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """The same by grouped convolutions: products of many matrices, engines do not quantise."""
+        x = x.transpose(1, 2)
+        for layer in (self.fc1, self.fc2):
+            x = F.gelu(x) if layer is self.fc2 else x
+            x = F.conv1d(x, layer.weight.unsqueeze(2), layer.bias, groups=layer.groups)
+        return x.transpose(1, 2)
 
 
 class PointwiseTokenMixing(GroupedMLP):
@@ -282,7 +297,7 @@ class ChannelMixing(nn.Module):
         halves = self.fc1(rows)
         if _by_hand(halves):
             return MaxFeatureMap.apply(halves)
-        return torch.maximum(*halves.chunk(2, dim=-1))
+        return torch.maximum(*halves.split(halves.shape[-1] // 2, dim=-1))
 
 
 class MixerBlock(nn.Module):
