@@ -7,14 +7,13 @@ would depend on the padding after it.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ruamel.yaml
 import torch
@@ -23,8 +22,8 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.inference.classifiers import EncoderClassifier
 from torch import Tensor
 
-import speechbrain_ext
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.export.card import readme, title_of
 from speechbrain_ext.files import replaced_folder
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -34,9 +33,11 @@ from speechbrain_ext.systems.experiment import (
     load_encoder,
     read_hyperparams,
     read_labels,
-    teacher_name,
     weights_sha256,
 )
+
+if TYPE_CHECKING:
+    from speechbrain_ext.export.engine_files import Speech
 
 HYPERPARAMS = """\
 # A speaker-verification model for speechbrain.inference.speaker.SpeakerRecognition; see README.md.
@@ -62,31 +63,12 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
         embedding_model: !ref <embedding_model>
 {loadables}"""
 
-README = """\
-# {title}
-
-{parameters}, embeddings of {size} numbers. {origin}Needs the package `speechbrain_ext`
-({version}) beside SpeechBrain: `pip install {package}` in the repository that made this folder.
-
-```python
-from speechbrain_ext.inference.verifier import SpeakerVerifier
-
-model = SpeakerVerifier.from_hparams(source="this/folder", savedir="this/folder")
-score, same = model.verify_files("a.wav", "b.mp3"{example})
-embeddings = model.encode_batch(waveforms, relative_lengths)  # {sample_rate} Hz; (batch, 1, {size})
-```
-
-{thresholds}
-SpeechBrain's `SpeakerRecognition` loads the folder too. Its `verify_files` decides by 0.25, which
-is another model's threshold, and gives silence a score.
-{classes}
-`hyperparams.yaml` is HyperPyYAML: loading it runs code, so load a folder only from somebody you
-trust. The `.ckpt` files of weights load with `torch.load(weights_only=True)`.
-"""
-
 
 def write_model_folder(
-    experiment: str | os.PathLike[str], folder: str | os.PathLike[str]
+    experiment: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    precisions: Sequence[str] = (),
+    speech: Speech | None = None,
 ) -> dict[str, Any]:
     """Write a folder that SpeechBrain loads offline, replacing one written before.
 
@@ -98,13 +80,18 @@ def write_model_folder(
         Folder of a finished training.
     folder : str or path
         Folder to write. It is whole or untouched.
+    precisions : sequence of str
+        Of the ONNX files besides: ``fp32``, ``int8``.
+    speech : Speech, optional
+        What these are made and measured with.
 
     Returns
     -------
     dict
-        ``parameters`` (None of a model in a file), ``embedding_size``, ``speakers`` (0 without a
-        classifier) and ``difference``, the largest between the folder's and the experiment's
-        embeddings of noise.
+        What ``model.json`` says: ``parameters`` (None of a model in a file), ``embedding_size``,
+        ``sample_rate``, ``speakers`` (0 without a classifier), ``threshold``, ``difference``, the
+        largest between the folder's and the experiment's embeddings of noise, and ``files``, those
+        of :func:`~speechbrain_ext.export.engine_files.write_engine_files`.
 
     Raises
     ------
@@ -130,14 +117,27 @@ def write_model_folder(
         (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")
         size, difference = _compare(draft, encoder)
         count = sum(parameter.numel() for parameter in encoder.parameters())
-        facts = {
+        title = title_of(experiment)
+        facts: dict[str, Any] = {
+            "title": title,
             "parameters": encoder.num_parameters and count,
             "embedding_size": size,
+            "sample_rate": SAMPLE_RATE,
             "speakers": len(classification.labels) if classification else 0,
+            "threshold": threshold,
             "difference": difference,
+            "files": [],
         }
+        if precisions:
+            assert speech is not None, "ONNX files are made and measured with speech"
+            # The packages that it needs are not those of a training.
+            from speechbrain_ext.export.engine_files import write_engine_files
+
+            facts["files"] = write_engine_files(encoder, draft, precisions, speech, title)
+        text = json.dumps(facts, indent=1) + "\n"
+        (draft / "model.json").write_text(text, encoding="utf-8")
         extra = getattr(encoder.embedding_model, "extra", None)
-        text = _readme(experiment, facts, f'".[{extra}]"' if extra else ".", threshold, results)
+        text = readme(experiment, facts, f'".[{extra}]"' if extra else ".", results)
         (draft / "README.md").write_text(text, encoding="utf-8")
     return facts
 
@@ -202,84 +202,6 @@ def _results(experiment: Path, weights: str) -> dict[str, dict[str, Any]]:
         if "eer_threshold" in result and result.get("weights_sha256") == weights:
             results[path.stem] = result
     return results
-
-
-def count_words(parameters: int | None) -> str:
-    """How large a model is, in words.
-
-    Example
-    -------
-    >>> count_words(2664576), count_words(None)
-    ('2,664,576 parameters', 'A model in a file of its own')
-    """
-    return "A model in a file of its own" if parameters is None else f"{parameters:,} parameters"
-
-
-def _readme(
-    experiment: Path,
-    facts: dict[str, Any],
-    package: str,
-    threshold: float | None,
-    results: dict[str, dict[str, Any]],
-) -> str:
-    """How to use the folder, with the thresholds that the experiment's trials found."""
-    if threshold is None:
-        decision = "The recipe has not scored this model: find a threshold on data of your own."
-    else:
-        title = results["valid"].get("title", "valid")
-        decision = (
-            f"Two files are of one person where their cosine is above {threshold:.4f}: between "
-            f"{title},\nas many pairs are then wrongly accepted as wrongly refused. Give "
-            "`threshold=` another where the two\ndo not cost the same, or on speech of another "
-            "kind."
-        )
-    thresholds = [decision]
-    if results:
-        thresholds += ["", "| trials | EER % | threshold there |", "| --- | --- | --- |"]
-    for name, result in results.items():
-        synthetic = ", synthetic speech" if result.get("synthetic") else ""
-        figures = f"{result['eer']:.2f} | {result['eer_threshold']:.4f}"
-        thresholds.append(f"| {result.get('title', name)}{synthetic} | {figures} |")
-    thresholds.append("")
-    classes = (
-        f"`classify_batch` names one of the {facts['speakers']} training speakers."
-        if facts["speakers"]
-        else "The model has no classifier: `classify_batch` cannot be used."
-    )
-    return README.format(
-        title=f"Speaker verification: {'/'.join(experiment.resolve().parts[-3:])}",
-        parameters=count_words(facts["parameters"]),
-        origin=_origin(experiment),
-        size=facts["embedding_size"],
-        sample_rate=SAMPLE_RATE,
-        version=speechbrain_ext.__version__,
-        package=package,
-        thresholds="\n".join(thresholds),
-        example="" if threshold is not None else ", threshold=0.5",
-        classes=classes,
-    )
-
-
-def _origin(experiment: Path) -> str:
-    """Who made the model, or its teacher, and under which licence; empty where it had none."""
-    settings = read_hyperparams(experiment)
-    if "licence" in settings:
-        return f"It is {_made_by(settings)}. "
-    if settings.get("teacher") is None:
-        return ""
-    name, folder = teacher_name(settings), settings.get("teacher_folder")
-    if name is None and folder is not None:
-        name = str(folder)
-        with contextlib.suppress(UserError):  # it may lie elsewhere by now
-            of_teacher = read_hyperparams(folder)
-            name = _made_by(of_teacher) if "licence" in of_teacher else name
-    return "" if name is None else f"Its teacher was {name}. "
-
-
-def _made_by(settings: Mapping[str, Any]) -> str:
-    """What ``local/import_teacher.py`` noted of a model that somebody else trained."""
-    about = f"licence {settings['licence']}, SHA-256 {settings['checkpoint_sha256']}"
-    return f"{settings['source']} ({about})"
 
 
 def _compare(folder: Path, encoder: SpeakerEncoder) -> tuple[int, float]:

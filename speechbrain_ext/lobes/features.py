@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.interfaces import FrontEnd
-from speechbrain_ext.nnet.graphs import makes_graph
+from speechbrain_ext.nnet.graphs import leaves_pytorch, makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
+from speechbrain_ext.nnet.spectrum import fourier_kernel, power_by_convolution
 
+WINDOW = 400  # samples of a frame, 25 ms
 # Numbers of a spectrum that are held at a time.
 _PIECE = 20_000_000
 
@@ -46,12 +48,16 @@ class LogMel(FrontEnd):
         self.mel = torchaudio.transforms.MelSpectrogram(
             SAMPLE_RATE,
             n_fft=self.n_fft,
-            win_length=400,
+            win_length=WINDOW,
             hop_length=self.hop_length,
             window_fn=torch.hamming_window,
             n_mels=n_mels,
             center=False,
         )
+        window = F.pad(self.mel.spectrogram.window, [(self.n_fft - WINDOW) // 2] * 2)
+        kernel = fourier_kernel(torch.diag(window), self.n_fft)
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.kernel: Tensor
 
     @torch.no_grad()
     @fwd_default_precision(cast_inputs=torch.float32)
@@ -68,6 +74,9 @@ class LogMel(FrontEnd):
             steps = torch.arange(-margin, wavs.shape[1] + margin, device=wavs.device).abs()
             mirrored = torch.where(steps < samples, steps, 2 * (samples - 1) - steps)
             padded = wavs.gather(1, mirrored.clamp(min=0, max=wavs.shape[1] - 1))
+        if leaves_pytorch():
+            power = power_by_convolution(padded, self.kernel, self.hop_length)
+            return torch.log(power @ self.mel.mel_scale.fb + 1e-6)
         if makes_graph():
             return self._log_mel(padded)
         # A spectrum is some times as large as what is made of it.

@@ -12,6 +12,7 @@ from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
+from speechbrain_ext.nnet.spectrum import fourier_kernel, power_by_convolution
 
 WINDOW = 400  # samples of a frame, 25 ms
 HOP = 160  # samples from one frame to the next, 10 ms
@@ -95,6 +96,9 @@ class KaldiFbank(FrontEnd):
         self.register_buffer("window", _WINDOWS[window](), persistent=False)
         self.register_buffer("banks", F.pad(banks.float(), (0, 1)).T.contiguous(), persistent=False)
         self.window: Tensor
+        kernel = fourier_kernel(self._prepare(torch.eye(WINDOW, dtype=torch.float64)), N_FFT)
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.kernel: Tensor
         self.banks: Tensor
 
     @torch.no_grad()
@@ -108,7 +112,7 @@ class KaldiFbank(FrontEnd):
         if not self.snip_edges:
             wavs = self._reflect(wavs, lengths)
         if makes_graph():
-            return self._log(self._convolve(wavs))
+            return self._log(power_by_convolution(wavs, self.kernel, HOP))
         # Frames overlap: they are some times as large as what is made of them.
         frames = (wavs.shape[1] - WINDOW) // HOP + 1
         piece = max(1, _PIECE // (N_FFT * len(wavs)))
@@ -133,24 +137,13 @@ class KaldiFbank(FrontEnd):
 
     def _power(self, wavs: Tensor) -> Tensor:
         """Power spectrum (B, T, 257) of all whole windows of (B, samples)."""
-        frames = wavs.unfold(1, WINDOW, HOP)
-        frames = frames - frames.mean(dim=2, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)
-        frames = (frames - self.preemphasis * before) * self.window
-        return torch.fft.rfft(frames, n=N_FFT).abs().square()
+        return torch.fft.rfft(self._prepare(wavs.unfold(1, WINDOW, HOP)), n=N_FFT).abs().square()
 
-    def _convolve(self, wavs: Tensor) -> Tensor:
-        """The same as one convolution: all of it is linear, and ONNX has no complex numbers."""
-        eye = torch.eye(WINDOW, dtype=torch.float64, device=wavs.device)
-        frames = eye - eye.mean(dim=0)
-        before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-        frames = (frames - self.preemphasis * before) * self.window
-        # Of each sample, (400, 257, 2)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames, n=N_FFT))
-        kernel = spectrum.permute(2, 1, 0).flatten(0, 1).unsqueeze(1).float()
-        parts = F.conv1d(wavs.unsqueeze(1), kernel, stride=HOP).square()
-        real, imaginary = parts.transpose(1, 2).chunk(2, dim=2)
-        return real + imaginary
+    def _prepare(self, frames: Tensor) -> Tensor:
+        """What is done to frames (..., 400) before their spectrum."""
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        return (frames - self.preemphasis * before) * self.window
 
     def _log(self, power: Tensor) -> Tensor:
         return (power @ self.banks).clamp(min=torch.finfo(torch.float32).eps).log()

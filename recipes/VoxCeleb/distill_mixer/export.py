@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Write a trained system as a folder that SpeechBrain's inference classes load.
+"""Write a trained system as a folder that leaves the recipe.
 
     python export.py exp/mini/v2/seed_1 [--out DIR]
+    python export.py exp/mini/v6/seed_1 --formats onnx int8
 
-The folder is loaded once before it is put in place, and has a README of its own. It holds the
-decision threshold of the speakers held out of training, where these have been scored.
+SpeechBrain's inference classes load the folder; it is loaded once before it is put in place, and
+has a README of its own. It holds the decision threshold of the speakers held out of training, where
+these have been scored. `onnx` and `int8` add files that run without PyTorch. They are made with the
+training speech of the corpus, and compared with PyTorch on its held-out speech and its trial lists.
 """
 
 from __future__ import annotations
@@ -12,23 +15,57 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from speechbrain_ext.errors import friendly_exit
-from speechbrain_ext.export.model_folder import count_words, write_model_folder
+from speechbrain_ext.errors import UserError, brought_by, friendly_exit
+from speechbrain_ext.export.card import count_words
+from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.systems.experiment import read_hyperparams
+
+FORMATS = {"onnx": "fp32", "int8": "int8"}
 
 
 def main() -> None:
     """Write ``export/`` into the experiment folder, or the folder asked for."""
-    parser = argparse.ArgumentParser(description="Write a folder that SpeechBrain loads.")
+    parser = argparse.ArgumentParser(description="Write a folder that leaves the recipe.")
     parser.add_argument("experiment", type=Path, help="folder of a finished training")
     parser.add_argument("--out", type=Path, help="folder to write; EXPERIMENT/export by default")
+    parser.add_argument(
+        "--formats", nargs="+", default=[], choices=FORMATS, help="files that run without PyTorch"
+    )
+    parser.add_argument(
+        "--manifests",
+        type=Path,
+        help="folder made by stage 1, for these files; that of the training by default",
+    )
     args = parser.parse_args()
 
-    folder = args.out or args.experiment / "export"
-    facts = write_model_folder(args.experiment, folder)
+    folder, speech = args.out or args.experiment / "export", None
+    if args.formats:
+        with brought_by("export"):
+            from speechbrain_ext.export.engine_files import Speech
+        speech = Speech.of(args.manifests or _manifests(args.experiment))
+    precisions = [FORMATS[name] for name in FORMATS if name in args.formats]
+    facts = write_model_folder(args.experiment, folder, precisions, speech)
     print(
         f"{args.experiment} exported to {folder}: {count_words(facts['parameters'])}, "
         f"{facts['speakers']} speakers, embeddings within {facts['difference']:.1e} of the recipe's"
     )
+    for file in facts["files"]:
+        least = min(each["cosine"] for each in file["parity"])
+        print(
+            f"{file['file']}: {file['bytes'] / 1e6:.1f} MB, cosine to PyTorch {least:.5f} or more"
+        )
+
+
+def _manifests(experiment: Path) -> Path:
+    """Those that the system was trained with."""
+    settings = read_hyperparams(experiment)
+    if settings.get("train_csv") is None:
+        raise UserError(
+            f"{experiment} was trained elsewhere, and its files are made with speech: give the "
+            "folder of a corpus by --manifests",
+            code="missing-option",
+        )
+    return Path(settings["train_csv"]).parent
 
 
 if __name__ == "__main__":
