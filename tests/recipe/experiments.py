@@ -23,6 +23,7 @@ HPARAMS = Path(__file__).resolve().parents[2] / "recipes" / "VoxCeleb" / "distil
 SIZES = {
     "teacher": {"lin_neurons": "8", "conv_channels": "16", "latent_size": "12", "lstm_size": "10"},
     "v2": {"lin_neurons": "8", "channels": "16", "num_blocks": "2"},
+    "v5_quarter": {"lin_neurons": "8", "channels": "16", "num_blocks": "2"},
 }
 SPEAKERS = ["id00003", "id00001", "id00002"]
 

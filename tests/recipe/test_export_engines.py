@@ -1,0 +1,192 @@
+"""Files for other engines: they embed as PyTorch does, say what they are, or are not written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.recipe.experiments import make_experiment
+from tests.recipe.test_export import run_export
+from tests.recipe.tiny import make_corpus
+from tests.refusals import refused
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from speechbrain_ext.export import engine_files  # noqa: E402
+from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank  # noqa: E402
+from speechbrain_ext.systems.experiment import load_encoder  # noqa: E402
+
+ALL = ("waveform", "speaker-embedding")
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_corpus(tmp_path_factory.mktemp("corpora") / "tones") / "manifests"
+    entry = {"name": "valid", "title": "tones", "set": "valid", "file": "trials/valid.txt"}
+    content = {"corpus": "tones", "title": "Tones", "synthetic": True, "trials": [entry]}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(manifests: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of Kaldi's filter bank, exported in every format."""
+    experiment = make_experiment(tmp_path_factory.mktemp("exp") / "v5_quarter", "v5_quarter")
+    run_export(experiment, "--formats", "int8", "onnx", "--manifests", manifests)
+    return experiment
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The sentence with which an export ends."""
+    with pytest.raises(SystemExit) as stop:
+        run_export(*arguments)
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def run(path: Path, **given: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, given)
+    return found
+
+
+@pytest.mark.parametrize("samples", [8000, 16001, 60000])
+def test_both_graphs_embed_as_pytorch_does(exported: Path, samples: int) -> None:
+    """Of a length and a batch that the graphs were not traced at."""
+    encoder, folder = load_encoder(exported), exported / "export"
+    wavs = 0.1 * torch.randn(3, samples)
+    with torch.no_grad():
+        expected = encoder(wavs).squeeze(1).numpy()
+        feats = encoder.compute_features(wavs).numpy()
+    found = run(folder / "waveform.onnx", wav=wavs.numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    found = run(folder / "speaker-embedding.onnx", feats=feats)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_neither_the_samples_scale_nor_a_mean_that_is_taken_off_counts(exported: Path) -> None:
+    """Engines differ in both."""
+    wavs = 0.1 * torch.randn(1, 16000)
+    feats = KaldiFbank()(wavs)
+    variants = [feats, KaldiFbank(scale=32768)(wavs), feats - feats.mean(dim=1, keepdim=True)]
+    path = exported / "export" / "speaker-embedding.onnx"
+    one, *others = (run(path, feats=each.numpy()) for each in variants)
+    for other in others:
+        np.testing.assert_allclose(other, one, atol=1e-4)
+
+
+def test_int8_is_smaller_and_near(exported: Path) -> None:
+    wavs = (0.1 * torch.randn(1, 32000)).numpy()
+    folder = exported / "export"
+    fp32, int8 = (run(folder / f"waveform{end}", wav=wavs)[0] for end in (".onnx", ".int8.onnx"))
+    assert fp32 @ int8 / np.linalg.norm(fp32) / np.linalg.norm(int8) > 0.98
+    assert not np.array_equal(fp32, int8)
+    operators = {
+        node.op_type for node in onnx.load(folder / "speaker-embedding.int8.onnx").graph.node
+    }
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("ending", [".onnx", ".int8.onnx"])
+def test_a_file_is_what_engines_ask_for(exported: Path, name: str, ending: str) -> None:
+    """One input and one output, named axes, standard operators of opset 17, sherpa-onnx's facts."""
+    model = onnx.load(exported / "export" / f"{name}{ending}")
+    (given,), (found,) = model.graph.input, model.graph.output
+    shapes = [
+        [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (given, found)
+    ]
+    expected = (["B", "S"], "wav") if name == "waveform" else (["B", "T", 80], "feats")
+    assert (shapes[0], given.name) == expected and (shapes[1], found.name) == (["B", 8], "embs")
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 17)}
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["framework"] == "wespeaker" and facts["output_dim"] == "8"
+    assert facts["sample_rate"] == "16000" and facts["normalize_samples"] == "1"
+
+
+def test_model_json_says_what_was_measured(exported: Path) -> None:
+    folder = exported / "export"
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["embedding_size"] == 8 and facts["sample_rate"] == 16000
+    names = {f"{name}{ending}" for name in ALL for ending in (".onnx", ".int8.onnx")}
+    assert {file["file"] for file in facts["files"]} == names
+    for file in facts["files"]:
+        content = (folder / file["file"]).read_bytes()
+        assert file["sha256"] == hashlib.sha256(content).hexdigest()
+        assert file["bytes"] == len(content)
+        seconds = [each["seconds"] for each in file["parity"]]
+        assert seconds == [0.5, 1, 2, 5, 20, 60]
+        least = 0.9999 if file["precision"] == "fp32" else 0.99
+        assert all(each["cosine"] >= least for each in file["parity"])
+        (trials,) = file["trials"]
+        assert trials["trials"] == "valid" and 0 <= trials["eer"] <= 100
+        assert f"`{file['file']}`" in (folder / "README.md").read_text()
+
+
+def test_a_student_of_other_features_reads_waveforms_alone(manifests: Path, tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "v2")
+    run_export(experiment, "--formats", "onnx", "--manifests", manifests)
+    assert [path.name for path in (experiment / "export").glob("*.onnx")] == ["waveform.onnx"]
+    wavs = 0.1 * torch.randn(2, 12345)
+    with torch.no_grad():
+        expected = load_encoder(experiment)(wavs).squeeze(1).numpy()
+    found = run(experiment / "export" / "waveform.onnx", wav=wavs.numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_lstm_leaves_pytorch_too(manifests: Path, tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "teacher", "teacher")
+    run_export(experiment, "--formats", "onnx", "--manifests", manifests)
+    wavs = 0.1 * torch.randn(2, 12345)
+    with torch.no_grad():
+        expected = load_encoder(experiment)(wavs).squeeze(1).numpy()
+    found = run(experiment / "export" / "waveform.onnx", wav=wavs.numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_what_is_not_near_enough_is_not_written(
+    manifests: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    experiment = make_experiment(tmp_path / "v2")
+    run_export(experiment)
+    before = sorted(path.name for path in (experiment / "export").iterdir())
+    monkeypatch.setitem(engine_files.LEAST_COSINE, "int8", 1.1)
+    capsys.readouterr()
+    line = refuse(capsys, experiment, "--formats", "int8", "--manifests", manifests)
+    assert "waveform.int8.onnx" in line and "leave int8 out of --formats" in line
+    assert sorted(path.name for path in (experiment / "export").iterdir()) == before
+
+
+def test_a_model_from_elsewhere_needs_speech(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = make_experiment(tmp_path / "v2")
+    settings = (experiment / "hyperparams.yaml").read_text()
+    lines = [line for line in settings.splitlines() if not line.startswith("train_csv:")]
+    (experiment / "hyperparams.yaml").write_text("\n".join(lines))
+    line = refuse(capsys, experiment, "--formats", "onnx")
+    assert str(experiment) in line and "by --manifests" in line
+
+
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_a_file_that_decides_worse_is_refused_by_its_interval(low: float) -> None:
+    trials: dict[str, Any] = {"title": "tones", "difference": 0.4}
+    trials["difference_interval_95"] = [low, 0.9]
+    file = {"file": "waveform.int8.onnx", "precision": "int8", "trials": [trials]}
+    if low < engine_files.MOST_POINTS:
+        engine_files._check_decisions(file)
+        return
+    with refused("other-embeddings", "waveform.int8.onnx", "tones +0.40 points"):
+        engine_files._check_decisions(file)
