@@ -93,7 +93,7 @@ def _write(
             opset_version=OPSET,
             dynamo=False,  # the other exporter unrolls an LSTM over its example
         )
-        quant_pre_process(traced, folded)
+        quant_pre_process(traced, folded, skip_symbolic_shape=True)
         model = onnx.load(folded)
     save_graph(model, path)
 
@@ -132,6 +132,8 @@ def save_graph(
     about : mapping, optional
         Its ``metadata_props``.
     """
+    # What was inferred of shapes between the operators misleads an engine once graphs are joined.
+    del model.graph.value_info[:]
     used = {node.domain for node in model.graph.node}
     needed = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
