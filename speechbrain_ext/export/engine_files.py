@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from speechbrain_ext.export.parity import (
 )
 from speechbrain_ext.inference.extraction import tell_unusable
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.features import Waveforms
 from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 
 #: Utterances by which the activations of INT8 are scaled.
@@ -107,13 +109,18 @@ def write_engine_files(
     wholes: dict[str, Callable[..., Tensor]] = {"pytorch": encoder}
     with tempfile.TemporaryDirectory() as name:
         parts = Path(name)
-        write_front_end_graph(encoder, parts / "front_end.onnx")
         write_embedding_graph(encoder, parts / "fp32.onnx")
+        reads_waveforms = isinstance(front_end, Waveforms)
+        if not reads_waveforms:
+            write_front_end_graph(encoder, parts / "front_end.onnx")
         for precision in precisions:
             graph, whole = parts / f"{precision}.onnx", parts / f"waveform_{precision}.onnx"
             if precision == "int8":
                 quantise(parts / "fp32.onnx", graph, _features(encoder, speech.calibration))
-            join_graphs(parts / "front_end.onnx", graph, whole)
+            if reads_waveforms:
+                shutil.copy(graph, whole)
+            else:
+                join_graphs(parts / "front_end.onnx", graph, whole)
             candidates = {WAVEFORM: (whole, GraphEncoder(whole))}
             wholes[precision] = candidates[WAVEFORM][1]
             if isinstance(front_end, KaldiFbank):

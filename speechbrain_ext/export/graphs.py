@@ -18,6 +18,7 @@ import torch
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
@@ -41,6 +42,8 @@ class _FromFeatures(nn.Module):
 def write_embedding_graph(encoder: SpeakerEncoder, path: str | os.PathLike[str]) -> None:
     """Write the graph from features (B, T, F), ``feats``, to embeddings (B, D), ``embs``.
 
+    A network that reads waveforms has ``wav``, (B, S), in their place.
+
     The normalisation over the utterance is inside: whether an engine scales samples to [-1, 1], or
     takes off the features' mean itself, changes nothing.
 
@@ -50,10 +53,17 @@ def write_embedding_graph(encoder: SpeakerEncoder, path: str | os.PathLike[str])
         The encoder.
     path : str or path
         The file; it is whole or not there.
+
+    Raises
+    ------
+    UserError
+        When the network does what ONNX has no operators for, or goes by the lengths of utterances
+        in Python.
     """
     with torch.no_grad():
-        example = encoder.compute_features(torch.zeros(2, 2 * SAMPLE_RATE))
-    _write(_FromFeatures(encoder), torch.randn_like(example), path, {"feats": "BT", "embs": "B"})
+        example = encoder.compute_features(0.1 * torch.randn(2, 2 * SAMPLE_RATE))
+    names = {"feats": "BT"} if example.dim() == 3 else {"wav": "BS"}
+    _write(_FromFeatures(encoder), example, path, {**names, "embs": "B"})
 
 
 def write_front_end_graph(encoder: SpeakerEncoder, path: str | os.PathLike[str]) -> None:
@@ -83,16 +93,22 @@ def _write(
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
-        torch.onnx.export(
-            network.eval(),
-            (example,),
-            traced,
-            input_names=names[:1],
-            output_names=names[1:],
-            dynamic_axes=free,
-            opset_version=OPSET,
-            dynamo=False,  # the other exporter unrolls an LSTM over its example
-        )
+        try:
+            torch.onnx.export(
+                network.eval(),
+                (example,),
+                traced,
+                input_names=names[:1],
+                output_names=names[1:],
+                dynamic_axes=free,
+                opset_version=OPSET,
+                dynamo=False,  # the other exporter unrolls an LSTM over its example
+            )
+        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"the network cannot leave PyTorch: {reason}", code="no-graph"
+            ) from None
         quant_pre_process(traced, folded, skip_symbolic_shape=True)
         model = onnx.load(folded)
     save_graph(model, path)

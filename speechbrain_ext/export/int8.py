@@ -25,18 +25,18 @@ QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
 class _Utterances(CalibrationDataReader):
-    def __init__(self, feats: Iterable[np.ndarray]) -> None:
-        self.feats = iter(feats)
+    def __init__(self, name: str, given: Iterable[np.ndarray]) -> None:
+        self.name, self.given = name, iter(given)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        found = next(self.feats, None)
-        return None if found is None else {"feats": found}
+        found = next(self.given, None)
+        return None if found is None else {self.name: found}
 
 
 def quantise(
     graph: str | os.PathLike[str],
     path: str | os.PathLike[str],
-    feats: Iterable[np.ndarray],
+    given: Iterable[np.ndarray],
     in_float: Sequence[str] = (),
 ) -> None:
     """Write the graph of features with weights and activations of 8 bits.
@@ -50,8 +50,8 @@ def quantise(
         The file of :func:`~speechbrain_ext.export.graphs.write_embedding_graph`.
     path : str or path
         The file to write; it is whole or not there.
-    feats : iterable of np.ndarray
-        Features (1, T, F) of training utterances, by which activations are scaled.
+    given : iterable of np.ndarray
+        What it reads, (1, T, F), of training utterances, by which activations are scaled.
     in_float : sequence of str
         Names of nodes that stay in FP32.
     """
@@ -60,7 +60,7 @@ def quantise(
         quantize_static(
             graph,
             draft,
-            _Utterances(feats),
+            _Utterances(onnx.load(graph).graph.input[0].name, given),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -160,7 +160,7 @@ def test_what_is_not_near_enough_is_not_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     experiment = make_experiment(tmp_path / "v2")
-    run_export(experiment)
+    run_export(experiment, "--formats", "none")
     before = sorted(path.name for path in (experiment / "export").iterdir())
     monkeypatch.setitem(engine_files.LEAST_COSINE, "int8", 1.1)
     capsys.readouterr()
