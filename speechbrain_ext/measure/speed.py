@@ -15,6 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 
+#: PyTorch as it is and compiled; ONNX Runtime in FP32 and in INT8.
+ENGINES = ("eager", "compile", "onnx", "int8")
+
 
 def count_macs(module: nn.Module, *inputs: Tensor, attention_products: bool = False) -> int:
     """Multiply-accumulates of one forward pass: matrix products, convolutions and recurrences.
@@ -79,6 +82,7 @@ def time_side_by_side(
     rounds: int,
     device: torch.device,
     warm_up: int = 2,
+    settle: int = 0,
 ) -> dict[str, list[float]]:
     """Time functions in turns, so that what slows the machine down slows them all.
 
@@ -92,6 +96,8 @@ def time_side_by_side(
         Waited for when it is a GPU.
     warm_up : int
         Times each is called before, and not measured.
+    settle : int
+        Times it is called right before each time that counts.
 
     Returns
     -------
@@ -102,6 +108,8 @@ def time_side_by_side(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + rounds):
         for name, function in functions.items():
+            for _ in range(settle):
+                function()
             wait()
             start = time.perf_counter()
             function()
@@ -142,7 +150,7 @@ def benchmark_encoders(
         and ``from_waveform`` has the same three with the front end included; and what was measured.
     """
     where = torch.device(device)
-    wavs = _noise(batch, round(seconds_of_speech * SAMPLE_RATE), where)
+    wavs = noise(batch, round(seconds_of_speech * SAMPLE_RATE), where)
     networks: dict[str, Callable[[], object]] = {}
     wholes: dict[str, Callable[[], object]] = {}
     systems: list[dict[str, Any]] = []
@@ -223,7 +231,7 @@ def benchmark_lengths(
     }
     with torch.inference_mode():
         for length in lengths:
-            wavs = _noise(1, round(length * SAMPLE_RATE), where)
+            wavs = noise(1, round(length * SAMPLE_RATE), where)
             for name, encoder in encoders.items():
                 feats = encoder.mean_var_norm(encoder.compute_features(wavs))
                 systems[name]["macs"].append(_macs(encoder, feats))
@@ -253,9 +261,10 @@ def _place(where: torch.device) -> dict[str, Any]:
     return {"device": name, "threads": torch.get_num_threads()}
 
 
-def _noise(batch: int, samples: int, where: torch.device) -> Tensor:
-    noise = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0))
-    return (0.1 * noise).to(where)
+def noise(batch: int, samples: int, where: torch.device | str = "cpu") -> Tensor:
+    """Waveforms (batch, samples) to be timed with, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return (0.1 * torch.randn(batch, samples, generator=generator)).to(where)
 
 
 def _peak_bytes(function: Callable[[], object], where: torch.device) -> int:

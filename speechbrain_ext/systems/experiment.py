@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
-from speechbrain_ext.systems.yaml import read_yaml
+from speechbrain_ext.systems.yaml import make_hparams, read_yaml, resolve_hparams
 
 WEIGHTS = Path("save")  # holds embedding_model.safetensors and classifier.safetensors
 ENCODER_KEYS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -213,6 +213,30 @@ def load_encoder(folder: str | os.PathLike[str]) -> SpeakerEncoder:
     encoder = SpeakerEncoder(**load_hyperpyyaml(text))
     load_weights(folder, encoder.embedding_model)
     return encoder.eval()
+
+
+def untrained_encoder(
+    yaml: str | os.PathLike[str], overrides: Mapping[str, str] | None = None
+) -> tuple[str, SpeakerEncoder]:
+    """The name of a YAML's system and its encoder with random weights, in eval mode: for its speed.
+
+    The YAML is executed: trust it first.
+
+    Arguments
+    ---------
+    yaml : str or path
+        The file.
+    overrides : mapping, optional
+        Of its keys.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be used.
+    """
+    text = resolve_hparams(yaml, dict(overrides or {}))
+    encoder = SpeakerEncoder(**make_hparams(yaml, encoder_part(text, yaml)))
+    return str(ruamel.yaml.YAML().load(text)["system"]), encoder.eval()
 
 
 def teacher_name(settings: Mapping[str, Any]) -> str | None:

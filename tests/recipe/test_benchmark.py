@@ -149,3 +149,48 @@ def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run_benchmark(student, *options, "--lengths", 0.01)
     assert "--lengths 0.01" in capsys.readouterr().err
+
+
+def test_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every system in each engine, in each place, with its own weights or a YAML's."""
+    pytest.importorskip("onnxruntime")
+    teacher, out = make_experiment(tmp_path / "teacher", "teacher"), tmp_path / "speed.json"
+    small = tmp_path / "small.yaml"
+    lines = [f"!include:{benchmark.__file__.rpartition('/')[0]}/hparams/v5_quarter.yaml"]
+    lines += ["system: small", "corpus_dir: data/mini", "channels: 16", "num_blocks: 1"]
+    small.write_text("\n".join(lines) + "\n")
+    options: list[Argument] = ["--out", out, "--rounds", 2, "--device", "cpu", "--threads", 1]
+    options += ["--batch", 2, 1, "--seconds_of_speech", 0.5]
+    run_benchmark(teacher, small, *options, "--engines", "eager", "onnx", "int8")
+    figures = json.loads(out.read_text())
+    assert [system["name"] for system in figures["systems"]] == ["teacher", "small"]
+    rows = figures["engines"]
+    found = [(r["batch"], r["system"], r["engine"], r["input"]) for r in rows]
+    assert found == [
+        (batch, system, engine, given)
+        for batch in (2, 1)
+        for system in ("teacher", "small")
+        for engine in ("eager", "onnx", "int8")
+        for given in ("features", "waveform")
+    ]
+    for row in rows:
+        assert row["threads"] == 1 and row["seconds_of_speech"] == 0.5
+        assert 0 < row["median"] <= row["p95"]
+        assert row["utterances_per_second"] == pytest.approx(row["batch"] / row["median"])
+        assert row["real_time_factor"] == pytest.approx(row["median"] / row["batch"] / 0.5)
+        if row["input"] == "features":
+            assert row["share_of_ceiling"] > 0
+        else:
+            assert row["share_of_ceiling"] is None
+        if row["system"] == "teacher" and row["engine"] == "eager":
+            assert row["relative"] == 1
+    said = capsys.readouterr().out
+    assert "int8" in said and "of ceiling" in said
+
+
+def test_engines_need_what_they_are_compared_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run_benchmark(tmp_path, "--out", tmp_path / "x.json", "--engines", "onnx")
+    assert "--engines onnx" in capsys.readouterr().err
