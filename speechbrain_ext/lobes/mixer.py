@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechbrain_ext.interfaces import Lobe
+from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import frame_mask, zero_padding
 from speechbrain_ext.nnet.mixing import ChannelMixing, MixerBlock, PointwiseTokenMixing
 from speechbrain_ext.nnet.normalization import FrameBatchNorm
+from speechbrain_ext.nnet.pieces import rows_of_piece
 from speechbrain_ext.nnet.pooling import AttentiveStatisticsPooling
 
 
@@ -136,11 +139,36 @@ class MLPMixer(Lobe):
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Keep the contract of :class:`~speechbrain_ext.interfaces.Lobe`."""
         mask = None if lengths is None else frame_mask(lengths, feats.shape[1])
+        hidden: list[Tensor] = []
+        learns = self.training or torch.is_grad_enabled()
+        if intermediates or learns or makes_graph() or self.reach is None:
+            x, hidden = self._frames(feats, mask, intermediates)
+        else:
+            x = self._frames_in_pieces(feats, mask)
+        # A frame of the blocks is inside where the frame of the features at its centre is.
+        mask = None if mask is None else mask[:, :: self.subsampling]
+        pooled = self.pooling(x, mask)
+        embedding = self.output_layer(self.fc_norm(self.fc(pooled))).unsqueeze(1)
+        return (embedding, hidden) if intermediates else embedding
+
+    @property
+    def reach(self) -> int | None:
+        """Frames of the blocks before and after a frame that it depends on; None of all."""
+        if self.input_layer is not None:
+            return None
+        reaches = [getattr(block, "reach", None) for block in self.blocks]
+        known = [reach for reach in reaches if reach is not None]
+        # The convolution before the blocks has the frames beside it.
+        return 1 + sum(known) if len(known) == len(reaches) else None
+
+    def _frames(
+        self, feats: Tensor, mask: Tensor | None, intermediates: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What is pooled, (B, T', C), of features (B, T, F), and the blocks' outputs if wanted."""
         if self.input_layer is not None:
             feats = self.input_layer(feats)
         x = self.front_conv(zero_padding(feats, mask).transpose(1, 2)).transpose(1, 2)
         x = F.relu(self.front_norm(x))
-        # A frame of the blocks is inside where the frame of the features at its centre is.
         mask = None if mask is None else mask[:, :: self.subsampling]
         hidden: list[Tensor] = []
         for block in self.blocks:
@@ -149,6 +177,26 @@ class MLPMixer(Lobe):
                 hidden.append(x)
         if self.aggregation is not None:
             x = self.aggregation(hidden)
-        pooled = self.pooling(self.norm(x), mask)
-        embedding = self.output_layer(self.fc_norm(self.fc(pooled))).unsqueeze(1)
-        return (embedding, hidden) if intermediates else embedding
+        return self.norm(x), hidden
+
+    def _frames_in_pieces(self, feats: Tensor, mask: Tensor | None) -> Tensor:
+        """The same of long utterances some frames at a time, with those that they depend on.
+
+        What the blocks make on their way is that of a piece, for an hour too.
+        """
+        step, total = self.subsampling, (feats.shape[1] - 1) // self.subsampling + 1
+        size = rows_of_piece(feats, width=feats.shape[0] * self.front_conv.out_channels)
+        if total <= 2 * size:
+            return self._frames(feats, mask)[0]
+        reach, whole = self.reach or 0, feats.new_empty(0)
+        for begin in range(0, total, size):
+            end = min(begin + size, total)
+            first, last = max(begin - reach, 0), min(end + reach, total)
+            # The convolution reaches from a centre up to the next.
+            stop = min((last - 1) * step + max(step, 2), feats.shape[1])
+            part = slice(first * step, stop)
+            x, _ = self._frames(feats[:, part], None if mask is None else mask[:, part])
+            if begin == 0:
+                whole = x.new_empty(len(x), total, x.shape[2])
+            whole[:, begin:end] = x[:, begin - first : end - first]
+        return whole

@@ -68,6 +68,8 @@ class LSTMMixerBlock(MixerBlock):
     torch.Size([2, 50, 8])
     """
 
+    reach = None  # of all frames before
+
     def __init__(
         self,
         channels: int,

@@ -156,6 +156,8 @@ class IDConv(nn.Module):
     torch.Size([2, 50, 8])
     """
 
+    reach = 1  # frames before and after a frame that it depends on
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(3, channels))
@@ -221,6 +223,8 @@ class GroupedMLP(Mixer):
     >>> layer(torch.randn(2, 50, 16)).shape, sum(p.numel() for p in layer.parameters())
     (torch.Size([2, 50, 16]), 336)
     """
+
+    reach = 0
 
     def __init__(
         self, channels: int, expansion: int = 4, groups: int = 8, dropout: float = 0.0
@@ -339,6 +343,13 @@ class MixerBlock(nn.Module):
         self.token_mixing = token_mixing(channels)
         self.norm2 = nn.LayerNorm(channels)
         self.channel_mixing = channel_mixing(channels)
+
+    @property
+    def reach(self) -> int | None:
+        """Frames before and after a frame that it depends on; None of all, or of who knows."""
+        parts = [getattr(part, "reach", None) for part in (self.id_conv, self.token_mixing)]
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); ``mask`` (B, T, 1) is true inside the utterance."""

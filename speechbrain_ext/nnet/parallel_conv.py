@@ -48,6 +48,7 @@ class ParallelIDConv(nn.Module):
         if not kernel_sizes or not all(size > 0 and size % 2 for size in kernel_sizes):
             raise ValueError(f"kernel_sizes={list(kernel_sizes)} must be odd and positive")
         self.channels, self.kernel_sizes = channels, tuple(kernel_sizes)
+        self.reach = max(kernel_sizes) // 2  # frames before and after a frame that it depends on
         self.weights = nn.ParameterList(torch.empty(channels, 1, size) for size in kernel_sizes)
         for size, weight in zip(kernel_sizes, self.weights, strict=True):
             nn.init.uniform_(weight, -(size**-0.5), size**-0.5)

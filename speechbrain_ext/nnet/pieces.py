@@ -41,9 +41,20 @@ def pieces_of(*tensors: Tensor, width: int, dim: int = 0) -> list[tuple[Tensor, 
     """
     if makes_graph() or torch.is_grad_enabled():
         return [tensors]
-    numbers = PIECE if tensors[0].device.type == "cpu" else PIECE * _ACCELERATED
-    rows = max(1, numbers // width)
+    rows = rows_of_piece(tensors[0], width)
     return list(zip(*(tensor.split(rows, dim) for tensor in tensors), strict=True))
+
+
+def rows_of_piece(x: Tensor, width: int) -> int:
+    """Rows of a piece of a tensor, each of which makes ``width`` numbers on its way.
+
+    Example
+    -------
+    >>> rows_of_piece(torch.zeros(5), width=PIECE // 2)
+    2
+    """
+    numbers = PIECE if x.device.type == "cpu" else PIECE * _ACCELERATED
+    return max(1, numbers // width)
 
 
 def in_pieces(
