@@ -16,11 +16,10 @@ from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import leaves_pytorch, makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
+from speechbrain_ext.nnet.pieces import frames_in_pieces
 from speechbrain_ext.nnet.spectrum import fourier_kernel, power_by_convolution
 
 WINDOW = 400  # samples of a frame, 25 ms
-# Numbers of a spectrum that are held at a time.
-_PIECE = 20_000_000
 
 
 class LogMel(FrontEnd):
@@ -79,15 +78,7 @@ class LogMel(FrontEnd):
             return torch.log(power @ self.mel.mel_scale.fb + 1e-6)
         if makes_graph():
             return self._log_mel(padded)
-        # A spectrum is some times as large as what is made of it.
-        frames = (padded.shape[1] - self.n_fft) // self.hop_length + 1
-        piece = max(1, _PIECE // (self.n_fft * len(wavs)))
-        firsts = range(0, frames, piece)
-        starts = [self.hop_length * first for first in firsts]
-        stops = [self.hop_length * (min(f + piece, frames) - 1) + self.n_fft for f in firsts]
-        return torch.cat(
-            [self._log_mel(padded[:, a:b]) for a, b in zip(starts, stops, strict=True)], dim=1
-        )
+        return frames_in_pieces(self._log_mel, padded, self.n_fft, self.hop_length)
 
     def _log_mel(self, wavs: Tensor) -> Tensor:
         """All whole windows of (B, samples)."""

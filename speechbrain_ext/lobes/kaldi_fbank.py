@@ -12,13 +12,12 @@ from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
+from speechbrain_ext.nnet.pieces import frames_in_pieces
 from speechbrain_ext.nnet.spectrum import fourier_kernel, power_by_convolution
 
 WINDOW = 400  # samples of a frame, 25 ms
 HOP = 160  # samples from one frame to the next, 10 ms
 N_FFT = 512
-# Numbers of a spectrum that are held at a time.
-_PIECE = 20_000_000
 
 _WINDOWS = {
     "hamming": lambda: torch.hamming_window(WINDOW, periodic=False),
@@ -108,19 +107,15 @@ class KaldiFbank(FrontEnd):
 
         An utterance of less than 25 ms is filled up with zeros to one frame.
         """
-        wavs = F.pad(wavs * self.scale, (0, max(0, WINDOW - wavs.shape[1])))
+        if self.scale != 1:
+            wavs = wavs * self.scale
+        if makes_graph() or wavs.shape[1] < WINDOW:  # else an hour would be copied
+            wavs = F.pad(wavs, (0, max(0, WINDOW - wavs.shape[1])))
         if not self.snip_edges:
             wavs = self._reflect(wavs, lengths)
         if makes_graph():
             return self._log(power_by_convolution(wavs, self.kernel, HOP))
-        # Frames overlap: they are some times as large as what is made of them.
-        frames = (wavs.shape[1] - WINDOW) // HOP + 1
-        piece = max(1, _PIECE // (N_FFT * len(wavs)))
-        parts = [
-            wavs[:, HOP * first : HOP * (min(first + piece, frames) - 1) + WINDOW]
-            for first in range(0, frames, piece)
-        ]
-        return torch.cat([self._log(self._power(part)) for part in parts], dim=1)
+        return frames_in_pieces(lambda part: self._log(self._power(part)), wavs, WINDOW, HOP)
 
     def _reflect(self, wavs: Tensor, lengths: Tensor | None) -> Tensor:
         """Continue each utterance at its ends, so that frame t is centred on (t + 0.5) hops."""

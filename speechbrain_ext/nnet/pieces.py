@@ -57,6 +57,47 @@ def rows_of_piece(x: Tensor, width: int) -> int:
     return max(1, numbers // width)
 
 
+def frames_in_pieces(
+    function: Callable[[Tensor], Tensor], wavs: Tensor, window: int, hop: int
+) -> Tensor:
+    """``function(wavs)``, features of whole frames of waveforms, some frames at a time.
+
+    Frames overlap, and what is made of them on the way is some times as large as the features.
+
+    Arguments
+    ---------
+    function : callable
+        Maps waveforms (B, samples) to the features (B, T, F) of all their whole frames.
+    wavs : Tensor
+        Waveforms (B, samples), of one frame at least.
+    window, hop : int
+        Samples of a frame, and from one to the next.
+
+    Returns
+    -------
+    Tensor
+        Features (B, T, F).
+
+    Example
+    -------
+    >>> sums = lambda wavs: wavs.unfold(1, 4, 2).sum(2, keepdim=True)
+    >>> frames_in_pieces(sums, torch.ones(2, 10), window=4, hop=2).shape
+    torch.Size([2, 4, 1])
+    """
+    frames = (wavs.shape[1] - window) // hop + 1
+    rows = rows_of_piece(wavs, width=window * len(wavs))
+    if frames <= rows:
+        return function(wavs)
+    whole = wavs.new_empty(0)
+    for first in range(0, frames, rows):
+        last = min(first + rows, frames)
+        part = function(wavs[:, hop * first : hop * (last - 1) + window])
+        if first == 0:
+            whole = part.new_empty(len(part), frames, part.shape[2])
+        whole[:, first:last] = part
+    return whole
+
+
 def in_pieces(
     function: Callable[..., Tensor], *tensors: Tensor, width: int, dim: int = 0
 ) -> Tensor:

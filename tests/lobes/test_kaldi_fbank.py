@@ -10,6 +10,7 @@ from torchaudio.compliance import kaldi
 
 from speechbrain_ext.lobes import kaldi_fbank
 from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
+from speechbrain_ext.nnet import pieces
 from speechbrain_ext.nnet.spectrum import power_by_convolution
 from tests.lobes.ssl_systems import make_waveforms
 
@@ -35,12 +36,12 @@ def oracle(wav: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("arguments", SETTINGS, ids=[" ".join(map(str, s)) for s in SETTINGS])
-@pytest.mark.parametrize("piece", [kaldi_fbank._PIECE, 8 * 512 * 7])
+@pytest.mark.parametrize("piece", [pieces.PIECE, 8 * 400 * 7])
 def test_each_utterance_has_kaldis_features(
     arguments: dict[str, Any], piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a padded batch, whatever the padding holds, at once and in pieces of a few frames."""
-    monkeypatch.setattr(kaldi_fbank, "_PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     torch.manual_seed(0)
     samples = torch.tensor(SAMPLES)
     wavs = make_waveforms(len(SAMPLES), SAMPLES[0]).clamp(-1, 1)

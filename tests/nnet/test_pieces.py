@@ -67,7 +67,7 @@ def test_frames_in_pieces(samples: int, piece: int, monkeypatch: pytest.MonkeyPa
     front_end, wavs = features.LogMel(), torch.randn(2, samples)
     lengths = torch.tensor([1.0, 0.5])
     expected = front_end(wavs, lengths)
-    monkeypatch.setattr(features, "_PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     torch.testing.assert_close(front_end(wavs, lengths), expected, atol=1e-5, rtol=1e-5)
 
 
