@@ -41,8 +41,8 @@ ENGINES = """\
 `waveform.onnx` reads waveforms of 16 kHz in [-1, 1], (batch, samples), and gives embeddings; the
 cosine of two is the score. `speaker-embedding.onnx`, where there is one, reads Kaldi's filter bank
 (80 bands, 25 and 10 ms), which sherpa-onnx, WeSpeaker and pyannote compute themselves. Files with
-`int8` in their names have weights and activations of 8 bits. Each was compared with PyTorch on
-real speech of 0.5 to 60 s, and on trials:"""
+`int8` or `fp16` in their names have weights and activations of 8 or 16 bits. Each was compared with
+PyTorch on real speech of 0.5 to 60 s, and on trials:"""
 
 
 def count_words(parameters: int | None) -> str:
@@ -138,6 +138,10 @@ def _engines(files: Sequence[Mapping[str, Any]]) -> str:
             f"| `{file['file']}` | {file['input']} | {file['bytes'] / 1e6:.1f} | {least:.5f} | "
             f"{decisions} |"
         )
+    in_float = {name: None for file in files for name in file["in_float"]}
+    if in_float:
+        names = ", ".join(f"`{name}`" for name in in_float)
+        lines += ["", f"Layers of the `int8` files that are in FP32: {names}."]
     return "\n".join(lines) + "\n"
 
 

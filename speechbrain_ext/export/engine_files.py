@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from speechbrain_ext.audio import read_utterance
 from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.export.fewer_bits import by_loss, halve, quantise
 from speechbrain_ext.export.graphs import (
     engine_facts,
     join_graphs,
@@ -26,7 +26,6 @@ from speechbrain_ext.export.graphs import (
     write_embedding_graph,
     write_front_end_graph,
 )
-from speechbrain_ext.export.int8 import quantise
 from speechbrain_ext.export.parity import (
     LEAST_COSINE,
     GraphEncoder,
@@ -39,12 +38,14 @@ from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import Waveforms
 from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 
-#: Utterances by which the activations of INT8 are scaled.
-CALIBRATION = 100
+#: Utterances by which the activations of INT8 are scaled; fewer than the least tell too little.
+CALIBRATION, LEAST_CALIBRATION = 100, 10
+#: Layers that INT8 may leave in FP32.
+MOST_IN_FLOAT = 5
 FEATURES, WAVEFORM = "speaker-embedding", "waveform"
 #: Points of EER that a file may be worse by.
 MOST_POINTS = 0.2
-_ENDINGS = {"fp32": ".onnx", "int8": ".int8.onnx"}
+_ENDINGS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -84,7 +85,7 @@ def write_engine_files(
     folder : Path
         Where the files go.
     precisions : sequence of str
-        ``fp32``, ``int8``.
+        ``fp32``, ``fp16``, ``int8``.
     speech : Speech
         The training speech scales the activations of INT8. On the rest every file is compared with
         PyTorch.
@@ -94,16 +95,24 @@ def write_engine_files(
     Returns
     -------
     list of dict
-        Of each file ``file``, ``precision``, ``input``, ``bytes``, ``sha256``, ``parity``, what
-        :func:`~speechbrain_ext.export.parity.compare` found, and ``trials``, what
-        :func:`~speechbrain_ext.export.parity.compare_decisions` did.
+        Of each file ``file``, ``precision``, ``input``, ``bytes``, ``in_float``, the layers of INT8
+        that are in FP32, ``parity``, what :func:`~speechbrain_ext.export.parity.compare` found, and
+        ``trials``, what :func:`~speechbrain_ext.export.parity.compare_decisions` did.
 
     Raises
     ------
     UserError
-        When the network cannot be written as a graph, or a file is not near enough to PyTorch.
+        When the network cannot be written as a graph, there is too little speech for INT8, or a
+        file is not near enough to PyTorch.
     """
     front_end, facts = encoder.compute_features, engine_facts(encoder, comment)
+    if "int8" in precisions and len(speech.calibration) < LEAST_CALIBRATION:
+        raise UserError(
+            f"{speech.corpus.manifests}/train.csv has {len(speech.calibration)} utterances, and "
+            f"INT8 is scaled by {LEAST_CALIBRATION} or more: give the folder of a larger corpus by "
+            "--manifests, or leave int8 out of --formats",
+            code="few-files",
+        )
     sound = joined_speech(speech.held_out)
     files: list[dict[str, Any]] = []
     wholes: dict[str, Callable[..., Tensor]] = {"pytorch": encoder}
@@ -115,8 +124,11 @@ def write_engine_files(
             write_front_end_graph(encoder, parts / "front_end.onnx")
         for precision in precisions:
             graph, whole = parts / f"{precision}.onnx", parts / f"waveform_{precision}.onnx"
+            in_float: list[str] = []
+            if precision == "fp16":
+                halve(parts / "fp32.onnx", graph)
             if precision == "int8":
-                quantise(parts / "fp32.onnx", graph, _features(encoder, speech.calibration))
+                in_float = _quantise(encoder, parts / "fp32.onnx", graph, speech, sound)
             if reads_waveforms:
                 shutil.copy(graph, whole)
             else:
@@ -130,14 +142,13 @@ def write_engine_files(
                 parity = compare(encoder, found, sound)
                 _check(path.name, precision, parity)
                 save_graph(onnx.load(draft), path, facts)
-                content = path.read_bytes()
                 files.append(
                     {
                         "file": path.name,
                         "precision": precision,
                         "input": "waveform" if stem == WAVEFORM else "features",
-                        "bytes": len(content),
-                        "sha256": hashlib.sha256(content).hexdigest(),
+                        "bytes": path.stat().st_size,
+                        "in_float": in_float,
                         "parity": parity,
                     }
                 )
@@ -147,6 +158,23 @@ def write_engine_files(
             file["trials"] = decisions[file["precision"]]
             _check_decisions(file)
     return files
+
+
+def _quantise(
+    encoder: SpeakerEncoder, fp32: Path, path: Path, speech: Speech, sound: Tensor
+) -> list[str]:
+    """Leave those layers in FP32 without which the graph is not near enough to PyTorch."""
+    given = list(_features(encoder, speech.calibration))
+    in_float: list[str] = []
+    costly: list[str] = []
+    while True:
+        quantise(fp32, path, given, in_float)
+        parity = compare(encoder, GraphEncoder(path, encoder.compute_features), sound)
+        near = min(each["cosine"] for each in parity) >= LEAST_COSINE["int8"]
+        if near or len(in_float) == MOST_IN_FLOAT:
+            return in_float
+        costly = costly or by_loss(fp32, given[:4])
+        in_float.append(costly[len(in_float)])
 
 
 def _features(encoder: SpeakerEncoder, rows: Rows) -> Iterator[np.ndarray]:

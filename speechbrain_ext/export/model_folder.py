@@ -24,8 +24,9 @@ from torch import Tensor
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.card import readme, title_of
-from speechbrain_ext.files import replaced_folder
+from speechbrain_ext.files import replaced_folder, written_files
 from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.inference.verifier import FACTS
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import (
     WEIGHTS,
@@ -81,7 +82,7 @@ def write_model_folder(
     folder : str or path
         Folder to write. It is whole or untouched.
     precisions : sequence of str
-        Of the ONNX files besides: ``fp32``, ``int8``.
+        Of the ONNX files besides: ``fp32``, ``fp16``, ``int8``.
     speech : Speech, optional
         What these are made and measured with.
 
@@ -90,8 +91,8 @@ def write_model_folder(
     dict
         What ``model.json`` says: ``parameters`` (None of a model in a file), ``embedding_size``,
         ``sample_rate``, ``speakers`` (0 without a classifier), ``threshold``, ``difference``, the
-        largest between the folder's and the experiment's embeddings of noise, and ``files``, those
-        of :func:`~speechbrain_ext.export.engine_files.write_engine_files`.
+        largest between the folder's and the experiment's embeddings of noise, ``files``, those of
+        :func:`~speechbrain_ext.export.engine_files.write_engine_files`, and ``sha256`` by file.
 
     Raises
     ------
@@ -134,8 +135,9 @@ def write_model_folder(
             from speechbrain_ext.export.engine_files import write_engine_files
 
             facts["files"] = write_engine_files(encoder, draft, precisions, speech, title)
+        facts["sha256"] = written_files(draft)
         text = json.dumps(facts, indent=1) + "\n"
-        (draft / "model.json").write_text(text, encoding="utf-8")
+        (draft / FACTS).write_text(text, encoding="utf-8")
         extra = getattr(encoder.embedding_model, "extra", None)
         text = readme(experiment, facts, f'".[{extra}]"' if extra else ".", results)
         (draft / "README.md").write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from torch import Tensor
 
 from speechbrain_ext.audio import AudioFault, read_audio
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.files import file_digest
 from speechbrain_ext.systems.yaml import read_yaml
+
+#: What an exported folder says of itself, the digests of its files among it.
+FACTS = "model.json"
 
 
 class SpeakerVerifier(SpeakerRecognition):
@@ -57,8 +62,8 @@ class SpeakerVerifier(SpeakerRecognition):
         Raises
         ------
         UserError
-            When there is no such folder, it is none that ``export.py`` made, or the hub does not
-            give the model.
+            When there is no such folder, it is none that ``export.py`` made or was changed since,
+            or the hub does not give the model.
         """
         here = isinstance(source, os.PathLike) or source == savedir
         if isinstance(source, str | os.PathLike):
@@ -206,3 +211,15 @@ def _check_export(folder: str, yaml: str) -> None:
             f"experiment, give the folder that `python export.py {folder}` makes",
             code="not-a-model",
         )
+    facts = Path(folder, FACTS)
+    digests = json.loads(facts.read_text(encoding="utf-8"))["sha256"] if facts.is_file() else {}
+    for name, digest in digests.items():
+        file = Path(folder, name)
+        if file.suffix == ".onnx":  # not read
+            continue
+        if not file.is_file() or file_digest(file) != digest:
+            raise UserError(
+                f"{file} is not what {facts} says that export.py wrote: copy the folder again, or "
+                "export the model again",
+                code="damaged-file",
+            )

@@ -20,12 +20,12 @@ from speechbrain_ext.measure.speed import ENGINES, count_macs, noise, time_side_
 with brought_by("export"):
     import onnxruntime
 
+    from speechbrain_ext.export.fewer_bits import quantise
     from speechbrain_ext.export.graphs import (
         join_graphs,
         write_embedding_graph,
         write_front_end_graph,
     )
-    from speechbrain_ext.export.int8 import quantise
 
 CEILING = "ceiling"
 # A large matrix product: (1600, 1152) times (1152, 1152).

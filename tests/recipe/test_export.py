@@ -179,6 +179,16 @@ def test_without_a_score_of_its_own_a_model_asks_for_a_threshold(left: str, tmp_
     assert bool(model.verify_files(one, one, threshold=0.5)[1])
 
 
+@pytest.mark.parametrize("name", ["embedding_model.ckpt", "hyperparams.yaml"])
+def test_a_verifier_refuses_a_folder_that_was_changed(name: str, tmp_path: Path) -> None:
+    run_export(make_experiment(tmp_path / "exp"), "--formats", "none")
+    folder = tmp_path / "exp" / "export"
+    with open(folder / name, "ab") as file:
+        file.write(b"\n")
+    with refused("damaged-file", name, "model.json"):
+        SpeakerVerifier.from_hparams(source=str(folder), savedir=str(folder))
+
+
 def test_weights_are_nothing_but_tensors(tmp_path: Path) -> None:
     run_export(make_experiment(tmp_path / "exp"))
     for name in ("embedding_model", "classifier"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.recipe.experiments import make_experiment
 from tests.recipe.test_export import run_export
@@ -24,6 +29,7 @@ from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank  # noqa: E402
 from speechbrain_ext.systems.experiment import load_encoder  # noqa: E402
 
 ALL = ("waveform", "speaker-embedding")
+ENDINGS = (".onnx", ".fp16.onnx", ".int8.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(manifests: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student of Kaldi's filter bank, exported in every format."""
     experiment = make_experiment(tmp_path_factory.mktemp("exp") / "v5_quarter", "v5_quarter")
-    run_export(experiment, "--formats", "int8", "onnx", "--manifests", manifests)
+    run_export(experiment, "--formats", "int8", "fp16", "onnx", "--manifests", manifests)
     return experiment
 
 
@@ -96,7 +102,7 @@ def test_int8_is_smaller_and_near(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("ending", [".onnx", ".int8.onnx"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_file_is_what_engines_ask_for(exported: Path, name: str, ending: str) -> None:
     """One input and one output, named axes, standard operators of opset 17, sherpa-onnx's facts."""
     model = onnx.load(exported / "export" / f"{name}{ending}")
@@ -117,24 +123,95 @@ def test_model_json_says_what_was_measured(exported: Path) -> None:
     folder = exported / "export"
     facts = json.loads((folder / "model.json").read_text())
     assert facts["embedding_size"] == 8 and facts["sample_rate"] == 16000
-    names = {f"{name}{ending}" for name in ALL for ending in (".onnx", ".int8.onnx")}
+    names = {f"{name}{ending}" for name in ALL for ending in ENDINGS}
     assert {file["file"] for file in facts["files"]} == names
+    digests = facts["sha256"]
+    others = {"hyperparams.yaml", "embedding_model.ckpt", "classifier.ckpt", "label_encoder.ckpt"}
+    assert names < digests.keys() and digests.keys() - names == others
+    for name, digest in digests.items():
+        assert digest == hashlib.sha256((folder / name).read_bytes()).hexdigest()
     for file in facts["files"]:
-        content = (folder / file["file"]).read_bytes()
-        assert file["sha256"] == hashlib.sha256(content).hexdigest()
-        assert file["bytes"] == len(content)
+        assert file["bytes"] == (folder / file["file"]).stat().st_size and not file["in_float"]
         seconds = [each["seconds"] for each in file["parity"]]
         assert seconds == [0.5, 1, 2, 5, 20, 60]
-        least = 0.9999 if file["precision"] == "fp32" else 0.99
+        least = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99}[file["precision"]]
         assert all(each["cosine"] >= least for each in file["parity"])
         (trials,) = file["trials"]
         assert trials["trials"] == "valid" and 0 <= trials["eer"] <= 100
         assert f"`{file['file']}`" in (folder / "README.md").read_text()
 
 
-def test_a_student_of_other_features_reads_waveforms_alone(manifests: Path, tmp_path: Path) -> None:
+def test_fp16_is_half_the_size_and_near(exported: Path) -> None:
+    wavs = (0.1 * torch.randn(1, 32000)).numpy()
+    paths = [exported / "export" / f"waveform{end}" for end in (".onnx", ".fp16.onnx")]
+    fp32, fp16 = (run(path, wav=wavs)[0] for path in paths)
+    np.testing.assert_allclose(fp16, fp32, atol=0.02 * np.abs(fp32).max())
+    assert not np.array_equal(fp32, fp16)
+    sizes = [(exported / f"export/speaker-embedding{end}").stat().st_size for end in ENDINGS[:2]]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_int8_leaves_layers_in_float_that_cost_most(
+    manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel whose scale is its own takes the steps of all others of its tensor."""
+    experiment = make_experiment(tmp_path / "v5_quarter", "v5_quarter")
+    path = experiment / "save" / "embedding_model.safetensors"
+    weights = load_file(path)
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    name = "blocks.0.channel_mixing.fc1"
+    weights[f"{name}.bias"][0] += 3e4  # of a value whose gate is shut
+    weights[f"{name}.weight"][0] = 0
+    weights["blocks.0.channel_mixing.fc2.weight"][:, 0] = 0
+    save_file(weights, path, about)
+    run_export(experiment, "--formats", "int8", "--manifests", manifests)
+    facts = json.loads((experiment / "export" / "model.json").read_text())
+    for file in facts["files"]:
+        assert 0 < len(file["in_float"]) <= engine_files.MOST_IN_FLOAT
+        assert any("channel_mixing" in name for name in file["in_float"])
+        assert min(each["cosine"] for each in file["parity"]) >= 0.99
+    readme = (experiment / "export" / "README.md").read_text()
+    assert f"`{facts['files'][0]['in_float'][0]}`" in readme
+
+
+def test_int8_needs_speech_to_be_scaled_by(
+    manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = make_experiment(tmp_path / "v2")
+    shutil.copytree(manifests, tmp_path / "manifests")
+    lines = (manifests / "train.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "manifests" / "train.csv").write_text("".join(lines[:4]))
+    line = refuse(capsys, experiment, "--formats", "int8", "--manifests", tmp_path / "manifests")
+    assert "has 3 utterances" in line and "leave int8 out of --formats" in line
+    assert not (experiment / "export").exists()
+
+
+def test_a_full_disk_leaves_the_folder_of_before(
+    manifests: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def save(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    experiment = make_experiment(tmp_path / "v2")
+    run_export(experiment, "--formats", "none")
+    before = json.loads((experiment / "export" / "model.json").read_text())
+    monkeypatch.setattr(onnx, "save", save)
+    capsys.readouterr()
+    assert "No space left" in refuse(capsys, experiment, "--manifests", manifests)
+    assert json.loads((experiment / "export" / "model.json").read_text()) == before
+    assert [path.name for path in experiment.iterdir() if "export" in path.name] == ["export"]
+
+
+def test_a_student_of_other_features_reads_waveforms_alone(
+    manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     experiment = make_experiment(tmp_path / "v2")
     run_export(experiment, "--formats", "onnx", "--manifests", manifests)
+    assert "no engine computes the features" in capsys.readouterr().out
     assert [path.name for path in (experiment / "export").glob("*.onnx")] == ["waveform.onnx"]
     wavs = 0.1 * torch.randn(2, 12345)
     with torch.no_grad():

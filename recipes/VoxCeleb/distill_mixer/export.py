@@ -5,9 +5,9 @@
 
 SpeechBrain's inference classes load the folder; it is loaded once before it is put in place, and
 has a README of its own. It holds the decision threshold of the speakers held out of training, where
-these have been scored. Files of the formats `onnx` and `int8` run without PyTorch. They are made
-with the training speech of the corpus, and compared with PyTorch on its held-out speech and its
-trial lists. By default there are both, where the network can leave PyTorch.
+these have been scored. Files of the formats `onnx`, `int8` and `fp16` run without PyTorch. They are
+made with the training speech of the corpus, and compared with PyTorch on its held-out speech and
+its trial lists. By default there are `onnx` and `int8`, where the network can leave PyTorch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from speechbrain_ext.systems.experiment import read_hyperparams
 if TYPE_CHECKING:
     from speechbrain_ext.export.engine_files import Speech
 
-FORMATS = {"onnx": "fp32", "int8": "int8"}
+FORMATS = {"onnx": "fp32", "int8": "int8", "fp16": "fp16"}
+DEFAULT = ("onnx", "int8")
 # Where nobody asked for them, there are no such files for want of these.
 WITHOUT = ("no-graph", "missing-package", "missing-option", "earlier-stage")
 
@@ -45,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
 
     folder = args.out or args.experiment / "export"
-    precisions = [FORMATS[name] for name in FORMATS if name in (args.formats or FORMATS)]
+    precisions = [FORMATS[name] for name in FORMATS if name in (args.formats or DEFAULT)]
     try:
         speech = _speech(args) if precisions else None
         facts = write_model_folder(args.experiment, folder, precisions, speech)
@@ -62,6 +63,11 @@ def main() -> None:
         least = min(each["cosine"] for each in file["parity"])
         print(
             f"{file['file']}: {file['bytes'] / 1e6:.1f} MB, cosine to PyTorch {least:.5f} or more"
+        )
+    if facts["files"] and not any(file["input"] == "features" for file in facts["files"]):
+        print(
+            "There is no speaker-embedding.onnx: no engine computes the features that this system "
+            "reads. Students from V4 on read Kaldi's."
         )
 
 
