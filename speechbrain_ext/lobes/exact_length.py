@@ -170,7 +170,7 @@ class ExactLength(Lobe):
         if frames < self.min_frames:
             feats = feats[:, torch.arange(self.min_frames, device=feats.device) % frames]
         with _outputs(self.network, self.layers) as kept:
-            embedding = self.network(feats).reshape(len(feats), 1, -1)
+            embedding = self.network(feats).flatten(1).unsqueeze(1)
         for name in self.layers:
             output = kept.get(name)
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()

@@ -46,4 +46,4 @@ class ChannelMLP(Mixer):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix (B, T, C); no frame sees another, so ``mask`` is not used."""
         rows, width = x.flatten(0, 1), self.fc1.out_features
-        return two_layers(self.fc1, self.fc2, self.dropout, rows, width).view(x.shape)
+        return two_layers(self.fc1, self.fc2, self.dropout, rows, width).view_as(x)

@@ -240,7 +240,7 @@ class GroupedMLP(Mixer):
             return self._convolve(x)
         rows = x.flatten(0, 1)
         width = self.fc1.out_channels
-        return two_layers(self._first, self._second, self.dropout, rows, width).view(x.shape)
+        return two_layers(self._first, self._second, self.dropout, rows, width).view_as(x)
 
     def _first(self, rows: Tensor) -> Tensor:
         """(N, C) to the hidden layer by groups, (G, N, ...)."""
@@ -295,7 +295,7 @@ class ChannelMixing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix (B, T, C)."""
         rows, width = x.flatten(0, 1), self.fc1.out_features
-        return two_layers(self._larger, self.fc2, self.dropout, rows, width).view(x.shape)
+        return two_layers(self._larger, self.fc2, self.dropout, rows, width).view_as(x)
 
     def _larger(self, rows: Tensor) -> Tensor:
         halves = self.fc1(rows)

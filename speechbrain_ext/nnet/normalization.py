@@ -91,7 +91,7 @@ class FrameBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, T, C)."""
-        return self.norm(x.flatten(0, 1)).view(x.shape)
+        return self.norm(x.flatten(0, 1)).view_as(x)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """The scale and offset (C,) each that this layer applies in eval mode."""

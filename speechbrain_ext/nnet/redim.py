@@ -80,7 +80,7 @@ class BandBatchNorm(FrameBatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, T, F, C)."""
-        return super().forward(x.flatten(1, 2)).view(x.shape)
+        return super().forward(x.flatten(1, 2)).view_as(x)
 
 
 class ConvNeXtBlock(nn.Module):

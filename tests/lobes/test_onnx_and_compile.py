@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,27 @@ import pytest
 import torch
 from torch import nn
 
-from tests.lobes.systems import OWN_ENCODERS, make_encoder, make_input, make_lobe
+from speechbrain_ext.interfaces import Lobe
+from speechbrain_ext.lobes.ecapa import PaddedECAPA
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.features import LogMel
+from speechbrain_ext.lobes.redimnet import ReDimNet, ReDimSize
+from speechbrain_ext.nnet.normalization import UtteranceNorm
+from speechbrain_ext.nnet.redim import ResNetBlock, StageSetup
+from tests.lobes.systems import ENCODERS, OWN_ENCODERS, make_encoder, make_input, make_lobe
 
 pytestmark = pytest.mark.slow
+
+STAGES = (StageSetup(1, 1, context=8), StageSetup(2, 1, expansion=2, context=8))
+PUBLISHED: dict[str, Callable[[], Lobe]] = {
+    "padded_ecapa": lambda: PaddedECAPA(80, [16, 16, 16, 16, 48], 8),
+    "redimnet": lambda: ReDimNet(80, ReDimSize(20, 4, ResNetBlock, 1, STAGES), 8),
+}
+
+
+def make_published(name: str) -> SpeakerEncoder:
+    torch.manual_seed(0)
+    return SpeakerEncoder(LogMel(), UtteranceNorm(), PUBLISHED[name]()).eval()
 
 
 def export(name: str, path: Path, dynamo: bool) -> nn.Module:
@@ -58,6 +77,26 @@ def test_onnx_with_dynamic_batch_and_time(name: str, dynamo: bool, tmp_path: Pat
         with torch.no_grad():
             expected = lobe(feats, lengths)
         (found,) = session.run(None, {"feats": feats.numpy(), "lengths": lengths.numpy()})
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-4, rtol=0)
+
+
+# GE2E reads spectra and teaches; SpeechBrain's own ECAPA-TDNN looks at the batch of the example.
+@pytest.mark.parametrize("name", [*sorted({*ENCODERS} - {"mel_power", "ecapa_tdnn"}), *PUBLISHED])
+def test_the_graph_for_engines_has_dynamic_batch_and_time(name: str, tmp_path: Path) -> None:
+    """It has no lengths; the published networks that students are compared with have one too."""
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from speechbrain_ext.export.graphs import write_embedding_graph
+
+    encoder = make_published(name) if name in PUBLISHED else make_encoder(name)
+    write_embedding_graph(encoder, tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    (key,) = (given.name for given in session.get_inputs())
+    for batch, seconds in ((2, 2), (3, 0.5), (1, 3)):
+        wavs = 0.1 * torch.randn(batch, round(seconds * 16000))
+        with torch.no_grad():
+            feats, expected = encoder.compute_features(wavs), encoder(wavs)[:, 0]
+        (found,) = session.run(None, {key: feats.numpy()})
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-4, rtol=0)
 
 
