@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from speechbrain_ext.errors import brought_by
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import Waveforms
+from speechbrain_ext.measure.engine_memory import peak_megabytes
 from speechbrain_ext.measure.speed import ENGINES, count_macs, noise, time_side_by_side
 
 with brought_by("export"):
@@ -28,6 +30,8 @@ with brought_by("export"):
     )
 
 CEILING = "ceiling"
+#: What places that are compared differ by.
+PLACE = ("threads", "batch", "seconds_of_speech")
 # A large matrix product: (1600, 1152) times (1152, 1152).
 _PRODUCT = 1600, 1152, 1152
 # Scales do not matter to the speed.
@@ -67,9 +71,10 @@ def benchmark_engines(
         For each number of threads, batch, length, encoder and engine: ``threads``, ``batch``,
         ``seconds_of_speech``, ``system``, ``engine``, ``input`` (``features`` or ``waveform``),
         ``median`` and ``p95`` seconds of a call, ``utterances_per_second``, ``real_time_factor``,
-        ``relative`` (to the first encoder, eager, of the same input), and, of the network on
-        features, ``share_of_ceiling``: its multiply-accumulates a second as a share of those of a
-        large matrix product in the same rounds; None of a file that PyTorch cannot look into.
+        ``relative`` (to the first encoder, eager, of the same input), ``share_of_ceiling``, of the
+        network on features: its multiply-accumulates a second as a share of those of a large matrix
+        product in the same rounds, None of a file that PyTorch cannot look into; and ``peak_mb``,
+        of one utterance from the waveform on: megabytes that a process takes beyond its engine.
 
     Raises
     ------
@@ -83,6 +88,13 @@ def benchmark_engines(
     before, rows = torch.get_num_threads(), []
     with tempfile.TemporaryDirectory() as folder:
         graphs = dict(_graphs(encoders, engines, Path(folder)))
+        files = {**graphs, **dict(_saved(encoders, Path(folder)))}
+        peaks = {
+            (name, engine, length): peak_megabytes(file, length, threads[0])
+            for (name, engine, given), file in files.items()
+            if given == "waveform" and engine in engines
+            for length in lengths
+        }
         for number in threads:
             torch.set_num_threads(number)
             for batch in batches:
@@ -91,7 +103,50 @@ def benchmark_engines(
                     found = _measure(encoders, engines, graphs, place, rounds)
                     rows += [place | row for row in found]
         torch.set_num_threads(before)
+    for row in rows:
+        whole = row["system"], row["engine"], row["seconds_of_speech"]
+        row["peak_mb"] = peaks.get(whole) if row["input"] == "waveform" else None
     return rows
+
+
+def engine_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the time from the waveform on of every system in every engine, in the first place.
+
+    Returns
+    -------
+    Figure
+        For :func:`speechbrain_ext.verification.plots.save_figure`.
+    """
+    first = [rows[0][key] for key in PLACE]
+    shown = [row for row in rows if [row[key] for key in PLACE] == first]
+    shown = [row for row in shown if row["input"] == "waveform"]
+    systems, engines = (list(dict.fromkeys(r[k] for r in shown)) for k in ("system", "engine"))
+    figure = Figure(figsize=(8.0, 1.2 + 0.22 * len(shown)), layout="constrained")
+    axes, thickness = figure.subplots(), 0.8 / len(engines)
+    for number, engine in enumerate(engines):
+        own = [row for row in shown if row["engine"] == engine]
+        places = [systems.index(row["system"]) + thickness * number for row in own]
+        bars = axes.barh(places, [1e3 * row["median"] for row in own], thickness, label=engine)
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize="small")
+    centre = thickness * (len(engines) - 1) / 2
+    axes.set_yticks([place + centre for place in range(len(systems))], systems)
+    axes.invert_yaxis()
+    threads, batch, seconds = first
+    axes.set_xlabel(f"ms for {batch} × {seconds:g} s from the waveform on, {threads} threads")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _saved(
+    encoders: Mapping[str, SpeakerEncoder], folder: Path
+) -> Iterator[tuple[tuple[str, str, str], Path]]:
+    """The encoders as PyTorch's files, but those that are a file already."""
+    for number, (name, encoder) in enumerate(encoders.items()):
+        if encoder.num_parameters is not None:
+            path = folder / f"{number}.pt"
+            torch.save(encoder.eval(), path)
+            yield (name, "eager", "waveform"), path
 
 
 def _graphs(

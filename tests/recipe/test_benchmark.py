@@ -179,13 +179,14 @@ def test_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row["utterances_per_second"] == pytest.approx(row["batch"] / row["median"])
         assert row["real_time_factor"] == pytest.approx(row["median"] / row["batch"] / 0.5)
         if row["input"] == "features":
-            assert row["share_of_ceiling"] > 0
+            assert row["share_of_ceiling"] > 0 and row["peak_mb"] is None
         else:
-            assert row["share_of_ceiling"] is None
+            assert row["share_of_ceiling"] is None and row["peak_mb"] > 0
         if row["system"] == "teacher" and row["engine"] == "eager":
             assert row["relative"] == 1
     said = capsys.readouterr().out
     assert "int8" in said and "of ceiling" in said
+    assert all((tmp_path / f"time_by_engine.{kind}").stat().st_size for kind in ("png", "svg"))
 
 
 def test_engines_need_what_they_are_compared_with(

@@ -113,13 +113,15 @@ def main() -> None:
     batch, seconds = args.batch[0], args.seconds_of_speech[0]
     figures = benchmark_encoders(encoders, batch, seconds, args.rounds, device)
     if args.engines:
-        from speechbrain_ext.measure.engines import benchmark_engines  # with the extra export
+        # With the extra export
+        from speechbrain_ext.measure.engines import benchmark_engines, engine_figure
 
         on_cpu = {name: encoder.cpu() for name, encoder in encoders.items()}
         threads = args.threads or [torch.get_num_threads()]
         figures["engines"] = benchmark_engines(
             on_cpu, args.engines, threads, args.batch, args.seconds_of_speech, args.rounds
         )
+        save_figure(engine_figure(figures["engines"]), args.out.with_name("time_by_engine"))
     if args.lengths:
         lengths = sorted(set(args.lengths))
         figures["by_length"] = benchmark_lengths(encoders, lengths, device=device)
@@ -148,12 +150,12 @@ def engine_tables(figures: dict[str, Any]) -> Iterator[Table]:
         table = Table(title=f"cpu, {threads} threads, {batch} utterances of {seconds:g} s")
         for column in ("system", "engine", "input"):
             table.add_column(column)
-        for column in ("ms", "p95", "utt/s", "real time", "ratio", "of ceiling"):
+        for column in ("ms", "p95", "utt/s", "real time", "ratio", "of ceiling", "peak MB"):
             table.add_column(column, justify="right")
         for row in rows:
             if (row["threads"], row["batch"], row["seconds_of_speech"]) != place:
                 continue
-            share = row["share_of_ceiling"]
+            share, peak = row["share_of_ceiling"], row["peak_mb"]
             table.add_row(
                 *(row[key] for key in ("system", "engine", "input")),
                 f"{1e3 * row['median']:.1f}",
@@ -162,6 +164,7 @@ def engine_tables(figures: dict[str, Any]) -> Iterator[Table]:
                 f"{row['real_time_factor']:.4f}",
                 f"{row['relative']:.2f}",
                 "–" if share is None else f"{100 * share:.0f} %",
+                "–" if peak is None else f"{peak:.0f}",
             )
         yield table
 
