@@ -6,8 +6,9 @@ NAME=FOLDER replaces what stands between ``<!-- results: NAME -->`` and ``<!-- e
 the two pages that has this block; docs/results.md gets all of it, README.md a table and a picture.
 ``<!-- results: NAME of SYSTEM, SYSTEM -->`` has in that table these systems alone, in this order.
 
-- From an experiment of a student come the table of its RESULTS.md and, by epoch, the valid EER of
+- From an experiment of a student come the tables of its RESULTS.md and, by epoch, the valid EER of
   teacher and student, or what selected the student's epoch; docs/NAME_curve.svg draws it, too.
+  README.md has the table of its files in other engines, where it has one.
 - From a folder of compare.py come the systems with several seeds (all, where none has), the tables
   of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
   into the recipe's results/CORPUS/NAME, and that folder can be named as well. README.md has the
@@ -73,7 +74,9 @@ def draw(curves: dict[str, dict[int, float]], selecting: Selecting, path: Path) 
 def experiment_block(name: str, experiment: Path) -> Block:
     """The table and the curve of an experiment."""
     results = (experiment / "RESULTS.md").read_text(encoding="utf-8")
-    title, table, notes = results.split("\n\n")[1:4]
+    title, table, notes, *more = results.split("\n\n")[1:]
+    # That of the student's files, where stage 5 could write them.
+    engines = more[:2] if more and more[0].startswith("In engines") else []
     folders = {"student": experiment}
     if teacher := read_setting(experiment, "teacher_folder"):  # else it is taken as it is
         # Paths of a hyperparams.yaml are relative to the recipe's folder.
@@ -100,7 +103,10 @@ def experiment_block(name: str, experiment: Path) -> Block:
     header = [f"valid {selecting.words}{selecting.unit}, epoch", *map(str, shown)]
     lines = _markdown([header, ["---"] * len(header), *rows])
     picture = f"![Valid {selecting.words} by epoch](docs/{name}_curve.svg)"
-    return Block([title, table, notes, lines, picture], _tables(table)[0], [picture])
+    parts = [title, table, notes, *engines, lines, picture]
+    if engines:
+        return Block(parts, _tables(engines[1])[0])
+    return Block(parts, _tables(table)[0], [picture])
 
 
 def comparison_block(folder: Path) -> Block:

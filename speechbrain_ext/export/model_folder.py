@@ -91,7 +91,8 @@ def write_model_folder(
     dict
         What ``model.json`` says: ``parameters`` (None of a model in a file), ``embedding_size``,
         ``sample_rate``, ``speakers`` (0 without a classifier), ``threshold``, ``difference``, the
-        largest between the folder's and the experiment's embeddings of noise, ``files``, those of
+        largest between the folder's and the experiment's embeddings of noise, ``weights_sha256``,
+        of the network in the experiment, ``files``, those of
         :func:`~speechbrain_ext.export.engine_files.write_engine_files`, and ``sha256`` by file.
 
     Raises
@@ -112,7 +113,8 @@ def write_model_folder(
         if classification:
             torch.save(classification.weights, draft / "classifier.ckpt")
             classification.labels.save(draft / "label_encoder.ckpt")
-        results = _results(experiment, weights_sha256(encoder.embedding_model))
+        weights = weights_sha256(encoder.embedding_model)
+        results = _results(experiment, weights)
         threshold = results["valid"]["eer_threshold"] if "valid" in results else None
         text = _hyperparams(experiment, classification, threshold)
         (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")
@@ -127,6 +129,7 @@ def write_model_folder(
             "speakers": len(classification.labels) if classification else 0,
             "threshold": threshold,
             "difference": difference,
+            "weights_sha256": weights,
             "files": [],
         }
         if precisions:

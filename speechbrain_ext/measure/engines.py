@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from speechbrain_ext.errors import brought_by
+from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import Waveforms
@@ -73,13 +73,12 @@ def benchmark_engines(
         ``median`` and ``p95`` seconds of a call, ``utterances_per_second``, ``real_time_factor``,
         ``relative`` (to the first encoder, eager, of the same input), ``share_of_ceiling``, of the
         network on features: its multiply-accumulates a second as a share of those of a large matrix
-        product in the same rounds, None of a file that PyTorch cannot look into; and ``peak_mb``,
-        of one utterance from the waveform on: megabytes that a process takes beyond its engine.
+        product in the same rounds, None of a file that PyTorch cannot look into; and from the
+        waveform on ``bytes`` of the file and ``peak_mb`` of one utterance: megabytes that a process
+        takes beyond its engine. A network that cannot leave PyTorch is in its engines alone.
 
     Raises
     ------
-    UserError
-        When a network cannot leave PyTorch.
     ValueError
         When there is no such engine, or ``eager`` is not among them.
     """
@@ -103,9 +102,11 @@ def benchmark_engines(
                     found = _measure(encoders, engines, graphs, place, rounds)
                     rows += [place | row for row in found]
         torch.set_num_threads(before)
-    for row in rows:
-        whole = row["system"], row["engine"], row["seconds_of_speech"]
-        row["peak_mb"] = peaks.get(whole) if row["input"] == "waveform" else None
+        for row in rows:
+            file = files.get((row["system"], row["engine"], row["input"]))
+            whole = row["system"], row["engine"], row["seconds_of_speech"]
+            row["bytes"] = file and file.stat().st_size
+            row["peak_mb"] = peaks.get(whole) if row["input"] == "waveform" else None
     return rows
 
 
@@ -156,7 +157,11 @@ def _graphs(
     for number, (name, encoder) in enumerate(encoders.items()):
         stem = folder / str(number)
         network, front_end = Path(f"{stem}.onnx"), Path(f"{stem}.front_end.onnx")
-        write_embedding_graph(encoder, network)
+        try:
+            write_embedding_graph(encoder, network)
+        except UserError as error:
+            print(f"{name} is measured in PyTorch alone: {error}")
+            continue
         by_engine = {"onnx": network}
         if "int8" in engines:
             by_engine["int8"] = Path(f"{stem}.int8.onnx")
@@ -210,6 +215,8 @@ def _measure(
                     for given, (module, x) in parts.items():
                         called = torch.compile(module) if engine == "compile" else module
                         add(name, engine, given, partial(called, x))
+                    continue
+                if (name, engine, "waveform") not in graphs:
                     continue
                 for given, x in (("features", feats), ("waveform", wavs)):
                     session = _session(graphs[name, engine, given], place["threads"])

@@ -15,6 +15,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.report.records import (
     Benchmark,
     CorpusSummary,
+    Engines,
     Experiment,
     MeasuredSpeed,
     Score,
@@ -85,6 +86,7 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
         fusion=fusion,
         enrolled=enrolled,
         benchmark=read_benchmark(speed) if speed.exists() else None,
+        engines=_read_engines(exp),
         set=kind,
         lists=lists,
     )
@@ -167,6 +169,17 @@ def read_benchmark(path: Path) -> Benchmark:
         )
 
     return _parse(path, 5, build)
+
+
+def _read_engines(exp: Path) -> Engines | None:
+    """What stage 5 measured of the student's files, where there are some of these weights."""
+    path, model = exp / "results" / "engines.json", exp / "export" / "model.json"
+    if not (path.exists() and model.exists()):
+        return None
+    facts = _parse(model, 5, lambda content: (content["weights_sha256"], content["files"]))
+    if facts[0] != kept_sha256(exp):
+        return None
+    return Engines(_parse(path, 5, lambda content: content["engines"]), facts[1])
 
 
 def read_settings(path: Path, stage: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jinja2
 
+from speechbrain_ext.report.engines import engine_table
 from speechbrain_ext.report.figures import (
     WANTED_SHARE,
     FigureBlock,
@@ -107,6 +108,8 @@ def render(experiment: Experiment, table: ResultsTable) -> str:
         command=student.settings.get("command"),
         speed=student.speed(experiment.benchmark),
         compared=experiment.teacher_speed is not None,
+        engines=engine_table(experiment),
+        selecting=selecting_figure(student.log) or EER,
         training=training_figures(experiment),
         low_share=epochs_of_low_share(student),
         wanted_share=WANTED_SHARE,
@@ -122,6 +125,10 @@ def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
     lines = [f"# {experiment.title}", ""]
     lines += [table.title, "", to_markdown(table), ""]
     lines += [f"- {note}" for note in table.notes]
+    if experiment.engines is not None:
+        lines += ["", f"In engines, {experiment.engines.place}:", ""]
+        headings, *rows = engine_table(experiment)
+        lines.append(markdown_table(headings, rows))
     lines += [
         "",
         f"EER: equal error rate in percent, with its 95 % interval. {_trial_counts(experiment)}",

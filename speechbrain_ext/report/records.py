@@ -113,12 +113,30 @@ class TrainedSystem:
     log: list[dict[str, Any]]
     scores: dict[str, Score]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a benchmark may call it: it names systems by folder or setting."""
+        return str(self.folder), self.settings.get("system", self.name), self.name, self.role
+
     def speed(self, benchmark: Benchmark | None) -> MeasuredSpeed | None:
-        """Find this system in a benchmark, which names systems by folder or setting."""
-        if benchmark is None:
-            return None
-        names = (str(self.folder), self.settings.get("system", self.name), self.name, self.role)
-        return benchmark.of(*names)
+        """Find this system in a benchmark."""
+        return None if benchmark is None else benchmark.of(*self.names)
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What stage 5 measured: a row a system, engine and input, and the files of the export."""
+
+    rows: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+
+    @property
+    def place(self) -> str:
+        """Where the speeds that are shown were measured, in words."""
+        row = self.rows[0]
+        threads = "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
+        several = "an utterance" if row["batch"] == 1 else f"{row['batch']} utterances"
+        return f"{several} of {row['seconds_of_speech']:g} s from the waveform on, {threads}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,7 @@ class Experiment:
     fusion: dict[str, Score]
     enrolled: dict[str, Score]  # by the teacher, and verified by the student
     benchmark: Benchmark | None
+    engines: Engines | None
     set: str
     lists: list[str]
 

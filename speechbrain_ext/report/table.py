@@ -73,6 +73,12 @@ def build_table(experiment: Experiment) -> ResultsTable:
     )
 
 
+def eer_cell(score: Score) -> str:
+    """Write an EER and its interval, where it has one."""
+    interval = " [{:.2f}, {:.2f}]".format(*score.interval) if score.interval else ""
+    return f"{score.eer:.2f}{interval}"
+
+
 def to_markdown(table: ResultsTable) -> str:
     """Write the table as Markdown, without its title and notes."""
     return markdown_table(table.headings(": "), table.rows)
@@ -207,9 +213,8 @@ def _sizes(speeds: Sequence[MeasuredSpeed]) -> tuple[str, str]:
 def _score_cells(score: Score | None) -> list[str]:
     if score is None:
         return [NONE] * len(SCORE_COLUMNS)
-    interval = " [{:.2f}, {:.2f}]".format(*score.interval) if score.interval else ""
     costs = (f"{score.min_dcf[str(prior)]:.3f}" for prior in PRIORS)
-    return [f"{score.eer:.2f}{interval}", *costs]
+    return [eer_cell(score), *costs]
 
 
 def _difference(score: Score) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from speechbrain_ext.report import collect
 from tests.processes import ROOT
 from tests.recipe.report_fixture import (
     RECIPE,
@@ -293,6 +294,49 @@ def test_a_teacher_that_enrols_is_a_row(fresh: dict[str, Path]) -> None:
     done = write_report(fresh)
     assert done.returncode == 1
     assert "test_enrolled.json was scored with other weights" in done.stderr
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_the_students_files_beside_every_system(
+    fresh: dict[str, Path], stale: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of PyTorch the error rates are the recipe's, of a file those of its export."""
+    weights = {
+        fresh[role]: json.loads((fresh[role] / "results" / "test.json").read_text())
+        for role in ("teacher", "exp")
+    }
+    monkeypatch.setattr(collect, "kept_sha256", lambda folder: weights[folder]["weights_sha256"])
+    trials = {"trials": "test", "title": "test", "eer": 3.25, "interval_95": [2.5, 4.0]}
+    trials |= {"difference": 0.5, "difference_interval_95": [-0.5, 1.5]}
+    kept = "of others" if stale else weights[fresh["exp"]]["weights_sha256"]
+    files = [{"precision": "int8", "input": "waveform", "trials": [trials]}]
+    write_json(fresh["exp"] / "export" / "model.json", {"weights_sha256": kept, "files": files})
+    place = {"threads": 1, "batch": 1, "seconds_of_speech": 3.0, "input": "waveform"}
+    rows = [
+        {**place, "system": system, "engine": engine, "median": ms / 1e3, "bytes": size}
+        | {"real_time_factor": ms / 3e3, "peak_mb": 12.4}
+        for system, engine, ms, size in (
+            ("teacher", "eager", 30.0, 15_500_000),
+            ("v2", "eager", 15.0, 10_700_000),
+            ("v2", "int8", 5.0, 3_000_000),
+        )
+    ]
+    rows.append({**rows[-1], "input": "features"})
+    write_json(fresh["exp"] / "results" / "engines.json", {"engines": rows})
+    done = write_report(fresh)
+    assert done.returncode == 0, done.stderr
+    lines = (fresh["exp"] / "RESULTS.md").read_text().splitlines()
+    found = [line for line in lines if "PyTorch |" in line or "INT8 |" in line]
+    assert "In engines" in Page(fresh["exp"] / "report.html").text or stale
+    if stale:
+        assert not found
+        return
+    first, second, third = ([cell.strip() for cell in line.split("|")[1:-1]] for line in found)
+    assert first[:7] == ["teacher", "PyTorch", "15.5", "30.0", "0.0100", "1.0 ×", "12"]
+    assert third[:6] == ["v2", "ONNX, INT8", "3.0", "5.0", "0.0017", "6.0 ×"]
+    assert third[7] == "3.25 [2.50, 4.00] (+0.50)"
+    assert second[7].startswith(f"{weights[fresh['exp']]['eer']:.2f} [")
+    assert "In engines, an utterance of 3 s from the waveform on, one thread:" in lines
 
 
 def test_no_interval_is_told_with_the_reason(fresh: dict[str, Path]) -> None:

@@ -27,6 +27,7 @@ FLOW = [
     "score.py",
     "export.py",
     "benchmark.py",
+    "benchmark.py",
     "report.py",
 ]
 SSL_YAMLS = {
@@ -54,6 +55,7 @@ LARGE_MARGIN = ["--large_margin", "hparams/large_margin.yaml"]
 # What it says of a corpus needs PyTorch, so the stub says it.
 DESCRIBE = f"""#!/usr/bin/env bash
 case "$*" in
+    *import\\ onnx*) exit ;;
     *training.second*) case "$*" in *"${{FAIL:-nothing}}"*) exit 3 ;; esac; exit ;;
     *describe\\ --student_options*imported) echo "--lin_neurons 192"; exit ;;
     *describe\\ --student_options*) exit ;;
@@ -581,14 +583,16 @@ def test_a_student_of_a_model_that_is_taken_as_it_is(recipe: Recipe) -> None:
     said = "Stage 2 trains nothing: the teacher is some/wavlm, which is taken as it is."
     assert said in done.stdout.splitlines()
     calls = recipe.calls()
-    scripts = ["train_distill.py", "extract.py", "score.py", "export.py", "benchmark.py"]
+    scripts = ["train_distill.py", "extract.py", "score.py", "export.py"]
+    scripts += ["benchmark.py", "benchmark.py"]
     assert script_names(calls) == [*FLOW[:2], *scripts, "report.py"]
-    train, extract, score, _, benchmark, report = calls[2:]
+    train, extract, score, _, benchmark, engines, report = calls[2:]
     exp = "exp/mini/sv_mixer/seed_1"
     assert f"--output_folder {exp} --number_of_epochs" in train
     assert "--teacher" not in train and "--lr_decay" not in train and "--offline" not in train
     assert f"extract.py {exp} --manifests" in extract and "--fuse" not in score
     assert benchmark.endswith(f"--out {exp}/results/speed.json --with_teacher {exp}")
+    assert f"--out {exp}/results/engines.json {exp} --device cpu --engines" in engines
     assert report.endswith(f"report.py {exp} --manifests data/mini/manifests")
 
 

@@ -376,11 +376,15 @@ if $teacher_as_it_is; then scored="the student"; else scored="teacher, student a
 run_stage 4 "embeddings and scores of $scored"
 
 stage_5() {
-    local systems=("$teacher_exp" "$student_exp")
-    ! $teacher_as_it_is || systems=(--with_teacher "$student_exp")
+    local systems=("$teacher_exp" "$student_exp") leaving=("$teacher_exp" "$student_exp")
+    ! $teacher_as_it_is || systems=(--with_teacher "$student_exp") leaving=("$student_exp")
     needs "$student_exp/save/embedding_model.safetensors" 3
     "$python" export.py "$student_exp"
     "$python" benchmark.py --out "$student_exp/results/speed.json" "${systems[@]}"
+    if "$python" -c "import onnx, onnxruntime" 2>/dev/null; then # else export.py has said so
+        "$python" benchmark.py --out "$student_exp/results/engines.json" "${leaving[@]}" \
+            --device cpu --engines eager onnx int8 --threads 1 --batch 1 --seconds_of_speech 3
+    fi
 }
 run_stage 5 "the student's model folder, and its speed beside the teacher's"
 
