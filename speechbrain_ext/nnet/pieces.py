@@ -85,7 +85,8 @@ def frames_in_pieces(
     torch.Size([2, 4, 1])
     """
     frames = (wavs.shape[1] - window) // hop + 1
-    rows = rows_of_piece(wavs, width=window * len(wavs))
+    # The frame, what is done to it, its complex spectrum and its powers.
+    rows = rows_of_piece(wavs, width=5 * window * len(wavs))
     if frames <= rows:
         return function(wavs)
     whole = wavs.new_empty(0)

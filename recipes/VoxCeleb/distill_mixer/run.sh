@@ -383,7 +383,7 @@ stage_5() {
     "$python" benchmark.py --out "$student_exp/results/speed.json" "${systems[@]}"
     if "$python" -c "import onnx, onnxruntime" 2>/dev/null; then # else export.py has said so
         "$python" benchmark.py --out "$student_exp/results/engines.json" "${leaving[@]}" \
-            --device cpu --engines eager onnx int8 --threads 1 --batch 1 --seconds_of_speech 3
+            --device cpu --rounds 10 --engines eager onnx int8 --threads 1 --batch 1 --seconds_of_speech 3
     fi
 }
 run_stage 5 "the student's model folder, and its speed beside the teacher's"
