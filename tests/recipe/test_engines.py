@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +97,65 @@ def test_the_pipeline_of_wespeaker(experiment: Path, corpus: Path) -> None:
         (found,) = session.run(["embs"], {"feats": feats})
         expected = by_pytorch(experiment, wav, window="hamming", scale=32768)
         np.testing.assert_allclose(found[0], expected, atol=1e-3)
+
+
+def test_diarization_loads_it_as_one_of_wespeakers(
+    experiment: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """pyannote goes by words of the path, so this test's name has none of them."""
+    pipelines = pytest.importorskip("pyannote.audio.pipelines.speaker_verification")
+    model = tmp_path / "wespeaker" / "speaker-embedding.onnx"
+    model.parent.mkdir()
+    shutil.copy(experiment / "export" / model.name, model)
+    embed = pipelines.PretrainedSpeakerEmbedding(str(model))
+    assert (embed.sample_rate, embed.dimension, embed.metric) == (16000, 8, "cosine")
+    for wav in recordings(corpus):
+        found = embed(torch.from_numpy(wav)[None, None])[0]
+        expected = by_pytorch(experiment, wav, window="hamming", scale=32768)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_openvino(experiment: Path, corpus: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    model, exact = experiment / "export" / "waveform.onnx", {"INFERENCE_PRECISION_HINT": "f32"}
+    network = openvino.Core().compile_model(str(model), "CPU", exact)
+    encoder = load_encoder(experiment)
+    for wav in recordings(corpus):
+        with torch.no_grad():
+            expected = encoder(torch.from_numpy(wav)[None]).flatten().numpy()
+        np.testing.assert_allclose(network({"wav": wav[None]})["embs"][0], expected, atol=1e-3)
+
+
+WEB = """
+const ort = require("onnxruntime-web"), fs = require("fs");
+const [model, ...files] = process.argv.slice(1);
+(async () => {
+    const session = await ort.InferenceSession.create(fs.readFileSync(model));
+    for (const file of files) {
+        const samples = new Float32Array(new Uint8Array(fs.readFileSync(file)).buffer);
+        const wav = new ort.Tensor("float32", samples, [1, samples.length]);
+        const { embs } = await session.run({ wav });
+        console.log(JSON.stringify([...embs.data]));
+    }
+})();
+"""
+
+
+def test_a_browsers_engine(experiment: Path, corpus: Path, tmp_path: Path) -> None:
+    """onnxruntime-web under Node, where npm has put it into a folder of NODE_PATH."""
+    node = shutil.which("node")
+    found = node and subprocess.run(
+        [node, "-e", 'require.resolve("onnxruntime-web")'], capture_output=True, check=False
+    )
+    if not node or not found or found.returncode != 0:
+        pytest.skip("no onnxruntime-web in a folder of NODE_PATH")
+    encoder, files, expected = load_encoder(experiment), [], []
+    for number, wav in enumerate(recordings(corpus)):
+        files.append(tmp_path / f"{number}.raw")
+        files[-1].write_bytes(wav.tobytes())
+        with torch.no_grad():
+            expected.append(encoder(torch.from_numpy(wav)[None]).flatten().numpy())
+    command = [node, "-e", WEB, experiment / "export" / "waveform.onnx", *files]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    embeddings = [json.loads(line) for line in done.stdout.splitlines()]
+    np.testing.assert_allclose(np.array(embeddings), np.stack(expected), atol=1e-3)
