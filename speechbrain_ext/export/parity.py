@@ -147,8 +147,8 @@ def compare_decisions(
     -------
     dict
         By name, for each list ``trials``, ``title``, ``eer``, ``interval_95``, ``difference`` to
-        the first in points, and ``difference_interval_95``. Intervals are None of lists with few
-        speakers.
+        the first in points, ``difference_interval_95``, and ``score_difference``, that of a score
+        to the first's in half of the trials at most. Intervals are None of lists with few speakers.
     """
     first = next(iter(encoders))
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
@@ -173,6 +173,9 @@ def compare_decisions(
                     "interval_95": interval and list(interval),
                     "difference": difference.value,
                     "difference_interval_95": between,
+                    "score_difference": float(
+                        np.median(np.abs(scores[name][0] - scores[first][0]))
+                    ),
                 }
             )
     return figures

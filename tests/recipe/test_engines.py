@@ -18,6 +18,8 @@ from speechbrain_ext.systems.experiment import load_encoder
 from tests.recipe.experiments import make_experiment
 from tests.recipe.test_export import run_export
 from tests.recipe.tiny import make_corpus
+from tests.refusals import refused
+from tools import check_engines
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -159,3 +161,24 @@ def test_a_browsers_engine(experiment: Path, corpus: Path, tmp_path: Path) -> No
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     embeddings = [json.loads(line) for line in done.stdout.splitlines()]
     np.testing.assert_allclose(np.array(embeddings), np.stack(expected), atol=1e-3)
+
+
+def test_every_engine_decides_on_trials(
+    experiment: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sherpa_onnx")
+    pytest.importorskip("kaldi_native_fbank")
+    out = tmp_path / "engines.json"
+    check_engines.main([*map(str, (experiment / "export", corpus / "manifests", "--out", out))])
+    said, found = capsys.readouterr().out, json.loads(out.read_text())
+    assert {"waveform.onnx", "sherpa-onnx", "WeSpeaker"} <= found.keys()
+    for name, (trials,) in found.items():
+        assert trials["trials"] == "valid" and 0 <= trials["eer"] <= 100
+        # Its network is untrained: other features, other scores, but of the same recordings.
+        assert (trials["score_difference"] == 0) is (name == "waveform.onnx")
+        assert f"| {name} | tones | {trials['eer']:.2f} |" in said
+    with refused("missing-file", "speaker-embedding.int8.onnx"):
+        check_engines.main(
+            [*map(str, (experiment / "export", corpus / "manifests", "--out", out))]
+            + ["--precision", "int8"]
+        )
