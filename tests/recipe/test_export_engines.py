@@ -185,6 +185,9 @@ def test_int8_needs_speech_to_be_scaled_by(
     line = refuse(capsys, experiment, "--formats", "int8", "--manifests", tmp_path / "manifests")
     assert "has 3 utterances" in line and "leave int8 out of --formats" in line
     assert not (experiment / "export").exists()
+    run_export(experiment, "--manifests", tmp_path / "manifests")  # nobody asked for INT8
+    assert "SpeechBrain alone: " in capsys.readouterr().out
+    assert not list((experiment / "export").glob("*.onnx"))
 
 
 def test_a_full_disk_leaves_the_folder_of_before(

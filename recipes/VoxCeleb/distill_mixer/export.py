@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMATS = {"onnx": "fp32", "int8": "int8", "fp16": "fp16"}
 DEFAULT = ("onnx", "int8")
 # Where nobody asked for them, there are no such files for want of these.
-WITHOUT = ("no-graph", "missing-package", "missing-option", "earlier-stage")
+WITHOUT = ("no-graph", "missing-package", "missing-option", "earlier-stage", "few-files")
 
 
 def main() -> None:
