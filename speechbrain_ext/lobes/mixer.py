@@ -32,7 +32,7 @@ class MLPMixer(Lobe):
         Channels C of every block.
     num_blocks : int
         Mixer blocks.
-    expansion : int
+    expansion : float
         Hidden channels of the mixing MLPs, as a multiple of C.
     groups : int
         Groups of the token mixing; divides C.
@@ -90,7 +90,7 @@ class MLPMixer(Lobe):
         input_size: int = 80,
         channels: int = 192,
         num_blocks: int = 6,
-        expansion: int = 3,
+        expansion: float = 3,
         groups: int = 4,
         lin_neurons: int = 512,
         dropout: float = 0.1,

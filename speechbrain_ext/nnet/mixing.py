@@ -205,7 +205,7 @@ class GroupedMLP(Mixer):
     ---------
     channels : int
         Channels C.
-    expansion : int
+    expansion : float
         The hidden layer has ``expansion * C`` channels.
     groups : int
         Groups G of channels.
@@ -215,7 +215,7 @@ class GroupedMLP(Mixer):
     Raises
     ------
     ValueError
-        When ``groups`` does not divide ``channels``.
+        When ``groups`` does not divide ``channels``, or those of the hidden layer.
 
     Example
     -------
@@ -227,11 +227,12 @@ class GroupedMLP(Mixer):
     reach = 0
 
     def __init__(
-        self, channels: int, expansion: int = 4, groups: int = 8, dropout: float = 0.0
+        self, channels: int, expansion: float = 4, groups: int = 8, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.fc1 = GroupedLinear(channels, expansion * channels, groups)
-        self.fc2 = GroupedLinear(expansion * channels, channels, groups)
+        hidden = round(expansion * channels)
+        self.fc1 = GroupedLinear(channels, hidden, groups)
+        self.fc2 = GroupedLinear(hidden, channels, groups)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -275,7 +276,7 @@ class ChannelMixing(nn.Module):
     ---------
     channels : int
         Channels C.
-    expansion : int
+    expansion : float
         The hidden layer has ``expansion * C`` channels after the maximum.
     dropout : float
         Dropout after each layer.
@@ -286,10 +287,11 @@ class ChannelMixing(nn.Module):
     torch.Size([2, 50, 8])
     """
 
-    def __init__(self, channels: int, expansion: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, expansion: float, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, 2 * expansion * channels)
-        self.fc2 = nn.Linear(expansion * channels, channels)
+        hidden = round(expansion * channels)
+        self.fc1 = nn.Linear(channels, 2 * hidden)
+        self.fc2 = nn.Linear(hidden, channels)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class LocalGlobalMixing(Mixer):
         Channels C.
     num_tokens : int
         Frames N of a window.
-    expansion : int
+    expansion : float
         The hidden layer of the MLP has ``expansion * num_tokens`` tokens.
     groups : int
         Groups of channels in the convolution; divides C.
@@ -57,7 +57,7 @@ class LocalGlobalMixing(Mixer):
         self,
         channels: int,
         num_tokens: int = 149,
-        expansion: int = 4,
+        expansion: float = 4,
         groups: int = 8,
         kernel_size: int = 3,
         dropout: float = 0.0,
@@ -89,7 +89,7 @@ class MultiScaleMixing(Mixer):
     ---------
     channels : int
         Channels C.
-    expansion : int
+    expansion : float
         The hidden layers have ``expansion * C`` channels.
     groups : int
         Groups of channels in both MLPs; divides C.
@@ -109,7 +109,7 @@ class MultiScaleMixing(Mixer):
     """
 
     def __init__(
-        self, channels: int, expansion: int = 4, groups: int = 8, dropout: float = 0.0
+        self, channels: int, expansion: float = 4, groups: int = 8, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.full_rate = GroupedMLP(channels, expansion, groups, dropout)

@@ -37,7 +37,7 @@ class ParallelLocalGlobalMixing(Mixer):
         Channels C.
     num_tokens : int
         Frames N of a window.
-    expansion : int
+    expansion : float
         The hidden layer of the MLP has ``expansion * num_tokens`` tokens.
     dropout : float
         Dropout on the output.
@@ -56,7 +56,7 @@ class ParallelLocalGlobalMixing(Mixer):
     """
 
     def __init__(
-        self, channels: int, num_tokens: int = 149, expansion: int = 4, dropout: float = 0.0
+        self, channels: int, num_tokens: int = 149, expansion: float = 4, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.conv1 = _TimeConv(channels, kernel_size=7, groups=channels)
@@ -81,7 +81,7 @@ class MultiScaleGroupMixing(Mixer):
     ---------
     channels : int
         Channels C.
-    expansion : int
+    expansion : float
         The hidden layers of the MLPs at both rates have ``expansion * C`` channels.
     groups : int
         Groups of channels in all but the last layer; divides C. The authors' have 128 channels.
@@ -102,7 +102,7 @@ class MultiScaleGroupMixing(Mixer):
     """
 
     def __init__(
-        self, channels: int, expansion: int = 4, groups: int = 8, dropout: float = 0.0
+        self, channels: int, expansion: float = 4, groups: int = 8, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.multi_scale = MultiScaleMixing(channels, expansion, groups)

@@ -26,7 +26,7 @@ class TokenMLP(Mixer):
     ---------
     channels : int
         Channels C; the weights do not depend on it.
-    expansion : int
+    expansion : float
         The hidden layer has ``expansion * num_tokens`` tokens, unless ``hidden_tokens`` is given.
     groups : int
         Not used: all channels share the MLP.
@@ -52,14 +52,14 @@ class TokenMLP(Mixer):
     def __init__(
         self,
         channels: int,
-        expansion: int = 4,
+        expansion: float = 4,
         groups: int = 1,
         dropout: float = 0.0,
         num_tokens: int = 149,
         hidden_tokens: int | None = None,
     ) -> None:
         super().__init__()
-        hidden = expansion * num_tokens if hidden_tokens is None else hidden_tokens
+        hidden = round(expansion * num_tokens) if hidden_tokens is None else hidden_tokens
         if num_tokens < 1 or hidden < 1:
             raise ValueError(f"num_tokens={num_tokens} and hidden_tokens={hidden} must be positive")
         self.num_tokens = num_tokens

@@ -178,7 +178,6 @@ ARGUMENTS: dict[str, Rule] = {
         (
             "bottleneck_size",
             "conv_channels",
-            "expansion",
             "feed_forward_size",
             "front_lstm_size",
             "grad_accumulation_factor",
@@ -209,6 +208,7 @@ ARGUMENTS: dict[str, Rule] = {
             "contrast_temperature",
             "crop_seconds",
             "cycle_epochs",
+            "expansion",
             "label_temperature",
             "lr",
             "lr_decay",

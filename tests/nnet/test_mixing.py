@@ -65,6 +65,14 @@ def test_channel_mixing_takes_the_larger_half() -> None:
     torch.testing.assert_close(layer(frames()), expected, atol=1e-5, rtol=0)
 
 
+def test_an_expansion_need_not_be_whole() -> None:
+    by_groups, by_channels = PointwiseTokenMixing(12, 1.5, groups=6), ChannelMixing(12, 1.5)
+    assert by_groups.fc1.out_channels == by_channels.fc2.in_features == 18
+    assert by_groups(frames()).shape == by_channels(frames()).shape == frames().shape
+    with pytest.raises(ValueError, match="groups=4"):
+        PointwiseTokenMixing(12, 1.5, groups=4)
+
+
 @pytest.mark.parametrize("layer_class", [PointwiseTokenMixing, ChannelMixing])
 def test_dropout_in_training_only(layer_class: type[nn.Module]) -> None:
     groups = {"groups": 4} if layer_class is PointwiseTokenMixing else {}
