@@ -31,7 +31,7 @@ from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
-from speechbrain_ext.measure.speed import noise, time_side_by_side
+from speechbrain_ext.measure.speed import time_side_by_side, timed_noise
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.experiment import untrained_encoder
 from speechbrain_ext.systems.yaml import read_yaml
@@ -238,7 +238,7 @@ def _latency_ms(encoder: SpeakerEncoder) -> float:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        feats = encoder.compute_features(noise(1, round(_SECONDS * SAMPLE_RATE))).numpy()
+        feats = encoder.compute_features(timed_noise(1, round(_SECONDS * SAMPLE_RATE))).numpy()
         call = partial(session.run, None, {session.get_inputs()[0].name: feats})
         times = time_side_by_side({"network": call}, _ROUNDS, torch.device("cpu"))
     return 1e3 * statistics.median(times["network"])

@@ -17,7 +17,7 @@ from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.lobes.features import Waveforms
 from speechbrain_ext.measure.engine_memory import peak_megabytes
-from speechbrain_ext.measure.speed import ENGINES, count_macs, noise, time_side_by_side
+from speechbrain_ext.measure.speed import ENGINES, count_macs, time_side_by_side, timed_noise
 
 with brought_by("export"):
     import onnxruntime
@@ -167,7 +167,7 @@ def _graphs(
             by_engine["int8"] = Path(f"{stem}.int8.onnx")
             with torch.no_grad():
                 given = [
-                    encoder.compute_features(noise(1, 2 * SAMPLE_RATE)).numpy()
+                    encoder.compute_features(timed_noise(1, 2 * SAMPLE_RATE)).numpy()
                     for _ in range(_CALIBRATION)
                 ]
             quantise(network, by_engine["int8"], given)
@@ -192,7 +192,7 @@ def _measure(
     place: Mapping[str, Any],
     rounds: int,
 ) -> Iterator[dict[str, Any]]:
-    wavs = noise(place["batch"], round(place["seconds_of_speech"] * SAMPLE_RATE))
+    wavs = timed_noise(place["batch"], round(place["seconds_of_speech"] * SAMPLE_RATE))
     work: dict[str, Work] = {}
     about: dict[str, tuple[str, str, str]] = {}
     macs: dict[str, int | None] = {}

@@ -150,7 +150,7 @@ def benchmark_encoders(
         and ``from_waveform`` has the same three with the front end included; and what was measured.
     """
     where = torch.device(device)
-    wavs = noise(batch, round(seconds_of_speech * SAMPLE_RATE), where)
+    wavs = timed_noise(batch, round(seconds_of_speech * SAMPLE_RATE), where)
     networks: dict[str, Callable[[], object]] = {}
     wholes: dict[str, Callable[[], object]] = {}
     systems: list[dict[str, Any]] = []
@@ -231,7 +231,7 @@ def benchmark_lengths(
     }
     with torch.inference_mode():
         for length in lengths:
-            wavs = noise(1, round(length * SAMPLE_RATE), where)
+            wavs = timed_noise(1, round(length * SAMPLE_RATE), where)
             for name, encoder in encoders.items():
                 feats = encoder.mean_var_norm(encoder.compute_features(wavs))
                 systems[name]["macs"].append(_macs(encoder, feats))
@@ -261,7 +261,7 @@ def _place(where: torch.device) -> dict[str, Any]:
     return {"device": name, "threads": torch.get_num_threads()}
 
 
-def noise(batch: int, samples: int, where: torch.device | str = "cpu") -> Tensor:
+def timed_noise(batch: int, samples: int, where: torch.device | str = "cpu") -> Tensor:
     """Waveforms (batch, samples) to be timed with, always the same."""
     generator = torch.Generator().manual_seed(0)
     return (0.1 * torch.randn(batch, samples, generator=generator)).to(where)

@@ -292,6 +292,17 @@ def test_a_place_that_cannot_be_written_is_a_sentence(recipe: Recipe, option: st
     assert recipe.calls() == []
 
 
+@pytest.mark.parametrize(
+    ("formats", "given"),
+    [("", ""), ("none", " --formats none"), ("onnx fp16", " --formats onnx fp16")],
+)
+def test_formats_of_the_export(recipe: Recipe, formats: str, given: str) -> None:
+    assert recipe.run().returncode == 0
+    done = recipe.run("--formats", formats, "--stage", "5", "--stop_stage", "5")
+    assert done.returncode == 0, done.stderr
+    assert recipe.calls()[-3].endswith(f"export.py exp/mini/v2/seed_1{given}")
+
+
 def test_arguments_of_the_manifests(recipe: Recipe) -> None:
     done = recipe.run("--manifest_args", "--valid_speakers 5 --min_seconds 1", "--stop_stage", "1")
     assert done.returncode == 0, done.stderr

@@ -41,6 +41,7 @@ teacher_source=""  # name on the hub or folder of the model that a student of hp
 offline=false  # never ask a model hub: what is not on this machine is an error
 teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
 student_exp=""  # folder of the student's experiment, with --large_margin of its first training, in place of exp/<corpus>/<system>/seed_<seed>
+formats=""  # of the student's files that run without PyTorch, some of "onnx int8 fp16", or none; onnx and int8 where the network can leave PyTorch
 seed=1  # of both trainings
 ngpu=0  # processes of training and extraction, one for each GPU; 0 is one process on whatever there is
 precision=fp32  # of training: fp32, fp16 or bf16
@@ -376,10 +377,11 @@ if $teacher_as_it_is; then scored="the student"; else scored="teacher, student a
 run_stage 4 "embeddings and scores of $scored"
 
 stage_5() {
-    local systems=("$teacher_exp" "$student_exp") leaving=("$teacher_exp" "$student_exp")
+    local systems=("$teacher_exp" "$student_exp") leaving=("$teacher_exp" "$student_exp") files
+    read -ra files <<< "$formats"
     ! $teacher_as_it_is || systems=(--with_teacher "$student_exp") leaving=("$student_exp")
     needs "$student_exp/save/embedding_model.safetensors" 3
-    "$python" export.py "$student_exp"
+    "$python" export.py "$student_exp" ${files[@]+--formats "${files[@]}"}
     "$python" benchmark.py --out "$student_exp/results/speed.json" "${systems[@]}"
     if "$python" -c "import onnx, onnxruntime" 2>/dev/null; then # else export.py has said so
         "$python" benchmark.py --out "$student_exp/results/engines.json" "${leaving[@]}" \
