@@ -603,7 +603,7 @@ def test_a_student_of_a_model_that_is_taken_as_it_is(recipe: Recipe) -> None:
     assert "--teacher" not in train and "--lr_decay" not in train and "--offline" not in train
     assert f"extract.py {exp} --manifests" in extract and "--fuse" not in score
     assert benchmark.endswith(f"--out {exp}/results/speed.json --with_teacher {exp}")
-    assert f"--out {exp}/results/engines.json {exp} --device cpu --engines" in engines
+    assert f"--out {exp}/results/engines.json {exp} --device cpu" in engines
     assert report.endswith(f"report.py {exp} --manifests data/mini/manifests")
 
 

@@ -141,6 +141,7 @@ def test_results_are_of_the_student_alone(exp: Path) -> None:
     score = json.loads((exp / "results" / "pairs.json").read_text())
     assert (score["targets"], score["nontargets"]) == (4, 24)
     assert {path.name for path in (exp / "results").glob("*.json")} == {
+        "engines.json",
         "pairs.json",
         "valid.json",
         "speed.json",
