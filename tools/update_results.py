@@ -244,8 +244,10 @@ def replace_block(page: Path, name: str, block: Block) -> bool:
 
 
 def _chosen(table: list[list[str]], systems: list[str], page: Path) -> list[list[str]]:
-    """The lines of these systems."""
-    lines = {line[0]: line for line in table[2:]}
+    """The lines of these systems, of which each may have several."""
+    lines: dict[str, list[list[str]]] = {}
+    for line in table[2:]:
+        lines.setdefault(line[0], []).append(line)
     for system in systems:
         if system not in lines:
             raise UserError(
@@ -253,7 +255,7 @@ def _chosen(table: list[list[str]], systems: list[str], page: Path) -> list[list
                 f"{', '.join(lines)}",
                 code="unknown-name",
             )
-    return [*table[:2], *(lines[system] for system in systems)]
+    return [*table[:2], *(line for system in systems for line in lines[system])]
 
 
 def main(arguments: list[str]) -> None:

@@ -115,12 +115,12 @@ class TrainedSystem:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a benchmark may call it: it names systems by folder or setting."""
-        return str(self.folder), self.settings.get("system", self.name), self.name, self.role
+        """What a benchmark calls it, by folder or setting."""
+        return str(self.folder), self.settings.get("system", self.name), self.name
 
     def speed(self, benchmark: Benchmark | None) -> MeasuredSpeed | None:
         """Find this system in a benchmark."""
-        return None if benchmark is None else benchmark.of(*self.names)
+        return None if benchmark is None else benchmark.of(*self.names, self.role)
 
 
 @dataclass(frozen=True)

@@ -318,6 +318,7 @@ def test_the_students_files_beside_every_system(
         for system, engine, ms, size in (
             ("teacher", "eager", 30.0, 15_500_000),
             ("v2", "eager", 15.0, 10_700_000),
+            ("student", "eager", 20.0, None),  # a system of that name, and not the student
             ("v2", "int8", 5.0, 3_000_000),
         )
     ]
@@ -331,10 +332,13 @@ def test_the_students_files_beside_every_system(
     if stale:
         assert not found
         return
-    first, second, third = ([cell.strip() for cell in line.split("|")[1:-1]] for line in found)
+    first, second, other, third = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in found
+    )
     assert first[:7] == ["teacher", "PyTorch", "15.5", "30.0", "0.0100", "1.0 ×", "12"]
     assert third[:6] == ["v2", "ONNX, INT8", "3.0", "5.0", "0.0017", "6.0 ×"]
     assert third[7] == "3.25 [2.50, 4.00] (+0.50)"
+    assert other[0] == "student" and other[2] == other[7] == "–"
     assert second[7].startswith(f"{weights[fresh['exp']]['eer']:.2f} [")
     assert "In engines, an utterance of 3 s from the waveform on, one thread:" in lines
 

@@ -59,12 +59,15 @@ def test_an_experiment_fills_both_pages(root: Path) -> None:
 def test_of_a_students_files_the_readme_has_the_table(root: Path) -> None:
     experiment(root, "teacher")
     student = experiment(root, "v6")
-    table = "In engines, one thread:\n\n| System | MB |\n| --- | ---: |\n| v6 | 2.7 |\n"
+    table = (
+        "In engines, one thread:\n\n| System | MB |\n| --- | ---: |\n| v6 | 9.9 |\n| v6 | 2.7 |\n"
+    )
+    (root / "README.md").write_text("<!-- results: mine of v6 -->\n<!-- end -->\n")
     (student / "RESULTS.md").write_text(f"{RESULTS_MD}\n{table}\nEER: the rate.\n")
     update_results.main([f"mine={student}"])
     page, readme = ((root / each).read_text() for each in ("docs/results.md", "README.md"))
     assert "| teacher | 2.00 |" in page and "In engines, one thread:\n\n| System" in page
-    assert "| v6 | 2.7 |" in readme and "| teacher | 2.00 |" not in readme
+    assert "| v6 | 9.9 |\n| v6 | 2.7 |" in readme and "| teacher | 2.00 |" not in readme
 
 
 def test_a_name_that_no_page_has_is_one_sentence(root: Path) -> None:
