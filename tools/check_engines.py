@@ -60,7 +60,9 @@ def wespeaker(model: Path) -> Embed:
     options.frame_opts.window_type = "hamming"
     options.frame_opts.samp_freq = SAMPLE_RATE
     options.mel_opts.num_bins = 80
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    threads = onnxruntime.SessionOptions()
+    threads.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, threads, providers=["CPUExecutionProvider"])
 
     def embed(wav: np.ndarray) -> np.ndarray:
         bank = knf.OnlineFbank(options)
