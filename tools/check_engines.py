@@ -25,13 +25,13 @@ from torch import Tensor
 
 from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
+from speechbrain_ext.export.engine_files import ENDINGS
 from speechbrain_ext.export.parity import GraphEncoder, compare_decisions
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.verification.tables import markdown_table
 
 Embed = Callable[[np.ndarray], np.ndarray]  # of samples (N,) in [-1, 1]
-ENDINGS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
 OURS = "waveform.onnx"
 
 

@@ -45,7 +45,8 @@ MOST_IN_FLOAT = 5
 FEATURES, WAVEFORM = "speaker-embedding", "waveform"
 #: Points of EER that a file may be worse by.
 MOST_POINTS = 0.2
-_ENDINGS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
+#: What the name of a file ends with, by its precision.
+ENDINGS = {"fp32": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -138,7 +139,7 @@ def write_engine_files(
             if isinstance(front_end, KaldiFbank):
                 candidates[FEATURES] = (graph, GraphEncoder(graph, front_end))
             for stem, (draft, found) in candidates.items():
-                path = folder / (stem + _ENDINGS[precision])
+                path = folder / (stem + ENDINGS[precision])
                 parity = compare(encoder, found, sound)
                 _check(path.name, precision, parity)
                 save_graph(onnx.load(draft), path, facts)

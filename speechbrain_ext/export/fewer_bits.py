@@ -61,8 +61,10 @@ def quantise(
 ) -> None:
     """Write the graph of features with weights and activations of 8 bits.
 
-    Weights have a scale for each output channel and are symmetric; activations have a scale and an
-    offset for each tensor, from the least and the greatest value that the utterances gave.
+    Weights have a scale for each output channel and are symmetric, of 7 bits: processors without
+    instructions for such products (VNNI) add two of them in 16 bits, which those of 8 overflow.
+    Activations have a scale and an offset for each tensor, from the least and the greatest value
+    that the utterances gave.
 
     Arguments
     ---------
@@ -85,6 +87,7 @@ def quantise(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            reduce_range=True,
             op_types_to_quantize=list(QUANTISED),
             nodes_to_exclude=list(in_float),
         )
