@@ -19,14 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor
 
 from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.export.engine_files import ENDINGS
-from speechbrain_ext.export.parity import GraphEncoder, compare_decisions
+from speechbrain_ext.export.parity import GraphEncoder, compare_decisions, open_session
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.verification.tables import markdown_table
@@ -60,9 +59,7 @@ def wespeaker(model: Path) -> Embed:
     options.frame_opts.window_type = "hamming"
     options.frame_opts.samp_freq = SAMPLE_RATE
     options.mel_opts.num_bins = 80
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, threads, providers=["CPUExecutionProvider"])
+    session = open_session(model)
 
     def embed(wav: np.ndarray) -> np.ndarray:
         bank = knf.OnlineFbank(options)

@@ -40,9 +40,8 @@ from speechbrain_ext.verification.plots import save_figure
 with brought_by("search"):
     import optuna
 with brought_by("export"):
-    import onnxruntime
-
     from speechbrain_ext.export.graphs import write_embedding_graph
+    from speechbrain_ext.export.parity import open_session
 
 KEYS = {"title", "yaml", "objective", "common", "space"}
 #: What a short training is judged by, on the held-out speech, and whether more of it is better.
@@ -235,9 +234,7 @@ def _latency_ms(encoder: SpeakerEncoder) -> float:
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
         path = Path(name) / "network.onnx"
         write_embedding_graph(encoder, path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path)
         feats = encoder.compute_features(timed_noise(1, round(_SECONDS * SAMPLE_RATE))).numpy()
         call = partial(session.run, None, {session.get_inputs()[0].name: feats})
         times = time_side_by_side({"network": call}, _ROUNDS, torch.device("cpu"))

@@ -28,6 +28,13 @@ SECONDS = (0.5, 1.0, 2.0, 5.0, 20.0, 60.0)
 LEAST_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99}
 
 
+def open_session(path: str | os.PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
+    """A graph in ONNX Runtime, on so many threads of the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(os.fspath(path), options, ["CPUExecutionProvider"])
+
+
 class GraphEncoder:
     """A graph in ONNX Runtime, which embeds waveforms as a speaker encoder does.
 
@@ -46,10 +53,7 @@ class GraphEncoder:
     def __init__(
         self, path: str | os.PathLike[str], front_end: FrontEnd | None = None, threads: int = 1
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        providers = ["CPUExecutionProvider"]
-        self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers)
+        self.session = open_session(path, threads)
         self.front_end = front_end
         (self._input,) = (entry.name for entry in self.session.get_inputs())
 

@@ -20,14 +20,13 @@ from speechbrain_ext.measure.engine_memory import peak_megabytes
 from speechbrain_ext.measure.speed import ENGINES, count_macs, time_side_by_side, timed_noise
 
 with brought_by("export"):
-    import onnxruntime
-
     from speechbrain_ext.export.fewer_bits import quantise
     from speechbrain_ext.export.graphs import (
         join_graphs,
         write_embedding_graph,
         write_front_end_graph,
     )
+    from speechbrain_ext.export.parity import open_session
 
 CEILING = "ceiling"
 #: What places that are compared differ by.
@@ -219,7 +218,7 @@ def _measure(
                 if (name, engine, "waveform") not in graphs:
                     continue
                 for given, x in (("features", feats), ("waveform", wavs)):
-                    session = _session(graphs[name, engine, given], place["threads"])
+                    session = open_session(graphs[name, engine, given], place["threads"])
                     entry = {session.get_inputs()[0].name: np.ascontiguousarray(x.numpy())}
                     add(name, engine, given, partial(session.run, None, entry))
         rows, inner, columns = _PRODUCT
@@ -244,9 +243,3 @@ def _measure(
             "relative": base / median,
             "share_of_ceiling": None if count is None else float(count / median / ceiling),
         }
-
-
-def _session(path: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
