@@ -24,8 +24,10 @@ from speechbrain_ext.measure.speed import benchmark_encoders, benchmark_lengths
 from speechbrain_ext.systems.experiment import WEIGHTS, encoder_yaml, load_encoder
 from speechbrain_ext.systems.train_log import Figure, read_train_log, selecting_figure
 from speechbrain_ext.verification.comparison import FUSED, Comparison
-from speechbrain_ext.verification.embeddings import load_embeddings
+from speechbrain_ext.verification.embeddings import COHORT, load_embeddings
+from speechbrain_ext.verification.lists import NORMALIZED
 from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.score_norm import NORMS, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList
 
@@ -152,6 +154,8 @@ class Evidence:
         The runs that are finished, and the others, in the order of the table.
     lists : list of ListEvidence
         The trial lists of the corpus.
+    normalized : list of ListEvidence
+        The test lists with scores that a cohort normalises, where the plan wants a norm.
     cost : dict
         What :func:`speechbrain_ext.measure.speed.benchmark_encoders` measured, on which machine,
         and in ``by_length`` what :func:`speechbrain_ext.measure.speed.benchmark_lengths` did, where
@@ -167,6 +171,7 @@ class Evidence:
     trained: list[Trained]
     missing: list[Missing]
     lists: list[ListEvidence]
+    normalized: list[ListEvidence]
     cost: dict[str, Any]
     rates: dict[str, Rate]
     shares: dict[str, list[float]]
@@ -194,31 +199,37 @@ def collect_evidence(
         Whether speeds may be measured now; False while trainings would disturb.
     """
     corpus = Corpus.read(workplace.manifests)
-    trained, missing = finished_runs(workplace, runs, list(corpus.lists))
+    norm = workplace.plan.score_norm
+    normalized = [name for name, entry in corpus.lists.items() if norm and entry["set"] == "test"]
+    results = [*corpus.lists, *(name + NORMALIZED for name in normalized)]
+    trained, missing = finished_runs(workplace, runs, results)
     cost = _cost(workplace, trained, may_measure)
     wanted = {run.system.name for run in runs}
     names = [name for name in workplace.plan.systems if name in wanted]
-    lists = []
-    for name, entry in corpus.lists.items():
+
+    def on_list(name: str, norm: str | None) -> ListEvidence:
+        entry = corpus.lists[name]
         trials, numbers = corpus.trials(entry)
         sides = numbers[trials.enrol_index], numbers[trials.test_index]
+        stem = name + NORMALIZED if norm else name
         comparison = None
         if trained:
-            scores = _scores(trained, trials, entry["set"])
+            scores = _scores(trained, trials, entry["set"], norm)
             fused = [f for f in dict.fromkeys(fusions) if all(p in scores for p in f.split(FUSED))]
             comparison = Comparison(scores, trials.labels, *sides, fused=fused)
-        lists.append(
-            ListEvidence(
-                name,
-                entry["title"],
-                entry["set"],
-                trials.targets,
-                trials.nontargets,
-                len(set(sides[0]) | set(sides[1])),
-                comparison,
-                _rows(names, trained, missing, cost, name, comparison, workplace.plan.reference),
-            )
+        return ListEvidence(
+            name,
+            f"{entry['title']}, {NORMS[norm]}" if norm else entry["title"],
+            entry["set"],
+            trials.targets,
+            trials.nontargets,
+            len(set(sides[0]) | set(sides[1])),
+            comparison,
+            _rows(names, trained, missing, cost, stem, comparison, workplace.plan.reference),
         )
+
+    lists = [on_list(name, None) for name in corpus.lists]
+    with_norm = [on_list(name, norm) for name in normalized]
     shares: dict[str, list[float]] = {}
     for each in trained:
         if each.share is not None:
@@ -227,7 +238,7 @@ def collect_evidence(
     for system in cost.get("systems", []):
         whole = system["from_waveform"]
         rates[system["name"]] = Rate(whole["utterances_per_second"], *whole["spread"])
-    return Evidence(workplace.plan, corpus, trained, missing, lists, cost, rates, shares)
+    return Evidence(workplace.plan, corpus, trained, missing, lists, with_norm, cost, rates, shares)
 
 
 def finished_runs(
@@ -237,12 +248,15 @@ def finished_runs(
 
     Both are in the order of the table.
     """
+    norm = workplace.plan.score_norm or ""
     order = {name: number for number, name in enumerate(workplace.plan.systems)}
     trained: list[Trained] = []
     missing: list[Missing] = []
     for run in sorted(runs, key=lambda run: (order[run.system.name], run.seed)):
         record = Record.read(workplace.record_path(run))
         status, why = record.status, record.error
+        if status == FINISHED and not (record.scored or "").endswith(norm):
+            status, why = WAITING, "its scores are not normalised yet: run it again"
         if status == FINISHED:
             try:
                 trained.append(_trained(workplace, run, record, lists))
@@ -287,14 +301,18 @@ def _training(folder: Path, weights: Path) -> Training:
 
 
 def _scores(
-    trained: Sequence[Trained], trials: TrialList, set_name: str
+    trained: Sequence[Trained], trials: TrialList, set_name: str, norm: str | None
 ) -> dict[str, dict[int, np.ndarray]]:
-    """The scores (N,) of every run on a list, by system and seed."""
+    """The scores (N,) of every run on a list, by system and seed; normalised with a norm."""
     scores: dict[str, dict[int, np.ndarray]] = {}
     for each in trained:
         embeddings = load_embeddings(each.folder / "embeddings" / f"{set_name}.npz")
         own = scores.setdefault(each.run.system.name, {})
-        own[each.run.seed] = cosine_scores(trials, embeddings)
+        scored = cosine_scores(trials, embeddings)
+        if norm:
+            members = load_embeddings(each.folder / "embeddings" / f"{COHORT}.npz")
+            scored = normalized_scores(trials, scored, embeddings, Cohort.of(members, norm))
+        own[each.run.seed] = scored
     return scores
 
 

@@ -30,6 +30,7 @@ from speechbrain_ext.training.identity import (
     data_digests,
 )
 
+COHORT_UTTERANCES = "10"  # of each training speaker
 WAITING, RUNNING, FINISHED, FAILED, BLOCKED = (
     "not run",
     "not finished",
@@ -102,7 +103,7 @@ class Record:
     weights : str, optional
         SHA-256 of the weights that its training ended with.
     scored : str, optional
-        SHA-256 of the manifest that it was scored with.
+        SHA-256 of the manifest that it was scored with, and the norm of its scores.
     inputs : dict
         SHA-256 of the weights it was trained from, by system.
     begun, ended : str
@@ -192,7 +193,7 @@ def steps(workplace: Workplace, run: Run, record: Record) -> list[tuple[str, lis
     weights, averaged = kept_sha256(folder), int(tree["average_checkpoints"])
     made = (record.weights, record.epochs, record.averaged)
     trained = weights is not None and made == (weights, epochs, averaged)
-    if trained and record.scored == manifests:
+    if trained and record.scored == scored_with(workplace):
         return []
     script = "train_distill.py" if is_student(tree) else "train_teacher.py"
     train = [("training", _python(workplace.recipe / script, *arguments))]
@@ -216,7 +217,7 @@ def _steps_of_model(workplace: Workplace, run: Run, record: Record) -> list[tupl
         )
     weights = kept_sha256(folder)
     there = weights is not None and record.weights == weights
-    if there and record.scored == _manifests_digest(workplace.manifests):
+    if there and record.scored == scored_with(workplace):
         return []
     record.inputs = {"model": made_of}
     script = workplace.recipe / "local/import_teacher.py"
@@ -230,10 +231,20 @@ def _scoring(workplace: Workplace, run: Run, device: str | None) -> list[tuple[s
     device = device or workplace.plan.common.get("device")
     common = ["--manifests", str(workplace.manifests)]
     extract = ["--device", str(device)] if device else []
+    score: list[str] = []
+    if workplace.plan.score_norm:
+        extract += ["--cohort", COHORT_UTTERANCES]
+        score = ["--score_norm", workplace.plan.score_norm]
     return [
         ("embedding", _python(workplace.recipe / "extract.py", folder, *common, *extract)),
-        ("scoring", _python(workplace.recipe / "score.py", folder, *common)),
+        ("scoring", _python(workplace.recipe / "score.py", folder, *common, *score)),
     ]
+
+
+def scored_with(workplace: Workplace) -> str:
+    """What the scores of a run follow from beside its weights."""
+    norm = workplace.plan.score_norm
+    return _manifests_digest(workplace.manifests) + (f" {norm}" if norm else "")
 
 
 def finish_step(workplace: Workplace, run: Run, record: Record, step: str) -> None:
@@ -246,7 +257,7 @@ def finish_step(workplace: Workplace, run: Run, record: Record, step: str) -> No
                 f"the {step} ended without {folder / WEIGHTS}/*.safetensors", code="damaged-file"
             )
     elif step == "scoring":
-        record.scored = _manifests_digest(workplace.manifests)
+        record.scored = scored_with(workplace)
 
 
 def check_runs(workplace: Workplace, runs: Iterable[Run], file: Path) -> None:

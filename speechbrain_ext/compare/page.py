@@ -63,6 +63,14 @@ def results_page(
             f"### Against {plan.reference}",
             _difference_table(on.rows, plan.reference),
         ]
+    for on in evidence.normalized:
+        sections += [
+            f"## Systems: {on.title}",
+            "The same trials with scores that a cohort normalises: the means of training speakers.",
+            _accuracy_table(on.rows, plan.baseline),
+            f"### Against {plan.reference}, normalised",
+            _difference_table(on.rows, plan.reference),
+        ]
     sections += _by_length(evidence.cost.get("by_length"))
     sections += _claims(evidence, verdicts)
     sections += ["## How it was measured", _method(evidence.tests)]
@@ -81,7 +89,7 @@ def results_page(
 
 def results_csv(evidence: Evidence) -> str:
     """The rows of all lists as CSV, EERs and differences in %, one column a value."""
-    rows = [row for on in evidence.lists for row in on.rows]
+    rows = [row for on in [*evidence.lists, *evidence.normalized] for row in on.rows]
     columns: dict[str, None] = {}
     for row in rows:
         columns |= dict.fromkeys(row.values)

@@ -11,9 +11,10 @@ from typing import Any
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.systems.yaml import read_yaml
+from speechbrain_ext.verification.score_norm import NORMS
 
 KEYS = {"title", "reference", "baseline", "lengths", "common", "first", "systems"}
-KEYS |= {"claims", "remarks"}
+KEYS |= {"claims", "remarks", "score_norm"}
 SYSTEM_KEYS = {"yaml", "model", "teacher", "overrides", "seeds"}
 #: Folders that the command line gives, or else the corpus has by these names.
 FOLDERS = {"noise_folder": "noise", "rir_folder": "rir"}
@@ -106,6 +107,7 @@ class Plan:
     claims: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     lengths: list[float] = field(default_factory=list)  # seconds, at which cost is measured
+    score_norm: str | None = None  # asnorm or snorm: error rates of normalised scores as well
     left_out: dict[str, str] = field(default_factory=dict)  # systems that cannot be here, and why
 
     def seeds_of(self, name: str, seeds: int) -> int:
@@ -209,6 +211,7 @@ def read_plan(path: Path, folders: Mapping[str, Path | None] | None = None) -> P
         tree.get("claims") or [],
         tree.get("remarks") or [],
         _lengths(tree.get("lengths") or [], path),
+        _norm(tree.get("score_norm"), path),
         left_out,
     )
     plan._checked([plan.reference], f"{path}: reference")
@@ -297,6 +300,14 @@ def _lengths(lengths: Any, path: Path) -> list[float]:
             code="bad-setting",
         )
     return lengths
+
+
+def _norm(norm: Any, path: Path) -> str | None:
+    if norm is not None and norm not in NORMS:
+        raise UserError(
+            f"{path}: score_norm {norm}: give one of {', '.join(NORMS)}", code="bad-setting"
+        )
+    return norm
 
 
 def _known(entry: Mapping[str, Any], keys: set[str], where: str) -> None:

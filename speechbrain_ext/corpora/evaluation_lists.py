@@ -17,7 +17,13 @@ from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.formats import preference, strip_audio_extension
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, refuse_unused_models
-from speechbrain_ext.verification.lists import check_names, composed, on_disk, root_paths
+from speechbrain_ext.verification.lists import (
+    NORMALIZED,
+    check_names,
+    composed,
+    on_disk,
+    root_paths,
+)
 from speechbrain_ext.verification.trials import TrialList, read_trials
 from speechbrain_ext.workers import in_threads
 
@@ -93,6 +99,13 @@ def read_evaluation_lists(
         _check_root("--trials", root)
         pairs += [(Path(root), Path(path)) for path in paths]
     check_names([path for _, path in pairs])
+    for _, path in pairs:
+        if path.stem.endswith(NORMALIZED):
+            raise UserError(
+                f"{path}: normalised scores are filed under the name {path.stem!r}; rename the "
+                "list.",
+                code="bad-name",
+            )
     enrolment = None
     if enrol is not None:
         _check_root("--enrol", enrol[0])

@@ -19,7 +19,7 @@ from speechbrain_ext.corpora.voxceleb_lists import (
 )
 from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.verification.enrolment import read_enrolment, refuse_unused_models
-from speechbrain_ext.verification.lists import ENROLLED, FUSION, check_names, root_paths
+from speechbrain_ext.verification.lists import FURTHER, check_names, root_paths
 from speechbrain_ext.verification.trials import TrialList, read_trials
 
 
@@ -71,8 +71,8 @@ def check_corpus_names(sources: Sequence[str]) -> None:
     check_names(sources)
     for source in sources:
         stem = Path(source).stem
-        # The trials between held-out speakers, the speeds, and scores that two systems give.
-        if stem in ("valid", "speed") or stem.endswith((FUSION, ENROLLED)):
+        # The trials between held-out speakers, the speeds, and further scores of a list.
+        if stem in ("valid", "speed", "engines") or stem.endswith(FURTHER):
             raise UserError(
                 f"{source}: results of the recipe's own are filed under the name {stem!r}; rename "
                 "the list.",

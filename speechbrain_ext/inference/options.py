@@ -1,12 +1,14 @@
-"""Options that evaluate.py and embed.py have in common."""
+"""Options that evaluate.py has in common with embed.py or with score.py."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.systems.devices import check_device
+from speechbrain_ext.verification.score_norm import NORMS, SNORM
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -60,3 +62,66 @@ def check_options(args: argparse.Namespace) -> str:
             f"--max_batch_seconds {args.max_batch_seconds}: give more than 0.", code="bad-option"
         )
     return check_device(args.device)
+
+
+def add_norm_options(parser: argparse.ArgumentParser, own: str = "") -> None:
+    """Add by which cohort scores are normalised.
+
+    Arguments
+    ---------
+    parser : ArgumentParser
+        Gets the options.
+    own : str
+        Which cohort is taken where none is given, for the help.
+
+    Example
+    -------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_norm_options(parser)
+    >>> parser.parse_args(["--score_norm", "asnorm", "--cohort", "a.npz"]).cohort.name
+    'a.npz'
+    """
+    parser.add_argument(
+        "--score_norm",
+        choices=[*NORMS, "none"],
+        default="none",
+        help="normalise the scores by a cohort as well (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cohort",
+        type=Path,
+        metavar="FILE",
+        help="embeddings of others by the same model, as extract.py --cohort and embed.py write "
+        f"them (.npz){own}",
+    )
+    parser.add_argument(
+        "--top_n",
+        type=int,
+        metavar="N",
+        help="members of the cohort that count for asnorm (default: a fifth, 300 at most)",
+    )
+
+
+def check_norm_options(args: argparse.Namespace) -> None:
+    """Refuse options of the cohort that say nothing.
+
+    Raises
+    ------
+    UserError
+        When one needs another, or the number is too small.
+    """
+    for option in ("cohort", "top_n"):
+        if getattr(args, option) is not None and args.score_norm == "none":
+            raise UserError(
+                f"--{option} {getattr(args, option)} does nothing without --score_norm: give "
+                "--score_norm asnorm too.",
+                code="missing-option",
+            )
+    if args.top_n is not None and args.score_norm == SNORM:
+        raise UserError(
+            f"--top_n {args.top_n} does nothing with --score_norm snorm, for which all of the "
+            "cohort count: give --score_norm asnorm.",
+            code="bad-command",
+        )
+    if args.top_n is not None and args.top_n < 2:
+        raise UserError(f"--top_n {args.top_n}: give 2 or more.", code="bad-option")

@@ -24,7 +24,7 @@ from speechbrain_ext.report.records import (
 )
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.train_log import read_train_log
-from speechbrain_ext.verification.lists import ENROLLED, FUSION
+from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.results import PRIORS
 
 STAGES = {
@@ -72,11 +72,6 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
     student = _read_system("student", exp, 3, lists)
     fused = lists if teacher is not None else []
     fusion = {name: _read_score(exp, name + FUSION) for name in fused}
-    enrolled = {
-        name: _read_score(exp, name + ENROLLED)
-        for name in fused
-        if (exp / "results" / f"{name}{ENROLLED}.json").exists()
-    }
     speed = exp / "results" / "speed.json"
     experiment = Experiment(
         folder=exp,
@@ -84,7 +79,7 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
         teacher=own_teacher,
         student=student,
         fusion=fusion,
-        enrolled=enrolled,
+        enrolled=_read_further(exp, fused, ENROLLED),
         benchmark=read_benchmark(speed) if speed.exists() else None,
         engines=_read_engines(exp),
         set=kind,
@@ -113,6 +108,14 @@ def _check_weights(experiment: Experiment) -> None:
                     f"than {system.folder} has by now; run stage 4 again.",
                     code="other-weights",
                 )
+            if name in system.normalized:
+                if system.normalized[name].weights != system.scores[name].weights:
+                    path = system.folder / "results" / f"{name}{NORMALIZED}.json"
+                    raise UserError(
+                        f"{path} was scored with other weights than {name}.json beside it; run "
+                        "stage 4 again.",
+                        code="other-weights",
+                    )
         both = "+".join(system.scores[name].weights for system in reversed(experiment.systems))
         for scores, ending in ((experiment.fusion, FUSION), (experiment.enrolled, ENROLLED)):
             if name in scores and scores[name].weights != both:
@@ -259,7 +262,18 @@ def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> Train
     imported = role == "teacher" and (folder / "save" / "embedding_model.safetensors").is_file()
     entries = [] if imported and not log.is_file() else read_train_log(log, _writer(stage))
     scores = {name: _read_score(folder, name) for name in lists}
-    return TrainedSystem(role, scores[lists[0]].system, folder, settings, entries, scores)
+    normalized = _read_further(folder, lists, NORMALIZED)
+    name = scores[lists[0]].system
+    return TrainedSystem(role, name, folder, settings, entries, scores, normalized)
+
+
+def _read_further(folder: Path, lists: list[str], ending: str) -> dict[str, Score]:
+    """Further scores of the lists that have them."""
+    return {
+        name: _read_score(folder, name + ending)
+        for name in lists
+        if (folder / "results" / f"{name}{ending}.json").exists()
+    }
 
 
 def _read_score(folder: Path, name: str) -> Score:
@@ -285,6 +299,7 @@ def _read_score(folder: Path, name: str) -> Score:
             weights=content["weights_sha256"],
             synthetic=bool(content["synthetic"]),
             corpus=content["corpus"],
+            scale=content["scores"],
             difference=_read_difference(difference) if difference is not None else None,
         )
 

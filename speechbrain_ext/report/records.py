@@ -30,6 +30,7 @@ class Score:
     weights: str
     synthetic: bool
     corpus: str
+    scale: str  # cosine, or how a cohort normalised it
     # Of a fusion: the student's EER less the teacher's, with its interval if there is one.
     difference: tuple[float, tuple[float, float] | None] | None = None
 
@@ -104,7 +105,10 @@ class CorpusSummary:
 
 @dataclass(frozen=True)
 class TrainedSystem:
-    """A trained network: its folder, settings, one log entry an epoch, a score per trial list."""
+    """A trained network: its folder, settings, one log entry an epoch, a score per trial list.
+
+    Where a cohort normalised its scores, there are these of each list as well.
+    """
 
     role: str
     name: str
@@ -112,6 +116,7 @@ class TrainedSystem:
     settings: dict[str, str]
     log: list[dict[str, Any]]
     scores: dict[str, Score]
+    normalized: dict[str, Score]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -193,6 +198,9 @@ class Experiment:
         return found | ({"fusion": self.fusion[trials]} if trials in self.fusion else {})
 
     def rows(self, trials: str) -> dict[str, Score]:
-        """Give the same and the scores of a student for whom the teacher enrols."""
+        """Give the same, normalised scores, and those of a student for whom the teacher enrols."""
         found = self.scores(trials)
+        for system in self.systems:
+            if trials in system.normalized:
+                found[f"{system.role}, normalized"] = system.normalized[trials]
         return found | ({"enrolled": self.enrolled[trials]} if trials in self.enrolled else {})

@@ -163,7 +163,11 @@ def _view(title: str, lines: list[list[str]]) -> Table:
 
 
 def _systems(experiment: Experiment) -> list[tuple[str, str, MeasuredSpeed | None]]:
-    rows = [(s.role, _named(s), s.speed(experiment.benchmark)) for s in experiment.systems]
+    rows: list[tuple[str, str, MeasuredSpeed | None]] = []
+    for system in experiment.systems:
+        rows.append((system.role, _named(system), system.speed(experiment.benchmark)))
+        for scale in sorted({score.scale.split(",")[0] for score in system.normalized.values()}):
+            rows.append((f"{system.role}, normalized", f"{system.role}, {scale}", None))
     if experiment.fusion:
         rows.append(("fusion", "fusion of both", None))
     if experiment.enrolled:
@@ -183,8 +187,8 @@ def _fold(heading: str) -> str:
 
 
 def _size_cells(role: str, speed: MeasuredSpeed | None, experiment: Experiment) -> Sequence[str]:
-    if role == "enrolled":
-        return (NONE,) * 4  # to verify it is the student
+    if role == "enrolled" or role.endswith(", normalized"):
+        return (NONE,) * 4  # to verify it is the student; to normalise takes no network
     if role == "fusion":
         both = [s.speed(experiment.benchmark) for s in experiment.systems]
         known = [s for s in both if s is not None]
@@ -233,6 +237,8 @@ def _notes(experiment: Experiment) -> list[str]:
             "The student's EER less the teacher's, with its 95 % interval over speakers: "
             f"{'; '.join(differences)}."
         )
+    scales = {score.scale for system in experiment.systems for score in system.normalized.values()}
+    notes += [f"{scale}." for scale in sorted(scales)]
     if experiment.corpus.synthetic:
         notes.append(
             f"The corpus {experiment.corpus.name} is synthetic speech: its figures show that the "

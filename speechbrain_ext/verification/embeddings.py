@@ -20,6 +20,7 @@ import numpy as np
 from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
 
+COHORT = "cohort"  # names the file with the embeddings of training speakers
 _FIELDS = ("ids", "embeddings", "weights_sha256")
 
 

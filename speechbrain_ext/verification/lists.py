@@ -19,9 +19,9 @@ Header = TypeVar("Header")
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:/")
 
-# After a list's name in the names of further results: of two systems' mean score, and of a system
-# for which another enrols.
-FUSION, ENROLLED = "_fusion", "_enrolled"
+# After a list's name in the names of further results: of scores that a cohort normalises, of two
+# systems' mean score, and of a system for which another enrols.
+FURTHER = NORMALIZED, FUSION, ENROLLED = "_normalized", "_fusion", "_enrolled"
 
 
 def read_lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, str]]:

@@ -117,6 +117,7 @@ def histogram_plot(
     title: str,
     subtitle: str = "",
     threshold: float | None = None,
+    scale: str = "cosine",
 ) -> Figure:
     """Draw how the scores of targets and of non-targets are spread, each as a share of its kind.
 
@@ -130,6 +131,8 @@ def histogram_plot(
         As for :func:`det_plot`.
     threshold : float, optional
         Score at the equal error rate, drawn as a line.
+    scale : str
+        What the scores are.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def histogram_plot(
     Example
     -------
     >>> histogram_plot([0.0, 0.5, 1.0], [1, 9], [80, 20], "mini test").axes[0].get_xlabel()
-    'Cosine score'
+    'Score: cosine'
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -167,7 +170,7 @@ def histogram_plot(
             linewidth=1.0,
             label=f"threshold at the EER: {threshold:.3f}",
         )
-    axes.set_xlabel("Cosine score")
+    axes.set_xlabel(f"Score: {scale}")
     axes.set_ylabel("Share of the trials of a kind (%)")
     # Room above the bars, so that the legend hides none.
     axes.set_ylim(0.0, axes.get_ylim()[1] * 1.3)

@@ -39,7 +39,8 @@ def write_result(
     stem : str
         Name of the files.
     header : mapping
-        What the result says first; at least ``system`` and ``title``.
+        What the result says first; at least ``system``, ``title`` and ``scores``, which names
+        their scale.
     trials : TrialList
         The N trials, with the names to write.
     scores : np.ndarray
@@ -73,6 +74,7 @@ def write_result(
         title=f"{header['title']}: {header['system']}",
         subtitle=subtitle,
         threshold=figures["eer_threshold"],
+        scale=header["scores"],
     )
     save_figure(histogram, folder / "plots" / f"{stem}_scores")
     return result, curve

@@ -56,8 +56,8 @@ def cosine_scores(
         )
     if trials.models:
         enrolled = with_models(enrolled, trials.models)
-    left_rows, left_scale = _rows_and_scale(trials, trials.enrol_index, enrolled)
-    right_rows, right_scale = _rows_and_scale(trials, trials.test_index, embeddings)
+    left_rows, left_scale = rows_and_scale(trials, trials.enrol_index, enrolled)
+    right_rows, right_scale = rows_and_scale(trials, trials.test_index, embeddings)
     scores = np.empty(len(trials), dtype=np.float32)
     for start in range(0, len(trials), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -69,10 +69,37 @@ def cosine_scores(
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
-def _rows_and_scale(
+def rows_and_scale(
     trials: TrialList, side: np.ndarray, embeddings: Embeddings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each name on a side of the trials, the row of its embedding and 1 / its length."""
+    """For each name on a side of the trials, the row of its embedding and 1 / its length.
+
+    Arguments
+    ---------
+    trials : TrialList
+        Trials between U names.
+    side : np.ndarray
+        The places of the names that are wanted; others have any row, and the scale 1.
+    embeddings : Embeddings
+        With a vector for each of these names.
+
+    Returns
+    -------
+    (np.ndarray, np.ndarray)
+        (U,) rows and (U,) scales.
+
+    Raises
+    ------
+    UserError
+        As :func:`cosine_scores`.
+
+    Example
+    -------
+    >>> trials = TrialList.from_names(["a"], ["b"], [True])
+    >>> embeddings = Embeddings(["b", "a"], np.array([[0, 2], [4, 0]], dtype=np.float32), "")
+    >>> [each.tolist() for each in rows_and_scale(trials, trials.enrol_index, embeddings)]
+    [[1, 0], [0.25, 1.0]]
+    """
     used = np.zeros(len(trials.names), dtype=bool)
     used[side] = True
     row_of = {name: row for row, name in enumerate(embeddings.ids)}

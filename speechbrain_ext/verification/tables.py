@@ -13,6 +13,7 @@ from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification import bootstrap
 from speechbrain_ext.verification.plots import DetCurve, det_plot, save_figure
 from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.score_norm import COSINE
 
 with brought_by("train"):
     from rich.box import SIMPLE
@@ -38,7 +39,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             cells_of(result)
-            results.append({"list": "", "det": None, **result})
+            results.append({"list": "", "det": None, "scores": COSINE, **result})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is no result of evaluate.py ({error!r}): remove it and run again.",
@@ -86,7 +87,8 @@ def write_results_page(
         f"# {system} on {len(results)} trial list{'s' if len(results) > 1 else ''}",
         "",
         f"Model `{facts['model']}`, weights `{facts['weights_sha256'][:16]}`, view "
-        f"`{facts['view']}`. Cosine scores; the threshold is that of the equal error rate.",
+        f"`{facts['view']}`. Scores are cosines where no norm is named; the threshold is that of "
+        "the equal error rate.",
         "",
     ]
     rows = []
@@ -99,7 +101,9 @@ def write_results_page(
         lines += ["", NO_INTERVAL]
     lines += ["", "![DET curves](plots/det_of_all_lists.svg)", ""]
     lines += ["The lists, and where they and their audio were:", ""]
-    lines += [f"- {r['title']}: `{r['list']}`, `{r['root']}`" for r in results]
+    lines += [
+        f"- {r['title']}: `{r['list']}`, `{r['root']}`" for r in results if r["scores"] == COSINE
+    ]
     with atomic_path(folder / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

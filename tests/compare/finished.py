@@ -16,6 +16,7 @@ PLAN = """
 title: Systems that were never trained
 reference: good
 baseline: teacher
+score_norm: asnorm
 lengths: [1, 10]
 common: {number_of_epochs: 2, speeds: [1.0, 0.9]}
 systems:
@@ -62,7 +63,7 @@ def make(folder: Path) -> tuple[Path, Path]:
     _record(out, "failed", 1, status="failed", error="training: the disk is full")
     (out / "log" / "failed_seed_1.log").write_text("error: the disk is full\n")
     _record(out, "blocked", 1, status="not run because of another", error="failed seed_1 failed")
-    _record(out, "gone", 1, status="finished")
+    _record(out, "gone", 1, status="finished", scored="x asnorm")
     (out / "speed.json").write_text(json.dumps(_speed()))
     return plan, corpus
 
@@ -90,7 +91,16 @@ def _finished(out: Path, name: str, seed: int, apart: float) -> None:
     folder = out / name / f"seed_{seed}"
     machine = {"device": "A machine", "threads": str(seed), "cores": "2", "torch": "2.7.1"}
     times = {"begun": f"2026-01-0{seed}T10:00:00+00:00", "ended": f"2026-01-0{seed}T11:30:00+00:00"}
-    _record(out, name, seed, status="finished", weights=f"{name}{seed}", machine=machine, **times)
+    _record(
+        out,
+        name,
+        seed,
+        status="finished",
+        weights=f"{name}{seed}",
+        scored="x asnorm",
+        machine=machine,
+        **times,
+    )
     (folder / "save").mkdir(parents=True)
     weights = {"weight": np.zeros(1, np.float32)}
     save_file(weights, folder / "save" / "embedding_model.safetensors", {"epochs": "[1, 2]"})
@@ -102,9 +112,10 @@ def _finished(out: Path, name: str, seed: int, apart: float) -> None:
     (folder / "train_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "results").mkdir()
     (folder / "embeddings").mkdir()
-    for list_name, kind in (("valid", "valid"), ("dev", "test")):
+    for list_name, kind in (("valid", "valid"), ("dev", "test"), ("others", "cohort")):
         costs = {prior: {"value": 0.5 + float(prior) * seed / apart} for prior in ("0.01", "0.05")}
-        (folder / "results" / f"{list_name}.json").write_text(json.dumps({"min_dcf": costs}))
+        for stem in (list_name, f"{list_name}_normalized"):
+            (folder / "results" / f"{stem}.json").write_text(json.dumps({"min_dcf": costs}))
         own = np.random.default_rng([seed, len(name), len(list_name)]).standard_normal(
             (SPEAKERS, UTTERANCES, 8)
         )

@@ -96,7 +96,7 @@ def evidence(
 ) -> Evidence:
     """Of speed and loss alone."""
     plan, corpus = Plan("x", "x", "x", "x", {}, {}), Corpus(Path("x"), "x", "x", False, {})
-    return Evidence(plan, corpus, [], [], [], {}, rates or {}, shares or {})
+    return Evidence(plan, corpus, [], [], [], [], {}, rates or {}, shares or {})
 
 
 def bounds(difference: Difference | None) -> tuple[float, float]:

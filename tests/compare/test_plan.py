@@ -105,6 +105,7 @@ def test_folders_come_from_the_command_line(tmp_path: Path) -> None:
         (("systems:", "system:"), ("missing-key", "'systems'")),
         (("common:", "first: [x]\ncommon:"), ("unknown-name", "first: ", " x;")),
         (("common:", "lengths: [10, 1]\ncommon:"), ("bad-setting", "lengths [10, 1]")),
+        (("common:", "score_norm: znorm\ncommon:"), ("bad-setting", "score_norm znorm")),
         (("common:", "lengths: 10\ncommon:"), ("bad-setting", "lengths 10")),
     ],
 )

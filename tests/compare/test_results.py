@@ -106,7 +106,7 @@ def test_claims_about_error_rates_need_a_test_list(tmp_path: Path) -> None:
         Claim("b", "Nobody knows.", "1", "", None, "there is no way"),
     ]
     corpus = Corpus(tmp_path, "mine", "Mine", False, {})
-    evidence = Evidence(read(tmp_path, SMALL), corpus, [], [], [], {}, {}, {})
+    evidence = Evidence(read(tmp_path, SMALL), corpus, [], [], [], [], {}, {}, {})
     text = results_page(evidence, judge(claims, evidence), {}, "compare.py")
     said = "The corpus has no test list, so the claims about error rates, 1 of 2, are not tested."
     assert said in text.splitlines()

@@ -64,6 +64,7 @@ def make_experiment(
                 "corpus": "mini",
                 "synthetic": synthetic,
                 "set": "test",
+                "scores": "cosine",
             }
             _result(
                 folder / "results" / f"{name}.json",

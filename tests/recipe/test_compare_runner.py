@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from speechbrain_ext.compare.commands import (
     RUNNING,
     Record,
     Workplace,
+    steps,
     training_arguments,
 )
 from speechbrain_ext.compare.plan import Plan, Run, read_plan
@@ -200,6 +202,24 @@ def test_what_is_gone_or_new_is_made(workplace: Workplace) -> None:
         "train_teacher teacher 2",
         "train_distill v2 2",
     ]
+
+
+def test_a_norm_that_is_new_scores_again(workplace: Workplace) -> None:
+    """With a cohort; the other plan scores without one again."""
+    runs = workplace.plan.runs(1, ["alone"])
+    Runner(workplace, runs, 1).run()
+    calls()
+    plan = dataclasses.replace(workplace.plan, score_norm="asnorm")
+    normed = dataclasses.replace(workplace, plan=plan)
+    record = Record.read(normed.record_path(runs[0]))
+    todo = dict(steps(normed, runs[0], record))
+    assert list(todo) == ["embedding", "scoring"]
+    assert todo["embedding"][-2:] == ["--cohort", "10"]
+    assert todo["scoring"][-2:] == ["--score_norm", "asnorm"]
+    Runner(normed, runs, 1).run()
+    assert calls() == ["extract alone seed_1", "score alone seed_1"]
+    Runner(normed, runs, 1).run()
+    assert calls() == []
 
 
 def test_a_failure_stops_only_what_needs_it(

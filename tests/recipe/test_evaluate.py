@@ -21,8 +21,11 @@ from speechbrain_ext.corpora.evaluation_lists import Audio
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
+from speechbrain_ext.systems.experiment import weights_sha256
 from speechbrain_ext.systems.pretrained import load_pretrained
 from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
+from speechbrain_ext.verification.lists import NORMALIZED
 from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.trials import read_trials
 from tests.recipe.experiments import make_experiment
@@ -116,6 +119,44 @@ def test_many_lists_in_one_command(model: Path, corpus: Path, tmp_path: Path) ->
         assert f"{own['eer']:.2f}" in text and f"{low:.2f} to {high:.2f}" in text
         assert "No interval where the names" in " ".join(text.split())
     assert "minDCF 0.01 | minDCF 0.05" in page
+
+
+def test_a_cohort_normalises(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each list has a row more, until it is evaluated without."""
+    out, trials = tmp_path / "out", ("--trials", corpus / "valid", corpus / "own.txt")
+    weights = weights_sha256(load_pretrained(model).embedding_model)
+    vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    members = [str(n) for n in range(20)]
+    save_embeddings(tmp_path / "cohort.npz", Embeddings(members, vectors, weights))
+    norm = ("--score_norm", "asnorm", "--cohort", tmp_path / "cohort.npz")
+    call(model, "--out", out, *trials, *norm)
+    own, normalized = result(out, "own"), result(out, "own_normalized")
+    assert normalized["title"] == f"{own['title']}, AS-norm"
+    assert (own["scores"], normalized["scores"]) == (
+        "cosine",
+        "AS-norm, the 4 nearest of a cohort of 20",
+    )
+    before, after = (
+        np.loadtxt(out / f"scores/own{end}.txt", usecols=3) for end in ("", NORMALIZED)
+    )
+    assert np.abs(before).max() <= 1 and np.abs(after).max() > 2  # deviations, and no cosines
+    page = (out / "RESULTS.md").read_text()
+    assert "| own, AS-norm | 24 | 96 | 16 |" in page and page.count("own.txt`") == 1
+    call(model, "--out", out, *trials)
+    assert (
+        not list(out.rglob("own_normalized*")) and "AS-norm" not in capsys.readouterr().out[-500:]
+    )
+    save_embeddings(tmp_path / "cohort.npz", Embeddings(members, vectors, "others"))
+    shutil.copy(corpus / "own.txt", tmp_path / "x_normalized.txt")
+    for arguments, words in (
+        ((*trials, *norm), "cohort.npz: the cohort was embedded with other weights"),
+        ((*trials, *norm[:2]), "--score_norm asnorm needs --cohort"),
+        ((*trials, *norm[2:]), "does nothing without --score_norm"),
+        (("--trials", corpus / "valid", tmp_path / "x_normalized.txt"), "rename the list"),
+    ):
+        assert words in error_of(capsys, model, "--out", out, *arguments)
 
 
 def test_run_again_embeds_what_is_new(

@@ -328,7 +328,7 @@ def test_trial_lists_that_cannot_be_used(
     assert "both called 'only'" in text
     text = refused("--train", train, "--trials", same, same, "--trials_root", root)
     assert "both called 'only'" in text
-    for name in ("valid", "speed", "only_fusion"):
+    for name in ("valid", "speed", "only_fusion", "engines", "my_normalized"):
         taken = write_list(tmp_path / f"{name}.txt", "1 spk90/s0/0 spk90/s0/1")
         text = refused("--train", train, "--trials", taken, "--trials_root", root)
         assert "rename the list" in text

@@ -296,6 +296,26 @@ def test_a_teacher_that_enrols_is_a_row(fresh: dict[str, Path]) -> None:
     assert "test_enrolled.json was scored with other weights" in done.stderr
 
 
+def test_normalised_scores_are_rows(fresh: dict[str, Path]) -> None:
+    scale = "AS-norm, the 24 nearest of a cohort of 120"
+    for role, eer in (("teacher", 2.34), ("exp", 1.23)):
+        plain = json.loads((fresh[role] / "results/test.json").read_text())
+        made = {**plain, "system": "x, AS-norm", "scores": scale, "eer": eer}
+        write_json(fresh[role] / "results/test_normalized.json", made)
+    done = write_report(fresh, columns=300)
+    assert done.returncode == 0, done.stderr
+    rows = {row[0]: row for row in markdown_table(fresh["exp"] / "RESULTS.md")}
+    assert rows["teacher, AS-norm"][-3].startswith("2.34 [")
+    assert rows["student, AS-norm"][-3].startswith("1.23 [")
+    assert rows["student, AS-norm"][1:5] == ["–"] * 4
+    for text in (done.stdout, Page(fresh["exp"] / "report.html").text):
+        assert f"{scale}." in text
+    write_json(fresh["exp"] / "results/test_normalized.json", {**made, "weights_sha256": "x"})
+    done = write_report(fresh)
+    assert done.returncode == 1
+    assert "test_normalized.json was scored with other weights" in done.stderr
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_the_students_files_beside_every_system(
     fresh: dict[str, Path], stale: bool, monkeypatch: pytest.MonkeyPatch

@@ -187,6 +187,7 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--stage", "3", "--stop_stage", "2"], "--stop_stage 2"),
         (["--seed", "-1"], "--seed"),
         (["--allow_overlap", "perhaps"], "'perhaps'"),
+        (["--score_norm", "znorm"], "--score_norm znorm"),
         (["--corpus", "minni"], "'minni'"),
         (["--corpus", "minni"], "choose mini or voxceleb"),
         (["--corpus", "tree"], "'tree'"),
@@ -335,10 +336,18 @@ def test_whole_flow(recipe: Recipe) -> None:
     assert "--trials data/mini/trials/test.txt --trials_root data/mini/test" in calls[1]
     assert "--output_folder exp/mini/teacher/seed_1" in calls[2]
     assert "--teacher_folder exp/mini/teacher/seed_1 --output_folder exp/mini/v2/seed_1" in calls[3]
-    assert calls[7].endswith("--fuse exp/mini/teacher/seed_1")
+    assert [call.endswith(" --cohort 10") for call in calls[4:6]] == [True, True]
+    assert calls[6].endswith("--score_norm asnorm")
+    assert calls[7].endswith("--fuse exp/mini/teacher/seed_1 --score_norm asnorm")
     for stage in range(7):
         assert f"Stage {stage}: done in" in done.stdout
         assert (recipe.folder / f"exp/mini/log/stage_{stage}.log").is_file()
+
+
+def test_scores_without_a_norm(recipe: Recipe) -> None:
+    assert recipe.run("--score_norm", "none", "--stop_stage", "4").returncode == 0
+    text = "\n".join(recipe.calls())
+    assert "score.py" in text and "--cohort" not in text and "--score_norm" not in text
 
 
 def test_part_of_the_flow_again(recipe: Recipe) -> None:
@@ -509,7 +518,7 @@ def test_a_trained_model_teaches(recipe: Recipe, model: str) -> None:
     assert calls[3].endswith("--lr 0.01") and f"--teacher {experiment}" in calls[-1]
     scores = [call for call in calls if call.startswith("score.py")]
     assert "--enrol_with" not in scores[0]
-    assert scores[1].endswith(f"--fuse {experiment} --enrol_with {experiment}")
+    assert f"--fuse {experiment} --enrol_with {experiment} " in scores[1]
     # The same experiment by its folder
     folder = recipe.folder / experiment
     (folder / "hyperparams.yaml").write_text("{licence: MIT, embedding_model: !new:a.B {}}")

@@ -27,6 +27,7 @@ from speechbrain_ext.verification.embeddings import (
 )
 from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
+from speechbrain_ext.verification.score_norm import Cohort, normalized_scores
 from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import make_trials, read_trials, write_trials
 from tests.refusals import refused
@@ -247,6 +248,60 @@ def test_the_teacher_enrols_and_the_student_verifies(folders: Folders) -> None:
         test = vectors[1][trials.names[trials.test_index[index]]]
         expected = enrol @ test / np.linalg.norm(enrol) / np.linalg.norm(test)
         assert scores[index] == pytest.approx(expected, abs=2e-6)
+
+
+def _cohort(folders: Folders, members: int = 30, weights: str = "hash0") -> Path:
+    vectors = np.random.default_rng(5).normal(size=(members, 16)).astype(np.float32)
+    path = folders.student / "embeddings" / "cohort.npz"
+    save_embeddings(path, Embeddings([f"m{n}" for n in range(members)], vectors, weights))
+    return path
+
+
+def test_a_cohort_normalises(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+    _cohort(folders)
+    _score(folders, "--trials", "test", "--score_norm", "asnorm")
+    result = _result(folders.student, "test_normalized")
+    assert (result["system"], result["trials"]) == ("v2, AS-norm", "test")
+    assert result["scores"] == "AS-norm, the 6 nearest of a cohort of 30"
+    assert _result(folders.student, "test")["scores"] == "cosine"
+    assert result["weights_sha256"] == "hash0"
+    trials = read_trials(folders.manifests / "trials" / "test.txt")
+    embeddings = load_embeddings(folders.student / "embeddings" / "test.npz")
+    cosines = _score_column(folders.student / "scores" / "test.txt")
+    cohort = Cohort.of(load_embeddings(_cohort(folders)), "asnorm")
+    expected = normalized_scores(trials, cosines, embeddings, cohort)
+    scores = _score_column(folders.student / "scores" / "test_normalized.txt")
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert result["eer"] == pytest.approx(100 * equal_error_rate(scores, trials.labels)[0])
+    assert " ".join(cells_of(result)[:1]) in capsys.readouterr().out
+    # Again by another cohort, and with all of it.
+    file = folders.manifests / "others.npz"
+    _cohort(folders, 8).rename(file)
+    _score(folders, "--trials", "test", "--score_norm", "snorm", "--cohort", file)
+    result = _result(folders.student, "test_normalized")
+    assert result["scores"] == "S-norm, the 8 nearest of a cohort of 8"
+    _score(folders, "--trials", "test")
+    assert not list(folders.student.rglob("test_normalized*"))
+
+
+def test_cohorts_that_cannot_be_used(folders: Folders, tmp_path: Path) -> None:
+    with refused("earlier-stage", "cohort.npz is missing", "--cohort 10"):
+        _score(folders, "--score_norm", "asnorm")
+    with refused("missing-option", "--cohort x.npz", "--score_norm"):
+        _score(folders, "--cohort", "x.npz")
+    with refused("missing-file", "x.npz"):
+        _score(folders, "--score_norm", "asnorm", "--cohort", "x.npz")
+    path = _cohort(folders, 2)
+    with refused("too-little-speech", path, "2 members", "--score_norm none"):
+        _score(folders, "--score_norm", "asnorm")
+    path = _cohort(folders, weights="others")
+    with refused("other-weights", "valid.txt", folders.student, "embed it again"):
+        _score(folders, "--score_norm", "asnorm")
+    for top_n, norm, code in (("1", "asnorm", "bad-option"), ("9", "snorm", "bad-command")):
+        with refused(code, f"--top_n {top_n}"):
+            _score(folders, "--score_norm", norm, "--top_n", top_n)
+    with refused("bad-setting", path, "--top_n 31", "30 members"):
+        _score(folders, "--score_norm", "asnorm", "--top_n", "31")
 
 
 def test_what_is_not_asked_for_again_is_removed(folders: Folders) -> None:

@@ -29,7 +29,7 @@ def test_of_equal_epochs_the_last(tmp_path: Path, eers: list[float], best: int) 
     chosen = best_epoch(log)
     assert kept is not None and chosen is not None
     assert kept.meta["epoch"] == chosen["epoch"] == best
-    system = TrainedSystem("student", "v2", tmp_path, {}, log, {})
+    system = TrainedSystem("student", "v2", tmp_path, {}, log, {}, {})
     assert training_facts(system)["best valid EER"].endswith(f"(epoch {best})")
     draw_curve("valid-eer", "EER", [system], "valid", "eer", scale=1.0)
 
@@ -51,7 +51,7 @@ def test_of_a_student_of_its_teacher_alone_the_highest_rank_correlation(
     kept, *_ = best_checkpoints(checkpointer, 2, RANK_CORRELATION)
     chosen = best_epoch(log)
     assert chosen is not None and kept.meta["epoch"] == chosen["epoch"] == 3
-    system = TrainedSystem("student", "v2", tmp_path, {}, log, {})
+    system = TrainedSystem("student", "v2", tmp_path, {}, log, {}, {})
     assert training_facts(system)["best valid rank correlation"] == "0.900 (epoch 3)"
 
 

@@ -14,6 +14,9 @@ format; of an utterance in several formats the first that can be used is taken, 
 Where the enrolment side names models of several utterances, `--enrol ROOT FILE` has a line
 `model utterance utterance ...` for each, and the mean of their embeddings is scored.
 
+With `--score_norm asnorm --cohort FILE` the scores are normalised as well, by embeddings of others
+that extract.py --cohort or embed.py made with the same model.
+
 Audio is of any format, sample rate and number of channels. Everything is checked before anything
 is embedded, except the sound of what ffmpeg decodes. Run again, with the same lists or others, it
 embeds only what is not there yet.
@@ -49,7 +52,12 @@ from speechbrain_ext.corpora.evaluation_lists import (
 )
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
-from speechbrain_ext.inference.options import add_model_options, check_options
+from speechbrain_ext.inference.options import (
+    add_model_options,
+    add_norm_options,
+    check_norm_options,
+    check_options,
+)
 from speechbrain_ext.inference.provenance import claim_for_model, model_facts, system_name
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
@@ -57,8 +65,10 @@ from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
 from speechbrain_ext.terminal import print_table
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
-from speechbrain_ext.verification.embeddings import Embeddings
-from speechbrain_ext.verification.results import write_result
+from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
+from speechbrain_ext.verification.lists import NORMALIZED
+from speechbrain_ext.verification.results import remove_result, write_result
+from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import (
     NO_INTERVAL,
@@ -94,12 +104,15 @@ def main() -> None:
         help="folder that the utterances of models are below, and the file that lists them",
     )
     add_model_options(parser)
+    add_norm_options(parser)
     args = parser.parse_args()
     device = check_options(args)
+    check_norm_options(args)
     join_processes(device)
 
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
+    cohort = read_cohort(args, facts["weights_sha256"])
     store = EmbeddingStore(args.out / "embeddings", facts["weights_sha256"])
     lists: list[EvaluationList] = []
     used: dict[Files, str] = {}
@@ -123,8 +136,26 @@ def main() -> None:
     embed(VIEWS[args.view](encoder.to(device)), missing, store, args, device)
     ddp_barrier()
     if if_main_process():
-        score(lists, used, store, args.out, facts, system_name(args.model))
+        score(lists, used, store, args.out, facts, system_name(args.model), cohort)
     leave_together()
+
+
+def read_cohort(args: argparse.Namespace, weights: str) -> Cohort | None:
+    """Those who normalise the scores, where that is asked for."""
+    if args.score_norm == "none":
+        return None
+    if args.cohort is None:
+        raise UserError(
+            f"--score_norm {args.score_norm} needs --cohort, a file of embeddings by this model: "
+            "extract.py --cohort makes one of the training speakers, embed.py of any folder.",
+            code="missing-option",
+        )
+    try:
+        cohort = Cohort.of(load_embeddings(args.cohort), args.score_norm, args.top_n)
+        cohort.check(weights)
+        return cohort
+    except UserError as error:
+        raise UserError(f"{args.cohort}: {error}", code=error.code) from None
 
 
 def announce(
@@ -185,6 +216,7 @@ def score(
     out: Path,
     facts: dict[str, Any],
     system: str,
+    cohort: Cohort | None,
 ) -> None:
     """Score the lists, write everything and print the table."""
     files = list(dict.fromkeys(used.values()))
@@ -204,10 +236,15 @@ def score(
             "view": facts["view"],
             "utterances": len(trials.utterances),
         }
-        write_result(
-            out, each.name, header, each.trials, scores, each.speakers,
-            embeddings.weights_sha256, f"view: {facts['view']}",
-        )  # fmt: skip
+        more = (each.speakers, embeddings.weights_sha256, f"view: {facts['view']}")
+        header["scores"] = COSINE
+        write_result(out, each.name, header, each.trials, scores, *more)
+        if cohort is None:
+            remove_result(out, each.name + NORMALIZED)
+            continue
+        scores = normalized_scores(trials, scores, embeddings, cohort)
+        header |= {"title": f"{each.title}, {cohort.norm}", "scores": cohort.described}
+        write_result(out, each.name + NORMALIZED, header, each.trials, scores, *more)
     results = read_results(out)
     write_results_page(out, results, facts, system)
     shown = [result for result in results if result["trials"] in {each.name for each in lists}]

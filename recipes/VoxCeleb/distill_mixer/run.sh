@@ -41,6 +41,7 @@ teacher_source=""  # name on the hub or folder of the model that a student of hp
 offline=false  # never ask a model hub: what is not on this machine is an error
 teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
 student_exp=""  # folder of the student's experiment, with --large_margin of its first training, in place of exp/<corpus>/<system>/seed_<seed>
+score_norm=asnorm  # asnorm, snorm or none: how a cohort of training speakers normalises scores, shown beside those that are not
 formats=""  # of the student's files that run without PyTorch, some of "onnx int8 fp16", or none; onnx and int8 where the network can leave PyTorch
 seed=1  # of both trainings
 ngpu=0  # processes of training and extraction, one for each GPU; 0 is one process on whatever there is
@@ -85,6 +86,7 @@ esac
 for option in seed ngpu jobs; do
     case ${!option} in "" | *[!0-9]*) die "--$option is a whole number from 0 up, not '${!option}'." ;; esac
 done
+case $score_norm in asnorm | snorm | none) ;; *) die "--score_norm $score_norm: give asnorm, snorm or none." ;; esac
 [ "$jobs" -gt 0 ] || jobs=$(getconf _NPROCESSORS_ONLN)
 
 # NAME: whether a folder may have it, and nothing is written outside of the one that it is put into.
@@ -357,7 +359,8 @@ stage_3() {
 run_stage 3 "the student, $student${large_margin:+ and $large_margin}"
 
 stage_4() { # a teacher that is taken as it is has no embeddings of speakers
-    local systems=("$student_exp") fuse=() system
+    local systems=("$student_exp") fuse=() system cohort=(--cohort 10) norm=(--score_norm "$score_norm")
+    [ "$score_norm" != none ] || cohort=() norm=()
     if ! $teacher_as_it_is; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2
         systems=("$teacher_exp" "$student_exp") fuse=(--fuse "$teacher_exp")
@@ -368,10 +371,11 @@ stage_4() { # a teacher that is taken as it is has no embeddings of speakers
         ! $facts || fuse+=(--enrol_with "$teacher_exp") # both lie in one space
     fi
     for system in "${systems[@]}"; do
-        "${launch[@]}" extract.py "$system" --manifests "$manifests"
+        "${launch[@]}" extract.py "$system" --manifests "$manifests" ${cohort[@]+"${cohort[@]}"}
     done
-    $teacher_as_it_is || "$python" score.py "$teacher_exp" --manifests "$manifests"
-    "$python" score.py "$student_exp" --manifests "$manifests" ${fuse[@]+"${fuse[@]}"}
+    $teacher_as_it_is || "$python" score.py "$teacher_exp" --manifests "$manifests" ${norm[@]+"${norm[@]}"}
+    "$python" score.py "$student_exp" --manifests "$manifests" ${fuse[@]+"${fuse[@]}"} \
+        ${norm[@]+"${norm[@]}"}
 }
 if $teacher_as_it_is; then scored="the student"; else scored="teacher, student and their fusion"; fi
 run_stage 4 "embeddings and scores of $scored"

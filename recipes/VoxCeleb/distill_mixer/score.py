@@ -14,8 +14,9 @@ well, as `<trials>_fusion`. With `--enrol_with` a teacher enrols, and its studen
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from rich.table import Table
 from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.embed_folder import TOGETHER
+from speechbrain_ext.inference.options import add_norm_options, check_norm_options
 from speechbrain_ext.inference.provenance import system_name
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.terminal import print_table
 from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.comparison import Comparison
-from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
-from speechbrain_ext.verification.lists import ENROLLED, FUSION
+from speechbrain_ext.verification.embeddings import COHORT, Embeddings, load_embeddings
+from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
 from speechbrain_ext.verification.results import (
@@ -42,6 +44,7 @@ from speechbrain_ext.verification.results import (
     remove_result,
     write_result,
 )
+from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import TrialList
@@ -94,6 +97,25 @@ class System:
             self._sets[set_name] = embeddings
         return self._sets[set_name]
 
+    def cohort(self, path: Path | None, norm: str, nearest: int | None) -> Cohort:
+        """Those who normalise this system's scores: of a file, or its own training speakers."""
+        if path is None and self._together is not None:
+            raise UserError(
+                f"--score_norm {norm}: {self.folder} was filled by embed.py and knows no training "
+                "speakers: name a file of embeddings with --cohort.",
+                code="missing-option",
+            )
+        if path is None:
+            path = self.folder / "embeddings" / f"{COHORT}.npz"
+            if not path.is_file():
+                command = ["python", "extract.py", str(self.folder)]
+                command += ["--manifests", str(self.manifests), "--cohort", "10"]
+                raise UserError(
+                    f"{path} is missing: run `{shlex.join(command)}` first.", code="earlier-stage"
+                )
+        with about(str(path)):
+            return Cohort.of(load_embeddings(path), norm, nearest)
+
     def check_has_all(self, corpus: Corpus) -> None:
         """Refuse to score every list of a corpus with a folder of embed.py that lacks some."""
         if self._together is None:
@@ -121,6 +143,7 @@ def score_list(
     student: System,
     teacher: System | None,
     enroller: System | None,
+    cohort: Cohort | None,
 ) -> list[dict[str, Any]]:
     """Score one list; write everything; give the results of all that was asked for."""
     path = corpus.manifests / entry["file"]
@@ -135,20 +158,33 @@ def score_list(
     subtitle = corpus.described
 
     def keep(
-        system: str, stem: str, scores: np.ndarray, weights: str, others: Sequence[DetCurve] = ()
+        system: str,
+        stem: str,
+        scores: np.ndarray,
+        weights: str,
+        others: Sequence[DetCurve] = (),
+        scale: str = COSINE,
     ) -> tuple[dict[str, Any], DetCurve]:
-        header = {"system": system, **common}
+        header = {"system": system, **common, "scores": scale}
         return write_result(
             student.folder, stem, header, trials, scores, speakers, weights, subtitle, others
         )
 
     scores, weights = _scores_of(student, entry, path, trials)
     # What is not scored now would be of weights that nobody looks at again.
-    for other, ending in ((teacher, FUSION), (enroller, ENROLLED)):
+    asked = {NORMALIZED: cohort, FUSION: teacher, ENROLLED: enroller}
+    for ending, other in asked.items():
         if other is None:
             remove_result(student.folder, entry["name"] + ending)
     result, curve = keep(student.name, entry["name"], scores, weights)
     results = [result]
+    if cohort is not None:
+        embeddings = student.embeddings(entry["set"])
+        with about(f"{path} with the embeddings of {student.folder}"):
+            normalized = normalized_scores(trials, scores, embeddings, cohort)
+        stem = entry["name"] + NORMALIZED
+        name = f"{student.name}, {cohort.norm}"
+        results.append(keep(name, stem, normalized, weights, [curve], cohort.described)[0])
     if enroller is not None:
         enrolled, both = _scores_of(student, entry, path, trials, enroller)
         name = f"{student.name}, {enroller.name} enrols"
@@ -208,12 +244,17 @@ def _scores_of(
     if enroller is not None and enrol is not None:
         folders += f" and {enroller.folder}"
         weights += f"+{enrol.weights_sha256}"
-    try:
+    with about(f"{path} with the embeddings of {folders}"):
         return cosine_scores(trials, embeddings, enrol), weights
+
+
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """Say in an error what it is about."""
+    try:
+        yield
     except UserError as error:
-        raise UserError(
-            f"{path} with the embeddings of {folders}: {error}", code=error.code
-        ) from None
+        raise UserError(f"{what}: {error}", code=error.code) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -232,18 +273,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--enrol_with", type=Path, metavar="DIR", help="experiment folder whose embeddings enrol"
     )
+    add_norm_options(parser, "; those of the experiment by default")
     args = parser.parse_args(arguments)
+    check_norm_options(args)
 
     corpus = Corpus.read(args.manifests)
     student = System(args.experiment, args.manifests)
     teacher = System(args.fuse, args.manifests) if args.fuse else None
     enroller = System(args.enrol_with, args.manifests) if args.enrol_with else None
+    cohort = None
+    if args.score_norm != "none":
+        cohort = student.cohort(args.cohort, args.score_norm, args.top_n)
     if not args.trials:
         for system in filter(None, (student, teacher, enroller)):
             system.check_has_all(corpus)
     results: list[dict[str, Any]] = []
     for entry in corpus.chosen(args.trials):
-        results += score_list(corpus, entry, student, teacher, enroller)
+        results += score_list(corpus, entry, student, teacher, enroller, cohort)
     print_results(corpus, results)
 
 
