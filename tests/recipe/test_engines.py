@@ -58,63 +58,35 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def test_sherpa_onnx(experiment: Path, corpus: Path) -> None:
-    """Its extractor embeds, and its manager goes by the same cosines."""
-    sherpa = pytest.importorskip("sherpa_onnx")
-    model = str(experiment / "export" / "speaker-embedding.onnx")
-    extractor = sherpa.SpeakerEmbeddingExtractor(
-        sherpa.SpeakerEmbeddingExtractorConfig(model=model)
-    )
-    assert extractor.dim == 8
-    found = []
-    for wav in recordings(corpus):
-        stream = extractor.create_stream()
-        stream.accept_waveform(16000, wav)
-        stream.input_finished()
-        found.append(np.array(extractor.compute(stream), np.float32))
-        expected = by_pytorch(experiment, wav, high_freq=-400, snip_edges=False)
-        np.testing.assert_allclose(found[-1], expected, atol=1e-3)
-    manager = sherpa.SpeakerEmbeddingManager(extractor.dim)
-    assert manager.add("first", found[0])
-    score = cosine(found[0], found[1])
-    assert manager.verify("first", found[1], threshold=score - 1e-4)
-    assert not manager.verify("first", found[1], threshold=score + 1e-4)
-
-
-def test_the_pipeline_of_wespeaker(experiment: Path, corpus: Path) -> None:
-    """Its inference: Hamming windows, 16-bit numbers, the features' mean taken off, ``feats``."""
-    knf = pytest.importorskip("kaldi_native_fbank")
-    options = knf.FbankOptions()
-    options.frame_opts.dither = 0.0
-    options.frame_opts.window_type = "hamming"
-    options.frame_opts.samp_freq = 16000
-    options.mel_opts.num_bins = 80
-    session = onnxruntime.InferenceSession(experiment / "export" / "speaker-embedding.onnx")
-    for wav in recordings(corpus):
-        bank = knf.OnlineFbank(options)
-        bank.accept_waveform(16000, (wav * 32768).tolist())
-        bank.input_finished()
-        feats = np.stack([bank.get_frame(n) for n in range(bank.num_frames_ready)])
-        feats = (feats - feats.mean(axis=0))[None].astype(np.float32)
-        (found,) = session.run(["embs"], {"feats": feats})
-        expected = by_pytorch(experiment, wav, window="hamming", scale=32768)
-        np.testing.assert_allclose(found[0], expected, atol=1e-3)
-
-
-def test_diarization_loads_it_as_one_of_wespeakers(
-    experiment: Path, corpus: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("engine", "front_end"),
+    [
+        ("sherpa-onnx", {"high_freq": -400, "snip_edges": False}),
+        ("WeSpeaker", {"window": "hamming", "scale": 32768}),
+        ("pyannote", {"window": "hamming", "scale": 32768}),
+    ],
+)
+def test_an_engine_gives_what_pytorch_gives_on_its_features(
+    experiment: Path, corpus: Path, engine: str, front_end: dict[str, Any]
 ) -> None:
-    """pyannote goes by words of the path, so this test's name has none of them."""
-    pipelines = pytest.importorskip("pyannote.audio.pipelines.speaker_verification")
-    model = tmp_path / "wespeaker" / "speaker-embedding.onnx"
-    model.parent.mkdir()
-    shutil.copy(experiment / "export" / model.name, model)
-    embed = pipelines.PretrainedSpeakerEmbedding(str(model))
-    assert (embed.sample_rate, embed.dimension, embed.metric) == (16000, 8, "cosine")
+    package, make = check_engines.ENGINES[engine]
+    pytest.importorskip(package)
+    embed = make(experiment / "export" / "speaker-embedding.onnx")
     for wav in recordings(corpus):
-        found = embed(torch.from_numpy(wav)[None, None])[0]
-        expected = by_pytorch(experiment, wav, window="hamming", scale=32768)
-        np.testing.assert_allclose(found, expected, atol=1e-3)
+        expected = by_pytorch(experiment, wav, **front_end)
+        np.testing.assert_allclose(embed(wav), expected, atol=1e-3)
+
+
+def test_the_manager_of_sherpa_onnx(experiment: Path, corpus: Path) -> None:
+    """It goes by the same cosines."""
+    sherpa = pytest.importorskip("sherpa_onnx")
+    embed = check_engines.sherpa_onnx(experiment / "export" / "speaker-embedding.onnx")
+    first, same, _ = map(embed, recordings(corpus))
+    manager = sherpa.SpeakerEmbeddingManager(8)
+    assert manager.add("first", first)
+    score = cosine(first, same)
+    assert manager.verify("first", same, threshold=score - 1e-4)
+    assert not manager.verify("first", same, threshold=score + 1e-4)
 
 
 def test_openvino(experiment: Path, corpus: Path) -> None:
