@@ -17,9 +17,7 @@ from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import leaves_pytorch, makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
 from speechbrain_ext.nnet.pieces import frames_in_pieces
-from speechbrain_ext.nnet.spectrum import fourier_kernel, power_by_convolution
-
-WINDOW = 400  # samples of a frame, 25 ms
+from speechbrain_ext.nnet.spectrum import WINDOW, fourier_kernel, power_by_convolution
 
 
 class LogMel(FrontEnd):

@@ -13,9 +13,8 @@ from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.nnet.graphs import makes_graph
 from speechbrain_ext.nnet.masking import whole_lengths
 from speechbrain_ext.nnet.pieces import frames_in_pieces
-from speechbrain_ext.nnet.spectrum import fourier_kernel, power_by_convolution
+from speechbrain_ext.nnet.spectrum import WINDOW, fourier_kernel, power_by_convolution
 
-WINDOW = 400  # samples of a frame, 25 ms
 HOP = 160  # samples from one frame to the next, 10 ms
 N_FFT = 512
 

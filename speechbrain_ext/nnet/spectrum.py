@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+WINDOW = 400  # samples of a frame, 25 ms
+
 
 def fourier_kernel(frames: Tensor, n_fft: int) -> Tensor:
     """The kernel of a spectrum, for :func:`power_by_convolution`.
