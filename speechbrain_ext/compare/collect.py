@@ -201,8 +201,7 @@ def collect_evidence(
     corpus = Corpus.read(workplace.manifests)
     norm = workplace.plan.score_norm
     normalized = [name for name, entry in corpus.lists.items() if norm and entry["set"] == "test"]
-    results = [*corpus.lists, *(name + NORMALIZED for name in normalized)]
-    trained, missing = finished_runs(workplace, runs, results)
+    trained, missing = finished_runs(workplace, runs, list(corpus.lists))
     cost = _cost(workplace, trained, may_measure)
     wanted = {run.system.name for run in runs}
     names = [name for name in workplace.plan.systems if name in wanted]
@@ -211,11 +210,16 @@ def collect_evidence(
         entry = corpus.lists[name]
         trials, numbers = corpus.trials(entry)
         sides = numbers[trials.enrol_index], numbers[trials.test_index]
-        stem = name + NORMALIZED if norm else name
+        own, others, stem = trained, missing, name
+        if norm:
+            stem = name + NORMALIZED
+            own = [each for each in trained if stem in each.results]
+            others = [*missing, *(_not_normalized(each) for each in trained if each not in own)]
         comparison = None
-        if trained:
-            scores = _scores(trained, trials, entry["set"], norm)
-            fused = [f for f in dict.fromkeys(fusions) if all(p in scores for p in f.split(FUSED))]
+        if own:
+            scores = _scores(own, trials, entry["set"], norm)
+            both = [] if norm else dict.fromkeys(fusions)
+            fused = [f for f in both if all(part in scores for part in f.split(FUSED))]
             comparison = Comparison(scores, trials.labels, *sides, fused=fused)
         return ListEvidence(
             name,
@@ -225,7 +229,7 @@ def collect_evidence(
             trials.nontargets,
             len(set(sides[0]) | set(sides[1])),
             comparison,
-            _rows(names, trained, missing, cost, stem, comparison, workplace.plan.reference),
+            _rows(names, own, others, cost, stem, comparison, workplace.plan.reference),
         )
 
     lists = [on_list(name, None) for name in corpus.lists]
@@ -246,17 +250,15 @@ def finished_runs(
 ) -> tuple[list[Trained], list[Missing]]:
     """The runs that are finished, scored on these trial lists, and those that are not.
 
-    Both are in the order of the table.
+    Both are in the order of the table. Of a finished run there are normalised scores too, where it
+    has those that the plan asks for.
     """
-    norm = workplace.plan.score_norm or ""
     order = {name: number for number, name in enumerate(workplace.plan.systems)}
     trained: list[Trained] = []
     missing: list[Missing] = []
     for run in sorted(runs, key=lambda run: (order[run.system.name], run.seed)):
         record = Record.read(workplace.record_path(run))
         status, why = record.status, record.error
-        if status == FINISHED and not (record.scored or "").endswith(norm):
-            status, why = WAITING, "its scores are not normalised yet: run it again"
         if status == FINISHED:
             try:
                 trained.append(_trained(workplace, run, record, lists))
@@ -274,12 +276,21 @@ def _trained(workplace: Workplace, run: Run, record: Record, lists: Sequence[str
     weights = folder / WEIGHTS / "embedding_model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(weights)
+    stems, norm = list(lists), workplace.plan.score_norm
+    with_norm = norm and (record.scored or "").split(" ")[1:] == [norm]
+    if with_norm and (folder / "embeddings" / f"{COHORT}.npz").is_file():
+        found = [name + NORMALIZED for name in lists]
+        stems += [stem for stem in found if (folder / "results" / f"{stem}.json").is_file()]
     results = {
-        name: json.loads((folder / "results" / f"{name}.json").read_text(encoding="utf-8"))
-        for name in lists
+        stem: json.loads((folder / "results" / f"{stem}.json").read_text(encoding="utf-8"))
+        for stem in stems
     }
     training = _training(folder, weights) if run.system.model is None else None
     return Trained(run, folder, record, results, training)
+
+
+def _not_normalized(each: Trained) -> Missing:
+    return Missing(each.run, "not normalised", "run it again", "")
 
 
 def _training(folder: Path, weights: Path) -> Training:

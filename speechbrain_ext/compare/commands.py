@@ -30,7 +30,6 @@ from speechbrain_ext.training.identity import (
     data_digests,
 )
 
-COHORT_UTTERANCES = "10"  # of each training speaker
 WAITING, RUNNING, FINISHED, FAILED, BLOCKED = (
     "not run",
     "not finished",
@@ -233,7 +232,7 @@ def _scoring(workplace: Workplace, run: Run, device: str | None) -> list[tuple[s
     extract = ["--device", str(device)] if device else []
     score: list[str] = []
     if workplace.plan.score_norm:
-        extract += ["--cohort", COHORT_UTTERANCES]
+        extract += ["--cohort"]
         score = ["--score_norm", workplace.plan.score_norm]
     return [
         ("embedding", _python(workplace.recipe / "extract.py", folder, *common, *extract)),

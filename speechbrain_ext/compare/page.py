@@ -66,7 +66,7 @@ def results_page(
     for on in evidence.normalized:
         sections += [
             f"## Systems: {on.title}",
-            "The same trials with scores that a cohort normalises: the means of training speakers.",
+            "Scores normalised by a cohort, the mean embeddings of training speakers.",
             _accuracy_table(on.rows, plan.baseline),
             f"### Against {plan.reference}, normalised",
             _difference_table(on.rows, plan.reference),

@@ -36,6 +36,7 @@ from speechbrain_ext.systems.experiment import (
     read_labels,
     weights_sha256,
 )
+from speechbrain_ext.verification.score_norm import COSINE
 
 if TYPE_CHECKING:
     from speechbrain_ext.export.engine_files import Speech
@@ -200,11 +201,12 @@ def _hyperparams(
 
 
 def _results(experiment: Path, weights: str) -> dict[str, dict[str, Any]]:
-    """What the recipe found of these weights, by the name of the trials."""
+    """What the recipe found of these weights, by the name of the trials; by cosines alone."""
     results = {}
     for path in sorted((experiment / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        if "eer_threshold" in result and result.get("weights_sha256") == weights:
+        by_cosines = result.get("scores", COSINE) == COSINE
+        if "eer_threshold" in result and by_cosines and result.get("weights_sha256") == weights:
             results[path.stem] = result
     return results
 

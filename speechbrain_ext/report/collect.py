@@ -26,6 +26,7 @@ from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.train_log import read_train_log
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.score_norm import COSINE
 
 STAGES = {
     1: "the manifests",
@@ -263,6 +264,11 @@ def _read_system(role: str, folder: Path, stage: int, lists: list[str]) -> Train
     entries = [] if imported and not log.is_file() else read_train_log(log, _writer(stage))
     scores = {name: _read_score(folder, name) for name in lists}
     normalized = _read_further(folder, lists, NORMALIZED)
+    if len({score.norm for score in normalized.values()}) > 1:
+        raise UserError(
+            f"{folder / 'results'} has lists of different norms; run stage 4 again.",
+            code="other-settings",
+        )
     name = scores[lists[0]].system
     return TrainedSystem(role, name, folder, settings, entries, scores, normalized)
 
@@ -299,7 +305,7 @@ def _read_score(folder: Path, name: str) -> Score:
             weights=content["weights_sha256"],
             synthetic=bool(content["synthetic"]),
             corpus=content["corpus"],
-            scale=content["scores"],
+            scale=content.get("scores", COSINE),
             difference=_read_difference(difference) if difference is not None else None,
         )
 

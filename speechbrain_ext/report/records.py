@@ -34,6 +34,11 @@ class Score:
     # Of a fusion: the student's EER less the teacher's, with its interval if there is one.
     difference: tuple[float, tuple[float, float] | None] | None = None
 
+    @property
+    def norm(self) -> str:
+        """The scale in a word."""
+        return self.scale.partition(",")[0]
+
 
 @dataclass(frozen=True)
 class MeasuredSpeed:

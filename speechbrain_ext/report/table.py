@@ -68,7 +68,7 @@ def build_table(experiment: Experiment) -> ResultsTable:
         sizes=len(sizes),
         columns=["System", *sizes, *(c for _ in titles for c in SCORE_COLUMNS)],
         rows=rows,
-        roles=[role for role, _, _ in systems],
+        roles=[role.partition(",")[0] for role, _, _ in systems],
         notes=_notes(experiment),
     )
 
@@ -166,8 +166,8 @@ def _systems(experiment: Experiment) -> list[tuple[str, str, MeasuredSpeed | Non
     rows: list[tuple[str, str, MeasuredSpeed | None]] = []
     for system in experiment.systems:
         rows.append((system.role, _named(system), system.speed(experiment.benchmark)))
-        for scale in sorted({score.scale.split(",")[0] for score in system.normalized.values()}):
-            rows.append((f"{system.role}, normalized", f"{system.role}, {scale}", None))
+        for norm in {score.norm for score in system.normalized.values()}:  # one at most
+            rows.append((f"{system.role}, normalized", f"{system.role}, {norm}", None))
     if experiment.fusion:
         rows.append(("fusion", "fusion of both", None))
     if experiment.enrolled:

@@ -14,6 +14,7 @@ import numpy as np
 
 from speechbrain_ext.errors import brought_by
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.verification.score_norm import COSINE
 
 with brought_by("train"):
     import matplotlib
@@ -117,7 +118,7 @@ def histogram_plot(
     title: str,
     subtitle: str = "",
     threshold: float | None = None,
-    scale: str = "cosine",
+    scale: str = COSINE,
 ) -> Figure:
     """Draw how the scores of targets and of non-targets are spread, each as a share of its kind.
 

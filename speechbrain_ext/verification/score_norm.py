@@ -15,7 +15,7 @@ ASNORM, SNORM = "asnorm", "snorm"
 #: The norms by their options, and in words.
 NORMS = {ASNORM: "AS-norm", SNORM: "S-norm"}
 COSINE = "cosine"  # what scores are without a norm
-MOST_NEAREST = 300
+LEAST_NEAREST, MOST_NEAREST = 10, 300
 _BLOCK = 1024  # of 6,000 cohort speakers, 25 MB of cosines
 
 
@@ -45,30 +45,39 @@ class Cohort(NamedTuple):
         norm : str
             A key of ``NORMS``.
         nearest : int, optional
-            For AS-norm: a fifth of the members by default, 300 at most.
+            For AS-norm: a fifth of the members by default, 10 at least and 300 at most.
 
         Raises
         ------
         UserError
-            When there are fewer than three members, or not so many as are to count.
+            When there are fewer than ten members, or not so many as are to count; when the
+            embedding of one is zero or not finite.
 
         Example
         -------
-        >>> members = Embeddings(list("abcde"), np.eye(5, dtype=np.float32), "")
+        >>> members = Embeddings([f"m{n}" for n in range(60)], np.eye(60, dtype=np.float32), "")
         >>> Cohort.of(members, "snorm").nearest, Cohort.of(members, "asnorm").nearest
-        (5, 2)
+        (60, 12)
         """
         members = len(embeddings)
-        if members < 3:
+        if members < LEAST_NEAREST:
             raise UserError(
-                f"the cohort has {members} members, and their scores have no spread to speak of: "
-                "give one of more, of hundreds if there are, or --score_norm none",
+                f"the cohort has {members} members, and scores with so few have no spread to speak "
+                f"of: give one of {LEAST_NEAREST} or more, of hundreds if there are",
                 code="too-little-speech",
+            )
+        lengths = np.linalg.norm(embeddings.vectors.astype(np.float64), axis=1)
+        bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+        if len(bad):
+            raise UserError(
+                f"the embedding of {embeddings.ids[bad[0]]} is zero or not finite: look at that "
+                "recording, or leave it out of the cohort",
+                code="bad-embedding",
             )
         if norm == SNORM:
             return cls(embeddings, members)
         if nearest is None:
-            nearest = max(2, min(MOST_NEAREST, members // 5))
+            nearest = max(LEAST_NEAREST, min(MOST_NEAREST, members // 5))
         if nearest > members:
             raise UserError(
                 f"--top_n {nearest}: the cohort has {members} members: give that or less",
@@ -84,21 +93,48 @@ class Cohort(NamedTuple):
     @property
     def described(self) -> str:
         """The same, with how many count."""
-        return f"{self.norm}, the {self.nearest:,} nearest of a cohort of {len(self.embeddings):,}"
+        members = len(self.embeddings)
+        if self.nearest == members:
+            return f"{self.norm}, a cohort of {members:,}"
+        return f"{self.norm}, the {self.nearest:,} nearest of a cohort of {members:,}"
 
-    def check(self, weights: str) -> None:
-        """Refuse a cohort that another network embedded than these weights are of.
+    def check(self, weights: str, view: str) -> None:
+        """Refuse a cohort that was not embedded as the trials are.
+
+        Arguments
+        ---------
+        weights : str
+            SHA-256 of the network's.
+        view : str
+            Of the utterances, as ``evaluate.py --view`` has it.
 
         Raises
         ------
         UserError
-            When it did.
+            When its network or its view is another.
         """
         if self.embeddings.weights_sha256 != weights:
             raise UserError(
                 "the cohort was embedded with other weights than the trials: embed it again",
                 code="other-weights",
             )
+        if (own := view_of(self.embeddings)) != view:
+            raise UserError(
+                f"the cohort was embedded with --view {own}, and the trials with --view {view}: "
+                "embed both alike",
+                code="other-settings",
+            )
+
+
+def view_of(embeddings: Embeddings) -> str:
+    """What of each utterance was embedded; the whole, where nothing says so.
+
+    Example
+    -------
+    >>> view_of(Embeddings(["a"], np.ones((1, 2), dtype=np.float32), "", {"view": "both"}))
+    'both'
+    """
+    return str(embeddings.provenance.get("view", "full"))
 
 
 def normalized_scores(
@@ -137,24 +173,18 @@ def normalized_scores(
     -------
     >>> trials = TrialList.from_names(["a", "a"], ["b", "c"], [True, False])
     >>> vectors = np.array([[1, 0], [1, 0.1], [1, 3]], dtype=np.float32)
-    >>> members = np.array([[0.5, 1], [0, 1], [-1, 1], [1, 2]], dtype=np.float32)
-    >>> cohort = Cohort.of(Embeddings(list("wxyz"), members, ""), "snorm")
+    >>> members = np.array([[x, 1] for x in range(-5, 6)], dtype=np.float32)
+    >>> cohort = Cohort.of(Embeddings(list("nopqrstuvwx"), members, ""), "snorm")
     >>> embeddings = Embeddings(["a", "b", "c"], vectors, "")
     >>> scores = normalized_scores(trials, np.array([0.995, 0.316]), embeddings, cohort)
     >>> [f"{score:.1f}" for score in scores]
-    ['1.9', '-0.9']
+    ['1.1', '0.0']
     """
     members = cohort.embeddings
-    cohort.check(embeddings.weights_sha256)
+    cohort.check(embeddings.weights_sha256, view_of(embeddings))
     if trials.models:
         embeddings = with_models(embeddings, trials.models)
     lengths = np.linalg.norm(members.vectors.astype(np.float64), axis=1)
-    if not (np.isfinite(lengths) & (lengths > 0)).all():
-        worst = members.ids[int(np.argmin(np.nan_to_num(lengths, posinf=0)))]
-        raise UserError(
-            f"the cohort's embedding of {worst} is zero or not finite: embed it again",
-            code="bad-embedding",
-        )
     others = (members.vectors / lengths[:, None]).astype(np.float32)
     both = np.concatenate((trials.enrol_index, trials.test_index))
     rows, scale = rows_and_scale(trials, both, embeddings)
@@ -169,11 +199,10 @@ def normalized_scores(
             cosines = cosines[:, -cohort.nearest :]
         mean[some] = cosines.mean(axis=1, dtype=np.float64)
         deviation[some] = cosines.std(axis=1, dtype=np.float64)
-    flat = used[deviation[used] < 1e-6]
-    if len(flat):
+    if flat := int(np.count_nonzero(deviation[used] < 1e-6)):
         raise UserError(
-            f"{trials.names[flat[0]]} has the same score with all of the cohort that count: give a "
-            "cohort of different speakers, or --score_norm none",
+            f"{flat} utterances of the trials have the same score with all of the cohort that "
+            "count: give a cohort of different speakers",
             code="bad-embedding",
         )
     sides = [

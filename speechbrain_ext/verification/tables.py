@@ -82,9 +82,10 @@ def write_results_page(
         for result in results
     ]  # fmt: skip
     save_figure(det_plot(curves, system), folder / "plots" / "det_of_all_lists")
+    lists = [result for result in results if result["scores"] == COSINE]
     columns = ("trials", "targets", "non-targets", "utterances", *HEADINGS, "threshold")
     lines = [
-        f"# {system} on {len(results)} trial list{'s' if len(results) > 1 else ''}",
+        f"# {system} on {len(lists)} trial list{'s' if len(lists) > 1 else ''}",
         "",
         f"Model `{facts['model']}`, weights `{facts['weights_sha256'][:16]}`, view "
         f"`{facts['view']}`. Scores are cosines where no norm is named; the threshold is that of "
@@ -99,11 +100,13 @@ def write_results_page(
     lines.append(markdown_table(columns, rows))
     if any(result["eer_interval_95"] is None for result in results):
         lines += ["", NO_INTERVAL]
+    normalized = [result for result in results if result["scores"] != COSINE]
+    if normalized:
+        lines += ["", "How scores are normalised, and the cohort:", ""]
+        lines += [f"- {r['title']}: {r['scores']}, `{r['cohort']}`" for r in normalized]
     lines += ["", "![DET curves](plots/det_of_all_lists.svg)", ""]
     lines += ["The lists, and where they and their audio were:", ""]
-    lines += [
-        f"- {r['title']}: `{r['list']}`, `{r['root']}`" for r in results if r["scores"] == COSINE
-    ]
+    lines += [f"- {result['title']}: `{result['list']}`, `{result['root']}`" for result in lists]
     with atomic_path(folder / "RESULTS.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -86,6 +86,25 @@ def test_a_model_that_came_along_has_no_training(
     assert re.search(r"\| \d+\.\d\d \| \d+\.\d\d to \d+\.\d\d \|", row)  # its error rate is there
 
 
+def test_runs_that_are_not_normalised_yet_have_their_cosines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another norm are no scores of this one."""
+    monkeypatch.chdir(tmp_path)
+    file, corpus = finished.make(Path("."))
+    file.write_text(finished.PLAN.replace("score_norm: asnorm", "score_norm: snorm"))
+    log = Path("exp/corpus/never/log/good_seed_1.json")
+    log.write_text(log.read_text().replace("x asnorm", "x snorm"))
+    plan = read_plan(file, {})
+    place = Workplace(plan, corpus, Path("recipe"))
+    page = write_results(place, plan.runs(2), read_claims(plan), "python compare.py", False)
+    cosines, _, rest = page.read_text().partition("## Systems: Dev, S-norm")
+    assert re.search(r"\| poor \| 1 \| .* \d+\.\d\d to \d+\.\d\d \|", cosines)
+    normalized = rest.partition("\n## ")[0]
+    assert re.search(r"\| good \| 1 \| .* \d+\.\d\d to \d+\.\d\d \|", normalized)
+    assert re.search(r"\| poor \| 0 \| .* \| not normalised \| – \|", normalized)
+
+
 def test_nothing_is_finished_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A report says so of every run and every claim."""
     monkeypatch.chdir(tmp_path)

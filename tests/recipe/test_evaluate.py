@@ -136,7 +136,7 @@ def test_a_cohort_normalises(
     assert normalized["title"] == f"{own['title']}, AS-norm"
     assert (own["scores"], normalized["scores"]) == (
         "cosine",
-        "AS-norm, the 4 nearest of a cohort of 20",
+        "AS-norm, the 10 nearest of a cohort of 20",
     )
     before, after = (
         np.loadtxt(out / f"scores/own{end}.txt", usecols=3) for end in ("", NORMALIZED)
@@ -144,14 +144,24 @@ def test_a_cohort_normalises(
     assert np.abs(before).max() <= 1 and np.abs(after).max() > 2  # deviations, and no cosines
     page = (out / "RESULTS.md").read_text()
     assert "| own, AS-norm | 24 | 96 | 16 |" in page and page.count("own.txt`") == 1
+    assert page.startswith("# v2 on 1 trial list\n")
+    assert f"the 10 nearest of a cohort of 20, `{tmp_path / 'cohort.npz'}`" in page
     call(model, "--out", out, *trials)
     assert (
         not list(out.rglob("own_normalized*")) and "AS-norm" not in capsys.readouterr().out[-500:]
     )
     save_embeddings(tmp_path / "cohort.npz", Embeddings(members, vectors, "others"))
+    save_embeddings(tmp_path / "few.npz", Embeddings(members[:9], vectors[:9], weights))
+    seen = Embeddings(members, vectors, weights, {"view": "segments"})
+    save_embeddings(tmp_path / "seen.npz", seen)
     shutil.copy(corpus / "own.txt", tmp_path / "x_normalized.txt")
     for arguments, words in (
         ((*trials, *norm), "cohort.npz: the cohort was embedded with other weights"),
+        ((*trials, *norm[:3], tmp_path / "few.npz"), "few.npz: the cohort has 9 members"),
+        (
+            (*trials, *norm[:3], tmp_path / "seen.npz"),
+            "seen.npz: the cohort was embedded with",
+        ),
         ((*trials, *norm[:2]), "--score_norm asnorm needs --cohort"),
         ((*trials, *norm[2:]), "does nothing without --score_norm"),
         (("--trials", corpus / "valid", tmp_path / "x_normalized.txt"), "rename the list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -157,6 +158,17 @@ def test_a_verifier_of_a_name_that_the_hub_does_not_give(
         SpeakerVerifier.from_hparams(source="nobody/nothing", savedir=tmp_path)
     with refused("hub-refused", "nobody/nothing"):
         SpeakerVerifier.from_hparams("nobody/nothing")
+
+
+def test_thresholds_are_those_of_cosines(tmp_path: Path) -> None:
+    """By which the model decides: a cohort does not come along."""
+    experiment = make_experiment(tmp_path / "exp")
+    plain = json.loads((experiment / "results" / "test.json").read_text())
+    normalized = {**plain, "scores": "AS-norm, a cohort of 20", "eer_threshold": 2.3456}
+    (experiment / "results" / "test_normalized.json").write_text(json.dumps(normalized))
+    run_export(experiment)
+    readme = (experiment / "export" / "README.md").read_text(encoding="utf-8")
+    assert "0.4321" in readme and "2.3456" not in readme
 
 
 @pytest.mark.parametrize("left", ["nothing", "of other weights"])

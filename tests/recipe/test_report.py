@@ -310,6 +310,10 @@ def test_normalised_scores_are_rows(fresh: dict[str, Path]) -> None:
     assert rows["student, AS-norm"][1:5] == ["–"] * 4
     for text in (done.stdout, Page(fresh["exp"] / "report.html").text):
         assert f"{scale}." in text
+    old = json.loads((fresh["exp"] / "results/test.json").read_text())
+    del old["scores"]  # of a version that had cosines alone
+    write_json(fresh["exp"] / "results/test.json", old)
+    assert write_report(fresh).returncode == 0
     write_json(fresh["exp"] / "results/test_normalized.json", {**made, "weights_sha256": "x"})
     done = write_report(fresh)
     assert done.returncode == 1

@@ -262,7 +262,7 @@ def test_a_cohort_normalises(folders: Folders, capsys: pytest.CaptureFixture[str
     _score(folders, "--trials", "test", "--score_norm", "asnorm")
     result = _result(folders.student, "test_normalized")
     assert (result["system"], result["trials"]) == ("v2, AS-norm", "test")
-    assert result["scores"] == "AS-norm, the 6 nearest of a cohort of 30"
+    assert result["scores"] == "AS-norm, the 10 nearest of a cohort of 30"
     assert _result(folders.student, "test")["scores"] == "cosine"
     assert result["weights_sha256"] == "hash0"
     trials = read_trials(folders.manifests / "trials" / "test.txt")
@@ -276,32 +276,55 @@ def test_a_cohort_normalises(folders: Folders, capsys: pytest.CaptureFixture[str
     assert " ".join(cells_of(result)[:1]) in capsys.readouterr().out
     # Again by another cohort, and with all of it.
     file = folders.manifests / "others.npz"
-    _cohort(folders, 8).rename(file)
+    _cohort(folders, 12).rename(file)
     _score(folders, "--trials", "test", "--score_norm", "snorm", "--cohort", file)
     result = _result(folders.student, "test_normalized")
-    assert result["scores"] == "S-norm, the 8 nearest of a cohort of 8"
+    assert result["scores"] == "S-norm, a cohort of 12"
     _score(folders, "--trials", "test")
     assert not list(folders.student.rglob("test_normalized*"))
 
 
 def test_cohorts_that_cannot_be_used(folders: Folders, tmp_path: Path) -> None:
-    with refused("earlier-stage", "cohort.npz is missing", "--cohort 10"):
+    with refused("earlier-stage", "cohort.npz is missing", "extract.py", "--cohort"):
         _score(folders, "--score_norm", "asnorm")
     with refused("missing-option", "--cohort x.npz", "--score_norm"):
         _score(folders, "--cohort", "x.npz")
     with refused("missing-file", "x.npz"):
         _score(folders, "--score_norm", "asnorm", "--cohort", "x.npz")
     path = _cohort(folders, 2)
-    with refused("too-little-speech", path, "2 members", "--score_norm none"):
-        _score(folders, "--score_norm", "asnorm")
+    with refused("too-little-speech", path, "2 members"):
+        _score(folders, "--score_norm", "asnorm", "--cohort", path)
     path = _cohort(folders, weights="others")
     with refused("other-weights", "valid.txt", folders.student, "embed it again"):
         _score(folders, "--score_norm", "asnorm")
     for top_n, norm, code in (("1", "asnorm", "bad-option"), ("9", "snorm", "bad-command")):
         with refused(code, f"--top_n {top_n}"):
             _score(folders, "--score_norm", norm, "--top_n", top_n)
+    path = _cohort(folders)
     with refused("bad-setting", path, "--top_n 31", "30 members"):
         _score(folders, "--score_norm", "asnorm", "--top_n", "31")
+
+
+def test_a_cohort_of_other_weights_than_are_kept(folders: Folders) -> None:
+    network = torch.nn.Linear(2, 2)
+    save_weights(folders.student, network, {})
+    for name in ("valid", "test"):
+        path = folders.student / "embeddings" / f"{name}.npz"
+        found = load_embeddings(path)
+        save_embeddings(path, Embeddings(found.ids, found.vectors, weights_sha256(network)))
+    path = _cohort(folders)
+    with refused("other-weights", path, folders.student, "extract.py", "--cohort"):
+        _score(folders, "--score_norm", "asnorm")
+
+
+def test_few_training_speakers_are_no_cohort(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is said, and nothing fails: run.sh asks for the norm unasked."""
+    _cohort(folders, 9)
+    _score(folders, "--score_norm", "asnorm")
+    assert "Scores are not normalised: 9 training speakers" in capsys.readouterr().out
+    assert {path.stem for path in (folders.student / "results").iterdir()} == {"valid", "test"}
 
 
 def test_what_is_not_asked_for_again_is_removed(folders: Folders) -> None:

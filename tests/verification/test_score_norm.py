@@ -50,7 +50,7 @@ def _by_definition(
 
 
 @pytest.mark.parametrize(
-    ("norm", "top_n", "nearest"), [("snorm", None, 25), ("asnorm", None, 5), ("asnorm", 7, 7)]
+    ("norm", "top_n", "nearest"), [("snorm", None, 25), ("asnorm", None, 10), ("asnorm", 7, 7)]
 )
 def test_scores_are_those_of_the_definition(norm: str, top_n: int | None, nearest: int) -> None:
     """However long the embeddings are."""
@@ -71,7 +71,7 @@ def test_a_model_is_the_mean_of_its_utterances() -> None:
     scores = normalized_scores(trials, cosine_scores(trials, embeddings), embeddings, cohort)
     vector_of = dict(zip(IDS, embeddings.vectors, strict=True))
     vector_of |= {"x": embeddings.vectors[:3].mean(axis=0), "y": embeddings.vectors[3]}
-    expected = _by_definition(trials, vector_of, members.vectors, 5)
+    expected = _by_definition(trials, vector_of, members.vectors, 10)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -102,8 +102,9 @@ def test_a_side_that_scores_high_with_everybody_is_brought_down() -> None:
 
 @pytest.mark.parametrize("norm", ["asnorm", "snorm"])
 def test_few_members_are_refused(norm: str) -> None:
-    with refused("too-little-speech", "2 members", "--score_norm none"):
-        Cohort.of(_made(["a", "b"], 0), norm)
+    with refused("too-little-speech", "9 members", "10"):
+        Cohort.of(_made(MEMBERS[:9], 0), norm)
+    assert Cohort.of(_made(MEMBERS[:10], 0), norm).norm == "S-norm"
 
 
 def test_more_than_there_are_is_refused() -> None:
@@ -115,13 +116,16 @@ def test_cohorts_that_say_nothing_are_refused() -> None:
     trials, embeddings = _trials(), _made(IDS, 0)
     scores = cosine_scores(trials, embeddings)
     one = Embeddings(MEMBERS, np.ones((25, 16), np.float32), "w")
-    with refused("bad-embedding", "the same score with all", "--score_norm none"):
+    with refused("bad-embedding", "40 utterances", "the same score with all"):
         normalized_scores(trials, scores, embeddings, Cohort.of(one, "asnorm"))
     with refused("other-weights", "other weights"):
         others = Cohort.of(_made(MEMBERS, 0, weights="v"), "asnorm")
         normalized_scores(trials, scores, embeddings, others)
+    both = Embeddings(MEMBERS, _made(MEMBERS, 1).vectors, "w", {"view": "both"})
+    with refused("other-settings", "--view both", "--view full"):
+        normalized_scores(trials, scores, embeddings, Cohort.of(both, "asnorm"))
     members = _made(MEMBERS, 1)
     for bad in (0.0, np.nan):
         members.vectors[3] = bad
         with refused("bad-embedding", "embedding of m3"):
-            normalized_scores(trials, scores, embeddings, Cohort.of(members, "asnorm"))
+            Cohort.of(members, "asnorm")

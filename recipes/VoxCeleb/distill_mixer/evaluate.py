@@ -14,8 +14,8 @@ format; of an utterance in several formats the first that can be used is taken, 
 Where the enrolment side names models of several utterances, `--enrol ROOT FILE` has a line
 `model utterance utterance ...` for each, and the mean of their embeddings is scored.
 
-With `--score_norm asnorm --cohort FILE` the scores are normalised as well, by embeddings of others
-that extract.py --cohort or embed.py made with the same model.
+With `--score_norm asnorm --cohort FILE` the scores are normalised as well, as `<list>_normalized`,
+by embeddings of others that extract.py --cohort or embed.py made with the same model and view.
 
 Audio is of any format, sample rate and number of channels. Everything is checked before anything
 is embedded, except the sound of what ffmpeg decodes. Run again, with the same lists or others, it
@@ -112,7 +112,7 @@ def main() -> None:
 
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
-    cohort = read_cohort(args, facts["weights_sha256"])
+    cohort = read_cohort(args, facts)
     store = EmbeddingStore(args.out / "embeddings", facts["weights_sha256"])
     lists: list[EvaluationList] = []
     used: dict[Files, str] = {}
@@ -136,11 +136,12 @@ def main() -> None:
     embed(VIEWS[args.view](encoder.to(device)), missing, store, args, device)
     ddp_barrier()
     if if_main_process():
-        score(lists, used, store, args.out, facts, system_name(args.model), cohort)
+        file = os.path.abspath(args.cohort) if args.cohort else ""
+        score(lists, used, store, args.out, facts, system_name(args.model), cohort, file)
     leave_together()
 
 
-def read_cohort(args: argparse.Namespace, weights: str) -> Cohort | None:
+def read_cohort(args: argparse.Namespace, facts: Mapping[str, Any]) -> Cohort | None:
     """Those who normalise the scores, where that is asked for."""
     if args.score_norm == "none":
         return None
@@ -150,9 +151,10 @@ def read_cohort(args: argparse.Namespace, weights: str) -> Cohort | None:
             "extract.py --cohort makes one of the training speakers, embed.py of any folder.",
             code="missing-option",
         )
+    members = load_embeddings(args.cohort)
     try:
-        cohort = Cohort.of(load_embeddings(args.cohort), args.score_norm, args.top_n)
-        cohort.check(weights)
+        cohort = Cohort.of(members, args.score_norm, args.top_n)
+        cohort.check(facts["weights_sha256"], facts["view"])
         return cohort
     except UserError as error:
         raise UserError(f"{args.cohort}: {error}", code=error.code) from None
@@ -217,13 +219,19 @@ def score(
     facts: dict[str, Any],
     system: str,
     cohort: Cohort | None,
+    cohort_file: str,
 ) -> None:
     """Score the lists, write everything and print the table."""
     files = list(dict.fromkeys(used.values()))
     rows = {file: str(row) for row, file in enumerate(files)}
     row_of = {own: rows[file] for own, file in used.items()}
     # By number: a path for each of a million trials' names would be most of the memory.
-    embeddings = Embeddings(list(rows.values()), store.matrix(files), str(facts["weights_sha256"]))
+    embeddings = Embeddings(
+        list(rows.values()),
+        store.matrix(files),
+        str(facts["weights_sha256"]),
+        {"view": facts["view"]},
+    )
     for each in progress_bar(lists, desc="scoring", unit=" lists"):
         trials = by_row(each, row_of)
         scores = cosine_scores(trials, embeddings)
@@ -244,6 +252,7 @@ def score(
             continue
         scores = normalized_scores(trials, scores, embeddings, cohort)
         header |= {"title": f"{each.title}, {cohort.norm}", "scores": cohort.described}
+        header["cohort"] = cohort_file
         write_result(out, each.name + NORMALIZED, header, each.trials, scores, *more)
     results = read_results(out)
     write_results_page(out, results, facts, system)

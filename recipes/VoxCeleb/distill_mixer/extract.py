@@ -6,7 +6,7 @@
 
 The sets are those that have trial lists: the validation speakers' and the test's. Their embeddings
 are written into `embeddings/<set>.npz` of the experiment, where score.py reads them. With
-`--cohort 10` the means of ten utterances of each training speaker are written into
+`--cohort` the means of ten utterances of each training speaker are written into
 `embeddings/cohort.npz`, for score normalisation.
 """
 
@@ -42,7 +42,13 @@ def main() -> None:
         "--sets", nargs="+", metavar="SET", help="those to embed; by default all with trial lists"
     )
     parser.add_argument(
-        "--cohort", type=int, default=0, metavar="N", help="utterances of each training speaker"
+        "--cohort",
+        type=int,
+        nargs="?",
+        const=10,
+        default=0,
+        metavar="N",
+        help="embed so many utterances of each training speaker too, %(const)s without a number",
     )
     parser.add_argument("--max_batch_seconds", type=float, default=60.0, help="speech in a batch")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that read files")

@@ -359,7 +359,7 @@ stage_3() {
 run_stage 3 "the student, $student${large_margin:+ and $large_margin}"
 
 stage_4() { # a teacher that is taken as it is has no embeddings of speakers
-    local systems=("$student_exp") fuse=() system cohort=(--cohort 10) norm=(--score_norm "$score_norm")
+    local systems=("$student_exp") fuse=() system cohort=(--cohort) norm=(--score_norm "$score_norm")
     [ "$score_norm" != none ] || cohort=() norm=()
     if ! $teacher_as_it_is; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2

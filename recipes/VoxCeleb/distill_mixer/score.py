@@ -44,7 +44,7 @@ from speechbrain_ext.verification.results import (
     remove_result,
     write_result,
 )
-from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
+from speechbrain_ext.verification.score_norm import COSINE, LEAST_NEAREST, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import TrialList
@@ -97,24 +97,40 @@ class System:
             self._sets[set_name] = embeddings
         return self._sets[set_name]
 
-    def cohort(self, path: Path | None, norm: str, nearest: int | None) -> Cohort:
-        """Those who normalise this system's scores: of a file, or its own training speakers."""
+    def cohort(self, path: Path | None, norm: str, nearest: int | None) -> Cohort | None:
+        """Those who normalise this system's scores: of a file, or its own training speakers.
+
+        None where these are too few, which is said.
+        """
         if path is None and self._together is not None:
             raise UserError(
                 f"--score_norm {norm}: {self.folder} was filled by embed.py and knows no training "
                 "speakers: name a file of embeddings with --cohort.",
                 code="missing-option",
             )
-        if path is None:
-            path = self.folder / "embeddings" / f"{COHORT}.npz"
-            if not path.is_file():
-                command = ["python", "extract.py", str(self.folder)]
-                command += ["--manifests", str(self.manifests), "--cohort", "10"]
-                raise UserError(
-                    f"{path} is missing: run `{shlex.join(command)}` first.", code="earlier-stage"
-                )
+        own = path is None
+        path = path or self.folder / "embeddings" / f"{COHORT}.npz"
+        command = ["python", "extract.py", str(self.folder)]
+        command += ["--manifests", str(self.manifests), "--cohort"]
+        if own and not path.is_file():
+            raise UserError(
+                f"{path} is missing: run `{shlex.join(command)}` first.", code="earlier-stage"
+            )
+        members = load_embeddings(path)
+        if own and members.weights_sha256 != (kept_sha256(self.folder) or members.weights_sha256):
+            raise UserError(
+                f"{path} was made with other weights than {self.folder} has by now: run "
+                f"`{shlex.join(command)}`, which makes it anew.",
+                code="other-weights",
+            )
+        if own and len(members) < LEAST_NEAREST:
+            print(
+                f"Scores are not normalised: {len(members)} training speakers are no cohort, which "
+                f"needs {LEAST_NEAREST}."
+            )
+            return None
         with about(str(path)):
-            return Cohort.of(load_embeddings(path), norm, nearest)
+            return Cohort.of(members, norm, nearest)
 
     def check_has_all(self, corpus: Corpus) -> None:
         """Refuse to score every list of a corpus with a folder of embed.py that lacks some."""
@@ -180,7 +196,7 @@ def score_list(
     results = [result]
     if cohort is not None:
         embeddings = student.embeddings(entry["set"])
-        with about(f"{path} with the embeddings of {student.folder}"):
+        with about(f"{path} with the embeddings of {student.folder} and its cohort"):
             normalized = normalized_scores(trials, scores, embeddings, cohort)
         stem = entry["name"] + NORMALIZED
         name = f"{student.name}, {cohort.norm}"
