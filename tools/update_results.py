@@ -9,8 +9,8 @@ the two pages that has this block; docs/results.md gets all of it, README.md a t
 - From an experiment of a student come the tables of its RESULTS.md and, by epoch, the valid EER of
   teacher and student, or what selected the student's epoch; docs/NAME_curve.svg draws it, too.
   README.md has the table of its files in other engines, where it has one.
-- From a folder of compare.py come the systems with several seeds (all, where none has), the tables
-  of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
+- From a folder of compare.py come the systems with several seeds (all, where a list has none), the
+  tables of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
   into the recipe's results/CORPUS/NAME, and that folder can be named as well. README.md has the
   EERs on several lists side by side.
 - From a folder of gpu_check.py come its speeds and its verdicts.
@@ -126,10 +126,12 @@ def comparison_block(folder: Path) -> Block:
     decided = [row for row in claims if "not decided" not in row[-1]]
     page = f"[RESULTS.md]({here}/RESULTS.md)"
     parts = []
+    # The same kind of systems on every list.
+    least = 2 if all(any(int(row[1]) > 1 for row in rows[2:]) for rows in lists.values()) else 1
+    which = "Systems that were trained with several seeds" if least > 1 else "Systems"
     for title, (head, rule, *rows) in lists.items():
-        several = [row for row in rows if int(row[1]) > 1]
-        which = "Systems that were trained with several seeds" if several else "Systems"
-        parts += [f"{which}, on {title}:", _markdown([head, rule, *(several or rows)])]
+        shown = [row for row in rows if int(row[1]) >= least]
+        parts += [f"{which}, on {title}:", _markdown([head, rule, *shown])]
     if by_length:
         parts += ["Cost of one utterance by its length:", *map(_markdown, by_length)]
     if claims:
