@@ -10,9 +10,9 @@ the two pages that has this block; docs/results.md gets all of it, README.md a t
   teacher and student, or what selected the student's epoch; docs/NAME_curve.svg draws it, too.
   README.md has the table of its files in other engines, where it has one.
 - From a folder of compare.py come the systems with several seeds (all, where a list has none), the
-  tables of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are copied
-  into the recipe's results/CORPUS/NAME, and that folder can be named as well. README.md has the
-  EERs on several lists side by side.
+  tables of cost by length and the claims that are decided. Its RESULTS.md, CSV files and plots are
+  copied into the recipe's results/CORPUS/NAME, and that folder can be named as well. README.md has
+  the EERs on several lists side by side.
 - From a folder of gpu_check.py come its speeds and its verdicts.
 """
 
