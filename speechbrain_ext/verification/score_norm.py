@@ -64,7 +64,7 @@ class Cohort(NamedTuple):
             raise UserError(
                 f"the cohort has {members} members, and scores with so few have no spread to speak "
                 f"of: give one of {LEAST_NEAREST} or more, of hundreds if there are",
-                code="too-little-speech",
+                code="few-speakers",
             )
         lengths = np.linalg.norm(embeddings.vectors.astype(np.float64), axis=1)
         bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))

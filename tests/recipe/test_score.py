@@ -292,7 +292,7 @@ def test_cohorts_that_cannot_be_used(folders: Folders, tmp_path: Path) -> None:
     with refused("missing-file", "x.npz"):
         _score(folders, "--score_norm", "asnorm", "--cohort", "x.npz")
     path = _cohort(folders, 2)
-    with refused("too-little-speech", path, "2 members"):
+    with refused("few-speakers", path, "2 members"):
         _score(folders, "--score_norm", "asnorm", "--cohort", path)
     path = _cohort(folders, weights="others")
     with refused("other-weights", "valid.txt", folders.student, "embed it again"):

@@ -143,13 +143,16 @@ def test_results_are_of_the_student_alone(exp: Path) -> None:
     assert {path.name for path in (exp / "results").glob("*.json")} == {
         "engines.json",
         "pairs.json",
+        "pairs_normalized.json",
         "valid.json",
+        "valid_normalized.json",
         "speed.json",
     }
     speed = json.loads((exp / "results" / "speed.json").read_text())["systems"]
     assert [system["name"] for system in speed] == ["my wavlm", "tiny"]
     results = json.loads((exp / "results.json").read_text())["systems"]
-    assert [system["role"] for system in results] == ["teacher", "student"]
+    roles = ["teacher", "student", "student, normalized"]
+    assert [system["role"] for system in results] == roles
     assert results[1]["trials"]["pairs"]["eer"] == score["eer"]
     assert (exp / "RESULTS.md").read_text().startswith("# tiny distilled from my wavlm\n")
     assert "my wavlm, is taken as it is" in (exp / "report.html").read_text()

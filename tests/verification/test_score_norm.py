@@ -102,7 +102,7 @@ def test_a_side_that_scores_high_with_everybody_is_brought_down() -> None:
 
 @pytest.mark.parametrize("norm", ["asnorm", "snorm"])
 def test_few_members_are_refused(norm: str) -> None:
-    with refused("too-little-speech", "9 members", "10"):
+    with refused("few-speakers", "9 members", "10"):
         Cohort.of(_made(MEMBERS[:9], 0), norm)
     assert Cohort.of(_made(MEMBERS[:10], 0), norm).norm == "S-norm"
 

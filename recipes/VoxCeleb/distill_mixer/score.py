@@ -104,8 +104,8 @@ class System:
         """
         if path is None and self._together is not None:
             raise UserError(
-                f"--score_norm {norm}: {self.folder} was filled by embed.py and knows no training "
-                "speakers: name a file of embeddings with --cohort.",
+                f"--score_norm {norm} needs --cohort, a file of embeddings: {self.folder} was "
+                "filled by embed.py and knows no training speakers.",
                 code="missing-option",
             )
         own = path is None
