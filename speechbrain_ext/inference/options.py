@@ -98,7 +98,7 @@ def add_norm_options(parser: argparse.ArgumentParser, own: str = "") -> None:
         "--top_n",
         type=int,
         metavar="N",
-        help="members of the cohort that count for asnorm (default: a fifth, 300 at most)",
+        help="members of the cohort that count for asnorm (default: a fifth, from 10 to 300)",
     )
 
 

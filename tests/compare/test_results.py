@@ -34,6 +34,14 @@ def read(folder: Path, text: str) -> Plan:
     return read_plan(folder / "some.yaml")
 
 
+def page_of(file: Path, corpus: Path, exp_root: Path = Path("exp")) -> str:
+    """What is written of a plan whose runs are finished or not."""
+    plan = read_plan(file, {})
+    place = Workplace(plan, corpus, Path("recipe"), exp_root)
+    command = "python compare.py"
+    return write_results(place, plan.runs(2), read_claims(plan), command, False).read_text()
+
+
 @pytest.fixture(scope="module")
 def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a comparison, written of runs that were never trained."""
@@ -77,10 +85,7 @@ def test_a_model_that_came_along_has_no_training(
     file.write_text(finished.PLAN.replace("yaml: teacher.yaml, seeds: all", "model: campplus"))
     folder = Path("exp/corpus/never")
     (folder / "teacher/seed_1/train_log.jsonl").unlink()
-    plan = read_plan(file, {})
-    place = Workplace(plan, corpus, Path("recipe"))
-    page = write_results(place, plan.runs(2), read_claims(plan), "python compare.py", False)
-    text = page.read_text()
+    text = page_of(file, corpus)
     assert "| teacher | model campplus | – | `lr 0.5` | – | – | – |" in text
     row = next(line for line in text.splitlines() if line.startswith("| teacher | 1 |"))
     assert re.search(r"\| \d+\.\d\d \| \d+\.\d\d to \d+\.\d\d \|", row)  # its error rate is there
@@ -95,10 +100,7 @@ def test_runs_that_are_not_normalised_yet_have_their_cosines(
     file.write_text(finished.PLAN.replace("score_norm: asnorm", "score_norm: snorm"))
     log = Path("exp/corpus/never/log/good_seed_1.json")
     log.write_text(log.read_text().replace("x asnorm", "x snorm"))
-    plan = read_plan(file, {})
-    place = Workplace(plan, corpus, Path("recipe"))
-    page = write_results(place, plan.runs(2), read_claims(plan), "python compare.py", False)
-    cosines, _, rest = page.read_text().partition("## Systems: Dev, S-norm")
+    cosines, _, rest = page_of(file, corpus).partition("## Systems: Dev, S-norm")
     assert re.search(r"\| poor \| 1 \| .* \d+\.\d\d to \d+\.\d\d \|", cosines)
     normalized = rest.partition("\n## ")[0]
     assert re.search(r"\| good \| 1 \| .* \d+\.\d\d to \d+\.\d\d \|", normalized)
@@ -109,11 +111,8 @@ def test_nothing_is_finished_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A report says so of every run and every claim."""
     monkeypatch.chdir(tmp_path)
     file, corpus = finished.make(Path("."))
-    plan = read_plan(file, {})
-    place = Workplace(plan, corpus, Path("recipe"), Path("elsewhere"))
-    place.folder.mkdir(parents=True)
-    path = write_results(place, plan.runs(2), read_claims(plan), "python compare.py", False)
-    page = path.read_text()
+    Path("elsewhere/corpus/never").mkdir(parents=True)
+    page = page_of(file, corpus, Path("elsewhere"))
     assert "No run is finished." in page and "Speeds have not been measured yet." in page
     assert page.count(" *not decided* |") == 8 and "| teacher | 2 | not run | – | – |" in page
 
