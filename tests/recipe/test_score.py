@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from score import main
 
-from speechbrain_ext.corpora.manifest import COLUMNS
 from speechbrain_ext.inference.embed_folder import TOGETHER
 from speechbrain_ext.systems.experiment import save_weights, weights_sha256
 from speechbrain_ext.verification.bootstrap import eer_interval
@@ -27,94 +22,40 @@ from speechbrain_ext.verification.embeddings import (
 )
 from speechbrain_ext.verification.enrolment import write_enrolment
 from speechbrain_ext.verification.metrics import equal_error_rate, min_dcf
-from speechbrain_ext.verification.score_norm import Cohort, normalized_scores
 from speechbrain_ext.verification.tables import cells_of
-from speechbrain_ext.verification.trials import make_trials, read_trials, write_trials
+from speechbrain_ext.verification.trials import read_trials
+from tests.recipe.scoring import (
+    SPEAKERS,
+    Folders,
+    ids_of,
+    make_folders,
+    result_of,
+    score,
+    score_column,
+    write_manifest,
+)
 from tests.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "distill_mixer"
-SPEAKERS, UTTERANCES = 12, 6
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where the corpus and the two systems lie."""
-
-    manifests: Path
-    student: Path
-    teacher: Path
-
-
-def _ids(set_name: str) -> list[str]:
-    return [f"{set_name}{s:02d}/s{u % 2}/{u}" for s in range(SPEAKERS) for u in range(UTTERANCES)]
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """Make a corpus with a valid and a test list, and two systems that have been extracted."""
-    made = Folders(
-        tmp_path / "data" / "mini" / "manifests",
-        tmp_path / "exp" / "mini" / "v2" / "seed_1",
-        tmp_path / "exp" / "mini" / "teacher" / "seed_1",
-    )
-    entries = []
-    for set_name in ("valid", "test"):
-        ids = _ids(set_name)
-        speakers = [name.split("/")[0] for name in ids]
-        trials = make_trials(ids, speakers, [name.split("/")[1] for name in ids])
-        file = f"trials/{set_name}.txt"
-        write_trials(made.manifests / file, trials)
-        entry = {"name": set_name, "title": f"{set_name} list", "set": set_name, "file": file}
-        entries.append({**entry, "targets": trials.targets, "nontargets": trials.nontargets})
-        with open(made.manifests / f"{set_name}.csv", "w", newline="", encoding="utf-8") as out:
-            rows = csv.writer(out)
-            rows.writerow(COLUMNS)
-            rows.writerows(
-                [i, 2.0, f"/x/{i}.flac", 0, 32000, s] for i, s in zip(ids, speakers, strict=True)
-            )
-        for seed, folder in enumerate((made.student, made.teacher)):
-            centres = np.repeat(np.random.default_rng(8).normal(size=(SPEAKERS, 16)), UTTERANCES, 0)
-            noise = np.random.default_rng(seed).normal(size=centres.shape)
-            vectors = (centres + 1.2 * noise).astype(np.float32)
-            path = folder / "embeddings" / f"{set_name}.npz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_embeddings(path, Embeddings(ids, vectors, f"hash{seed}"))
-    _write_manifest(made, entries)
-    return made
-
-
-def _write_manifest(
-    folders: Folders, entries: list[dict[str, Any]], synthetic: bool = True
-) -> None:
-    content = {"corpus": "mini", "title": "Mini", "synthetic": synthetic, "trials": entries}
-    (folders.manifests / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
-
-
-def _score(folders: Folders, *options: str | Path) -> None:
-    main([str(folders.student), "--manifests", str(folders.manifests), *map(str, options)])
-
-
-def _result(folder: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "results" / f"{name}.json").read_text())
-    return content
-
-
-def _score_column(path: Path) -> np.ndarray:
-    return np.loadtxt(path, usecols=3)
+    return make_folders(tmp_path)
 
 
 def test_every_list_is_scored(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
     """All files of the contract exist and agree with each other and with the table."""
-    _score(folders)
+    score(folders)
     for name in ("valid", "test"):
         trials = read_trials(folders.manifests / "trials" / f"{name}.txt")
         lines = (folders.student / "scores" / f"{name}.txt").read_text().splitlines()
         assert [line.rsplit(" ", 1)[0] for line in lines] == (
             (folders.manifests / "trials" / f"{name}.txt").read_text().splitlines()
         )
-        scores = _score_column(folders.student / "scores" / f"{name}.txt")
-        result = _result(folders.student, name)
+        scores = score_column(folders.student / "scores" / f"{name}.txt")
+        result = result_of(folders.student, name)
         assert {key: result[key] for key in ("system", "trials", "title", "corpus", "set")} == {
             "system": "v2",
             "trials": name,
@@ -147,7 +88,7 @@ def test_every_list_is_scored(folders: Folders, capsys: pytest.CaptureFixture[st
             assert (folders.student / "plots" / f"{name}_{plot}.png").stat().st_size > 1000
             assert (folders.student / "plots" / f"{name}_{plot}.svg").stat().st_size > 1000
     table = capsys.readouterr().out
-    assert f"{_result(folders.student, 'test')['eer']:.2f}" in table
+    assert f"{result_of(folders.student, 'test')['eer']:.2f}" in table
     assert "Mini (synthetic)" in table
 
 
@@ -155,8 +96,8 @@ def test_nothing_is_cut_in_a_file(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    _score(folders, "--fuse", folders.teacher)
-    cells = cells_of(_result(folders.student, "test_fusion"))
+    score(folders, "--fuse", folders.teacher)
+    cells = cells_of(result_of(folders.student, "test_fusion"))
     fusion = f"{folders.student.parent.name}+{folders.teacher.parent.name}"
     lines = capsys.readouterr().out.splitlines()
     assert any(all(cell in line for cell in ("test", fusion, *cells)) for line in lines)
@@ -167,11 +108,11 @@ def test_embeddings_of_other_weights_are_refused(folders: Folders) -> None:
     network = torch.nn.Linear(2, 2)
     save_weights(folders.teacher, network, {})
     with refused("other-weights", folders.teacher, "extract.py"):
-        _score(folders, "--fuse", folders.teacher)
+        score(folders, "--fuse", folders.teacher)
     path = folders.teacher / "embeddings" / "test.npz"
     before = load_embeddings(path)
     save_embeddings(path, Embeddings(before.ids, before.vectors, weights_sha256(network)))
-    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    score(folders, "--trials", "test", "--fuse", folders.teacher)
 
 
 def test_few_speakers_have_no_interval(
@@ -186,20 +127,20 @@ def test_few_speakers_have_no_interval(
         if {name.split("/")[0] for name in line.split()[1:]} <= few
     ]
     path.write_text("\n".join(lines) + "\n")
-    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    score(folders, "--trials", "test", "--fuse", folders.teacher)
     for name in ("test", "test_fusion"):
-        assert _result(folders.student, name)["eer_interval_95"] is None
+        assert result_of(folders.student, name)["eer_interval_95"] is None
     assert "no 95 % interval" in capsys.readouterr().out
 
 
 def test_fusion_is_the_mean(folders: Folders) -> None:
     """The teacher's embeddings are scored too; all is written to the student's folder."""
-    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    score(folders, "--trials", "test", "--fuse", folders.teacher)
     assert not (folders.student / "results" / "valid.json").exists()
     assert [path.name for path in folders.teacher.iterdir()] == ["embeddings"]
     main([str(folders.teacher), "--manifests", str(folders.manifests), "--trials", "test"])
     student, teacher, fusion = (
-        _score_column(path)
+        score_column(path)
         for path in (
             folders.student / "scores" / "test.txt",
             folders.teacher / "scores" / "test.txt",
@@ -207,11 +148,11 @@ def test_fusion_is_the_mean(folders: Folders) -> None:
         )
     )
     np.testing.assert_allclose(fusion, (student + teacher) / 2, atol=2e-6)
-    result = _result(folders.student, "test_fusion")
+    result = result_of(folders.student, "test_fusion")
     assert (result["system"], result["trials"]) == ("v2+teacher", "test")
     assert result["weights_sha256"] == "hash0+hash1"
     # Two systems with errors of their own are better together.
-    alone = [_result(folder, "test")["eer"] for folder in (folders.student, folders.teacher)]
+    alone = [result_of(folder, "test")["eer"] for folder in (folders.student, folders.teacher)]
     assert result["eer"] < min(alone)
     for plot in ("test_fusion_det", "test_fusion_scores"):
         for ending in ("png", "svg"):
@@ -220,21 +161,21 @@ def test_fusion_is_the_mean(folders: Folders) -> None:
 
 def test_the_difference_has_the_interval_of_the_same_speakers(folders: Folders) -> None:
     """A system less itself is nothing; less another, what the two results say."""
-    _score(folders, "--trials", "test", "--fuse", folders.student)
-    own = _result(folders.student, "test_fusion")["difference"]
+    score(folders, "--trials", "test", "--fuse", folders.student)
+    own = result_of(folders.student, "test_fusion")["difference"]
     assert own == {"eer": 0.0, "interval_95": [0.0, 0.0]}
-    _score(folders, "--trials", "test", "--fuse", folders.teacher)
+    score(folders, "--trials", "test", "--fuse", folders.teacher)
     main([str(folders.teacher), "--manifests", str(folders.manifests), "--trials", "test"])
-    eers = [_result(folder, "test")["eer"] for folder in (folders.student, folders.teacher)]
-    difference = _result(folders.student, "test_fusion")["difference"]
+    eers = [result_of(folder, "test")["eer"] for folder in (folders.student, folders.teacher)]
+    difference = result_of(folders.student, "test_fusion")["difference"]
     assert difference["eer"] == pytest.approx(eers[0] - eers[1])
     low, high = difference["interval_95"]
     assert low < difference["eer"] < high
 
 
 def test_the_teacher_enrols_and_the_student_verifies(folders: Folders) -> None:
-    _score(folders, "--trials", "test", "--enrol_with", folders.teacher)
-    result = _result(folders.student, "test_enrolled")
+    score(folders, "--trials", "test", "--enrol_with", folders.teacher)
+    result = result_of(folders.student, "test_enrolled")
     assert result["system"] == "v2, teacher enrols"
     assert result["weights_sha256"] == "hash0+hash1"
     trials = read_trials(folders.manifests / "trials" / "test.txt")
@@ -242,7 +183,7 @@ def test_the_teacher_enrols_and_the_student_verifies(folders: Folders) -> None:
     for folder in (folders.teacher, folders.student):
         found = load_embeddings(folder / "embeddings" / "test.npz")
         vectors.append(dict(zip(found.ids, found.vectors, strict=True)))
-    scores = _score_column(folders.student / "scores" / "test_enrolled.txt")
+    scores = score_column(folders.student / "scores" / "test_enrolled.txt")
     for index in (0, 7, len(trials) - 1):
         enrol = vectors[0][trials.names[trials.enrol_index[index]]]
         test = vectors[1][trials.names[trials.test_index[index]]]
@@ -250,96 +191,19 @@ def test_the_teacher_enrols_and_the_student_verifies(folders: Folders) -> None:
         assert scores[index] == pytest.approx(expected, abs=2e-6)
 
 
-def _cohort(folders: Folders, members: int = 30, weights: str = "hash0") -> Path:
-    vectors = np.random.default_rng(5).normal(size=(members, 16)).astype(np.float32)
-    path = folders.student / "embeddings" / "cohort.npz"
-    save_embeddings(path, Embeddings([f"m{n}" for n in range(members)], vectors, weights))
-    return path
-
-
-def test_a_cohort_normalises(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
-    _cohort(folders)
-    _score(folders, "--trials", "test", "--score_norm", "asnorm")
-    result = _result(folders.student, "test_normalized")
-    assert (result["system"], result["trials"]) == ("v2, AS-norm", "test")
-    assert result["scores"] == "AS-norm, the 10 nearest of a cohort of 30"
-    assert _result(folders.student, "test")["scores"] == "cosine"
-    assert result["weights_sha256"] == "hash0"
-    trials = read_trials(folders.manifests / "trials" / "test.txt")
-    embeddings = load_embeddings(folders.student / "embeddings" / "test.npz")
-    cosines = _score_column(folders.student / "scores" / "test.txt")
-    cohort = Cohort.of(load_embeddings(_cohort(folders)), "asnorm")
-    expected = normalized_scores(trials, cosines, embeddings, cohort)
-    scores = _score_column(folders.student / "scores" / "test_normalized.txt")
-    np.testing.assert_allclose(scores, expected, atol=1e-4)
-    assert result["eer"] == pytest.approx(100 * equal_error_rate(scores, trials.labels)[0])
-    assert " ".join(cells_of(result)[:1]) in capsys.readouterr().out
-    # Again by another cohort, and with all of it.
-    file = folders.manifests / "others.npz"
-    _cohort(folders, 12).rename(file)
-    _score(folders, "--trials", "test", "--score_norm", "snorm", "--cohort", file)
-    result = _result(folders.student, "test_normalized")
-    assert result["scores"] == "S-norm, a cohort of 12"
-    _score(folders, "--trials", "test")
-    assert not list(folders.student.rglob("test_normalized*"))
-
-
-def test_cohorts_that_cannot_be_used(folders: Folders, tmp_path: Path) -> None:
-    with refused("earlier-stage", "cohort.npz is missing", "extract.py", "--cohort"):
-        _score(folders, "--score_norm", "asnorm")
-    with refused("missing-option", "--cohort x.npz", "--score_norm"):
-        _score(folders, "--cohort", "x.npz")
-    with refused("missing-file", "x.npz"):
-        _score(folders, "--score_norm", "asnorm", "--cohort", "x.npz")
-    path = _cohort(folders, 2)
-    with refused("few-speakers", path, "2 members"):
-        _score(folders, "--score_norm", "asnorm", "--cohort", path)
-    path = _cohort(folders, weights="others")
-    with refused("other-weights", "valid.txt", folders.student, "embed it again"):
-        _score(folders, "--score_norm", "asnorm")
-    for top_n, norm, code in (("1", "asnorm", "bad-option"), ("9", "snorm", "bad-command")):
-        with refused(code, f"--top_n {top_n}"):
-            _score(folders, "--score_norm", norm, "--top_n", top_n)
-    path = _cohort(folders)
-    with refused("bad-setting", path, "--top_n 31", "30 members"):
-        _score(folders, "--score_norm", "asnorm", "--top_n", "31")
-
-
-def test_a_cohort_of_other_weights_than_are_kept(folders: Folders) -> None:
-    network = torch.nn.Linear(2, 2)
-    save_weights(folders.student, network, {})
-    for name in ("valid", "test"):
-        path = folders.student / "embeddings" / f"{name}.npz"
-        found = load_embeddings(path)
-        save_embeddings(path, Embeddings(found.ids, found.vectors, weights_sha256(network)))
-    path = _cohort(folders)
-    with refused("other-weights", path, folders.student, "extract.py", "--cohort"):
-        _score(folders, "--score_norm", "asnorm")
-
-
-def test_few_training_speakers_are_no_cohort(
-    folders: Folders, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """That is said, and nothing fails: run.sh asks for the norm unasked."""
-    _cohort(folders, 9)
-    _score(folders, "--score_norm", "asnorm")
-    assert "Scores are not normalised: 9 training speakers" in capsys.readouterr().out
-    assert {path.stem for path in (folders.student / "results").iterdir()} == {"valid", "test"}
-
-
 def test_what_is_not_asked_for_again_is_removed(folders: Folders) -> None:
     """It would be of weights of an earlier training."""
     both = ("--fuse", folders.teacher, "--enrol_with", folders.teacher)
-    _score(folders, *both)
+    score(folders, *both)
     files = {path for path in folders.student.rglob("*") if path.is_file()}
-    _score(folders, "--fuse", folders.teacher, "--trials", "test")
+    score(folders, "--fuse", folders.teacher, "--trials", "test")
     left = {path for path in folders.student.rglob("*") if path.is_file()}
     assert {path.name for path in files - left} == {
         "test_enrolled.json",
         "test_enrolled.txt",
         *(f"test_enrolled_{plot}.{kind}" for plot in ("det", "scores") for kind in ("png", "svg")),
     }
-    _score(folders)
+    score(folders)
     assert {path.stem for path in (folders.student / "results").iterdir()} == {"valid", "test"}
 
 
@@ -348,7 +212,7 @@ def test_an_enroller_of_another_size_is_refused(folders: Folders) -> None:
     found = load_embeddings(path)
     save_embeddings(path, Embeddings(list(found.ids), found.vectors[:, :8].copy(), "hash1"))
     with refused("other-network", folders.student, folders.teacher, "8 numbers", "16"):
-        _score(folders, "--trials", "test", "--enrol_with", folders.teacher)
+        score(folders, "--trials", "test", "--enrol_with", folders.teacher)
     assert not (folders.student / "results" / "test_enrolled.json").exists()
 
 
@@ -364,8 +228,8 @@ def test_models_of_several_utterances(folders: Folders) -> None:
     (manifests / "trials" / "test.txt").write_text("\n".join(lines) + "\n")
     write_enrolment(manifests / "enrolment" / "test.txt", models)
     entry = {"name": "test", "title": "t", "set": "test", "file": "trials/test.txt"}
-    _write_manifest(folders, [{**entry, "enrolment": "enrolment/test.txt"}])
-    _score(folders, "--fuse", folders.teacher)
+    write_manifest(folders, [{**entry, "enrolment": "enrolment/test.txt"}])
+    score(folders, "--fuse", folders.teacher)
     embeddings = load_embeddings(folders.student / "embeddings" / "test.npz")
     vector = dict(zip(embeddings.ids, embeddings.vectors, strict=True))
     expected = []
@@ -379,18 +243,18 @@ def test_models_of_several_utterances(folders: Folders) -> None:
     sides = np.array([(line.split()[1][1:], line.split()[2][4:6]) for line in lines]).astype(int)
     interval = eer_interval(scores, labels, *sides.T)
     assert interval is not None
-    found = _result(folders.student, "test")
+    found = result_of(folders.student, "test")
     assert found["eer_interval_95"] == pytest.approx([100 * bound for bound in interval], abs=0.2)
     write_enrolment(manifests / "enrolment" / "test.txt", {**models, "m1": ("x", "test01/s0/0")})
     with refused("unknown-utterance", "1 ", "test.csv", " x;"):
-        _score(folders)
+        score(folders)
 
 
 def test_again_is_the_same(folders: Folders) -> None:
     """A finished stage can be run again and gives the same bytes."""
     contents = []
     for _ in range(2):
-        _score(folders, "--trials", "test")
+        score(folders, "--trials", "test")
         files = sorted(path for path in folders.student.rglob("test*") if path.is_file())
         contents.append([path.read_bytes() for path in files])
     assert contents[0] == contents[1]
@@ -416,24 +280,24 @@ def test_errors_are_one_sentence(folders: Folders) -> None:
 def test_missing_folders_and_lists(folders: Folders) -> None:
     """What is not there is named, with the step that makes it."""
     with refused("unknown-name", "--trials dev", "valid, test"):
-        _score(folders, "--trials", "dev")
+        score(folders, "--trials", "dev")
     with refused("missing-folder", folders.teacher / "nowhere"):
-        _score(folders, "--fuse", folders.teacher / "nowhere")
+        score(folders, "--fuse", folders.teacher / "nowhere")
     (folders.teacher / "embeddings" / "valid.npz").unlink()
     with refused("earlier-stage", "teacher/seed_1/embeddings/valid.npz", "extract.py"):
-        _score(folders, "--fuse", folders.teacher)
+        score(folders, "--fuse", folders.teacher)
     (folders.manifests / "test.csv").unlink()
     with refused("earlier-stage", "test.csv", "stage 1"):
-        _score(folders, "--trials", "test")
+        score(folders, "--trials", "test")
     (folders.manifests / "manifest.json").write_text("{}", encoding="utf-8")
     with refused("damaged-file", "manifest.json", "'trials'", "stage 1"):
-        _score(folders)
-    _write_manifest(folders, [])
+        score(folders)
+    write_manifest(folders, [])
     with refused("no-trials", "manifest.json"):
-        _score(folders)
+        score(folders)
     (folders.manifests / "manifest.json").unlink()
     with refused("earlier-stage", "manifest.json", "stage 1"):
-        _score(folders)
+        score(folders)
 
 
 @pytest.mark.parametrize(
@@ -460,22 +324,22 @@ def test_lists_that_cannot_be_scored(
     path = folders.manifests / "trials" / "test.txt"
     path.write_text(text, encoding="utf-8")
     with refused(code, path, *facts):
-        _score(folders, "--trials", "test")
+        score(folders, "--trials", "test")
     assert [found.name for found in folders.student.iterdir()] == ["embeddings"]
 
 
 def test_embeddings_that_do_not_fit_the_list(folders: Folders) -> None:
     """Embeddings made before the manifests grew lack utterances: counted, five named."""
     path = folders.student / "embeddings" / "test.npz"
-    ids = _ids("test")[10:]
+    ids = ids_of("test")[10:]
     save_embeddings(path, Embeddings(ids, np.ones((len(ids), 4), dtype=np.float32), ""))
     with refused("missing-embedding", "10 ", "test00/s0/0, test00/s1/1, ", ", …;"):
-        _score(folders, "--trials", "test")
+        score(folders, "--trials", "test")
 
 
 def test_what_embed_py_wrote_is_scored(folders: Folders, tmp_path: Path) -> None:
     """One file for all sets; the system is the one whose model made it."""
-    _score(folders, "--trials", "test")
+    score(folders, "--trials", "test")
     expected = (folders.student / "scores" / "test.txt").read_text()
     kept = load_embeddings(folders.student / "embeddings" / "test.npz")
     order = np.random.default_rng(0).permutation(len(kept))
@@ -485,10 +349,10 @@ def test_what_embed_py_wrote_is_scored(folders: Folders, tmp_path: Path) -> None
     save_embeddings(out / TOGETHER, Embeddings(ids, kept.vectors[order], "0f3a", facts))
     main([str(out), "--manifests", str(folders.manifests), "--trials", "test"])
     assert (out / "scores" / "test.txt").read_text() == expected
-    result = _result(out, "test")
+    result = result_of(out, "test")
     assert (result["system"], result["weights_sha256"]) == ("v2", "0f3a")
-    _score(folders, "--trials", "test", "--fuse", out)
-    assert _result(folders.student, "test_fusion")["system"] == "v2+v2"
+    score(folders, "--trials", "test", "--fuse", out)
+    assert result_of(folders.student, "test_fusion")["system"] == "v2+v2"
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -497,8 +361,8 @@ def test_what_embed_py_wrote_has_not_every_set(
 ) -> None:
     """Without --trials that is told before any list is scored, with the lists that can be."""
     out = tmp_path / "embeddings" / "recordings"
-    vectors = np.ones((len(_ids("test")), 4), dtype=np.float32)
-    save_embeddings(out / TOGETHER, Embeddings(_ids("test"), vectors, "0f3a"))
+    vectors = np.ones((len(ids_of("test")), 4), dtype=np.float32)
+    save_embeddings(out / TOGETHER, Embeddings(ids_of("test"), vectors, "0f3a"))
     command = ["--manifests", str(folders.manifests)]
     command = (
         [str(folders.student), *command, "--fuse", str(out)] if fused else [str(out), *command]
@@ -509,8 +373,8 @@ def test_what_embed_py_wrote_has_not_every_set(
     save_embeddings(out / TOGETHER, Embeddings(["a/b"], vectors[:1], "0f3a"))
     with refused("missing-embedding", out, "valid, test", folders.manifests):
         main(command)
-    everything = [*_ids("valid"), *_ids("test")]
+    everything = [*ids_of("valid"), *ids_of("test")]
     drawn = np.random.default_rng(0).normal(size=(len(everything), 4)).astype(np.float32)
     save_embeddings(out / TOGETHER, Embeddings(everything, drawn, "0f3a"))
     main([str(out), "--manifests", str(folders.manifests)])
-    assert _result(out, "valid") and _result(out, "test")
+    assert result_of(out, "valid") and result_of(out, "test")
