@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, open_audio, read_header
 from speechbrain_ext.corpora.voxceleb_lists import published_title
 from speechbrain_ext.errors import UserError, first_few
-from speechbrain_ext.formats import preference, strip_audio_extension
+from speechbrain_ext.formats import DECODED, SAMPLE_RATE, preference, strip_audio_extension
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.sound import AudioFault, open_audio, read_header
 from speechbrain_ext.verification.enrolment import Enrolment, read_enrolment, refuse_unused_models
 from speechbrain_ext.verification.lists import (
     NORMALIZED,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.formats import SAMPLE_RATE
 
 
 def write_speech(path: Path, wav: np.ndarray) -> None:

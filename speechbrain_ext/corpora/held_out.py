@@ -7,10 +7,12 @@ import random
 import re
 from collections.abc import Sequence, Set
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_utterance
+from speechbrain_ext.audio import read_utterance
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.utterances import Half, UnlabelledFile, Utterance
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.sound import AudioFault
 from speechbrain_ext.verification.lists import composed, read_lines
 from speechbrain_ext.verification.trials import TrialList, make_trials
 

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import soundfile
 import torch
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.folder import claim_corpus
 from speechbrain_ext.corpora.maker import CorpusMaker
 from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.sound import AudioFault, read_header
 
 HOME = "https://www.openslr.org/12"
 SUBSET = "train-clean-100"

@@ -10,11 +10,12 @@ from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_ext.audio import DECODED, SAMPLE_RATE, AudioFault, Sound, open_audio
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.worker_pool import worker_pool
 from speechbrain_ext.errors import UserError, told_apart
+from speechbrain_ext.formats import DECODED, SAMPLE_RATE
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.sound import AudioFault, Sound, open_audio
 
 _TO_CONVERT = "convert their folder: python local/convert_audio.py --src FOLDER --dst ANOTHER"
 CAUSES = {

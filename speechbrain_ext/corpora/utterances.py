@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.corpora.manifest import COLUMNS
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.scan import CAUSES, Skipped, conversion, scan_files
 from speechbrain_ext.corpora.tree import SpeakerTree, name_of
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.formats import DECODED
+from speechbrain_ext.formats import DECODED, SAMPLE_RATE
 
 # Seconds of each half of a long file.
 LONGEST_HALF = 30

@@ -25,14 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.speeds import play
 from speechbrain_ext.corpora.tree import name_of
 from speechbrain_ext.corpora.utterances import Row, UnlabelledFile
 from speechbrain_ext.corpora.worker_pool import worker_pool
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.sound import AudioFault
 
 #: The frequencies (Hz) whose shifts are drawn; between them they are interpolated.
 KNOTS = np.array([0.0, 700.0, 1600.0, 2800.0, 4500.0, 8000.0])

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechbrain_ext.audio import READABLE
 from speechbrain_ext.corpora.folder import claim_corpus
 from speechbrain_ext.corpora.maker import CorpusMaker
 from speechbrain_ext.corpora.mirror.make import mirror_speakers, print_outcome
@@ -20,6 +19,7 @@ from speechbrain_ext.corpora.trial_lists import check_corpus_names, read_corpus_
 from speechbrain_ext.corpora.voxceleb_lists import VOXCELEB1_TEST
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import replaced_folder
+from speechbrain_ext.formats import READABLE
 
 HOME = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/"
 _SPEAKER = re.compile(r"id\d{5}")

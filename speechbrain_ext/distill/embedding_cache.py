@@ -30,7 +30,7 @@ from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from speechbrain_ext.audio import SAMPLE_RATE, check_speech, read_audio
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.manifest import Texts, read_manifest
 from speechbrain_ext.corpora.speeds import (
     at_speed,
@@ -41,6 +41,7 @@ from speechbrain_ext.corpora.speeds import (
 )
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, claimed
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.inference.extraction import (
     UtteranceBatch,
     batches_by_length,
@@ -49,6 +50,7 @@ from speechbrain_ext.inference.extraction import (
 )
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.sound import check_speech
 from speechbrain_ext.systems.experiment import weights_sha256
 from speechbrain_ext.workers import reading_options
 
@@ -199,7 +201,7 @@ class Windows:
             with tell_unusable(row["wav"]):
                 speech = read_audio(row["wav"], begin, end)
                 if self.samples is None:
-                    check_speech(speech)
+                    check_speech(speech.numpy())
             pieces = (speech[start - starts[0] :][:length] for start in starts)
             if self.samples is None:
                 signals += [play(piece, speed) for piece in pieces]

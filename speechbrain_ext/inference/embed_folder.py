@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio, read_header
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.tree import AudioFiles, list_audio_files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, exclusive
-from speechbrain_ext.formats import preference, strip_audio_extension
+from speechbrain_ext.formats import SAMPLE_RATE, preference, strip_audio_extension
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
 from speechbrain_ext.inference.provenance import claim_for_model
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.sound import AudioFault, read_header
 from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
 from speechbrain_ext.verification.lists import composed
 from speechbrain_ext.workers import in_threads

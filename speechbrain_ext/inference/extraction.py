@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from speechbrain_ext.audio import AudioFault, read_utterance
+from speechbrain_ext.audio import read_utterance
 from speechbrain_ext.corpora.manifest import Texts
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.sound import AudioFault
 from speechbrain_ext.workers import reading_options
 
 
@@ -116,7 +117,7 @@ def batches_by_length(
 
 @contextlib.contextmanager
 def tell_unusable(path: str) -> Iterator[None]:
-    """Tell an :class:`~speechbrain_ext.audio.AudioFault` of a file of a list as a UserError.
+    """Tell an :class:`~speechbrain_ext.sound.AudioFault` of a file of a list as a UserError.
 
     Example
     -------

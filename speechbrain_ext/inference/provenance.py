@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import weights_sha256
 

@@ -13,9 +13,10 @@ from huggingface_hub.utils import validate_repo_id
 from speechbrain.inference.speaker import SpeakerRecognition
 from torch import Tensor
 
-from speechbrain_ext.audio import AudioFault, read_audio
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import file_digest
+from speechbrain_ext.sound import AudioFault
 from speechbrain_ext.systems.yaml import read_yaml
 
 #: What an exported folder says of itself, the digests of its files among it.

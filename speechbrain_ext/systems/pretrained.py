@@ -13,8 +13,8 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 
-from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import load_encoder
 

@@ -21,8 +21,8 @@ from speechbrain.dataio import audio_io
 from speechbrain.processing.signal_processing import reverberate
 from torch import Tensor, nn
 
-from speechbrain_ext.audio import SAMPLE_RATE
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.training.channels import Gain, NarrowBand, codecs
 

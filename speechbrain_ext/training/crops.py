@@ -16,10 +16,12 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_audio
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.corpora.speeds import at_speed, fill_crop, original_first, samples_before
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.sound import AudioFault
 from speechbrain_ext.workers import reading_options
 
 

@@ -14,12 +14,14 @@ import torch
 from speechbrain.utils.logger import get_logger
 from torch import Tensor, nn
 
-from speechbrain_ext.audio import SAMPLE_RATE, AudioFault, read_header, read_utterance
+from speechbrain_ext.audio import read_utterance
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.distill.objective import check_weights
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.contract import check_encoder
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.sound import AudioFault, read_header
 from speechbrain_ext.training.augmentation import Augmentation
 from speechbrain_ext.training.crops import CropReader
 from speechbrain_ext.training.schedules import RateByPlace, on_plateau

@@ -12,11 +12,12 @@ import torch
 from scipy.signal import lfilter
 from torch import Tensor
 
-from speechbrain_ext.audio import SAMPLE_RATE, read_audio
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.manifest import read_manifest
 from speechbrain_ext.corpora.manifest_folder import ManifestSources, make_manifests
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.voices import KNOTS, Voice
+from speechbrain_ext.formats import SAMPLE_RATE
 from tests.audio_files import TONE, tree, wav
 from tests.refusals import refused
 

@@ -312,7 +312,7 @@ def test_files_that_cannot_be_embedded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is written before all lists and files are in order."""
-    monkeypatch.setattr("speechbrain_ext.audio.shutil.which", lambda _: None)
+    monkeypatch.setattr("speechbrain_ext.sound.shutil.which", lambda _: None)
     root, out = faulty / "audio", faulty / "out"
     arguments = (model, "--out", out, "--trials", root, faulty / "own.txt")
     spoilt = root / "id050" / "s0" / "0.wav"

@@ -14,18 +14,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from speechbrain_ext.audio import (
-    SAMPLE_RATE,
-    AudioFault,
-    AudioHeader,
-    read_audio,
-    read_header,
-)
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.mirror.recordings import Cut, Recording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.formats import DECODED, preference
+from speechbrain_ext.formats import DECODED, SAMPLE_RATE, preference
+from speechbrain_ext.sound import AudioFault, AudioHeader, read_header
 
 # What training reads as it is, where it is mono and of SAMPLE_RATE.
 _READY = (".wav", ".flac")
