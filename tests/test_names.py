@@ -45,7 +45,8 @@ class Base(PathFinder):
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
-        known = {*sys.stdlib_module_names, "numpy", "speechbrain_ext"}
+        known = {*sys.stdlib_module_names, "numpy", "speechbrain_ext", "soundfile"}
+        known |= {"_soundfile", "_soundfile_data", "_cffi_backend", "cffi"} # what soundfile brings
         if fullname.partition(".")[0] in known:
             return super().find_spec(fullname, path, target)
 
@@ -67,4 +68,5 @@ def test_the_base_install_says_what_is_missing() -> None:
     )
     assert done.returncode == 0, done.stderr
     useful = {f"verification.{name}" for name in ("embeddings", "metrics", "scores", "trials")}
+    useful |= {"sound"}
     assert {f"speechbrain_ext.{name}" for name in useful} <= {*done.stdout.split()}
