@@ -46,7 +46,7 @@ class Base(PathFinder):
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
         known = {*sys.stdlib_module_names, "numpy", "speechbrain_ext", "soundfile"}
-        known |= {"_soundfile", "_soundfile_data", "_cffi_backend", "cffi"} # what soundfile brings
+        known |= {"_soundfile", "_soundfile_data", "_cffi_backend", "cffi", "typing_extensions"}
         if fullname.partition(".")[0] in known:
             return super().find_spec(fullname, path, target)
 
