@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_ext.decisions import LEAST_NEAREST, default_top_n
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.embeddings import Embeddings, with_models
 from speechbrain_ext.verification.scores import rows_and_scale
@@ -15,7 +16,6 @@ ASNORM, SNORM = "asnorm", "snorm"
 #: The norms by their options, and in words.
 NORMS = {ASNORM: "AS-norm", SNORM: "S-norm"}
 COSINE = "cosine"  # what scores are without a norm
-LEAST_NEAREST, MOST_NEAREST = 10, 300
 _BLOCK = 1024  # of 6,000 cohort speakers, 25 MB of cosines
 
 
@@ -77,7 +77,7 @@ class Cohort(NamedTuple):
         if norm == SNORM:
             return cls(embeddings, members)
         if nearest is None:
-            nearest = max(LEAST_NEAREST, min(MOST_NEAREST, members // 5))
+            nearest = default_top_n(members)
         if nearest > members:
             raise UserError(
                 f"--top_n {nearest}: the cohort has {members} members: give that or less",

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from speechbrain_ext.corpora.corpus import Corpus
+from speechbrain_ext.decisions import LEAST_NEAREST
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.embed_folder import TOGETHER
 from speechbrain_ext.inference.options import add_norm_options, check_norm_options
@@ -44,7 +45,7 @@ from speechbrain_ext.verification.results import (
     remove_result,
     write_result,
 )
-from speechbrain_ext.verification.score_norm import COSINE, LEAST_NEAREST, Cohort, normalized_scores
+from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import cells_of
 from speechbrain_ext.verification.trials import TrialList
