@@ -13,7 +13,7 @@ from speechbrain_ext.compare.collect import Evidence, ListEvidence, Missing, Row
 from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.measure.by_length import length_tables
 from speechbrain_ext.systems.train_log import FIGURES
-from speechbrain_ext.verification.bootstrap import NO_INTERVAL
+from speechbrain_ext.verification.draws import NO_INTERVAL
 from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.tables import markdown_table
 

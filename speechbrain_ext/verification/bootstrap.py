@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 
 from speechbrain_ext.errors import brought_by
 from speechbrain_ext.progress import progress_bar
+from speechbrain_ext.verification.draws import (
+    AT_ONCE,
+    BLOCK,
+    Draws,
+    Trials,
+    draw,
+    few_speakers,
+    weigh,
+)
 from speechbrain_ext.verification.metrics import checked_scores
 
 with brought_by("train"):
     from joblib import cpu_count
-    from scipy.sparse import csr_array
     from tqdm import tqdm
 
-#: Fewer speakers have no interval: their draws repeat too few persons to tell what others give.
-FEWEST_SPEAKERS = 5
-NO_INTERVAL = f"There is no 95 % interval where a list has fewer than {FEWEST_SPEAKERS} speakers."
-
-_BLOCK = 1 << 20  # trials handled at a time
-_AT_ONCE = 32  # draws
 _MEMORY = 1 << 30  # bytes that draws which are weighed side by side may take, of 40 a trial
 
 
@@ -78,25 +79,51 @@ def eer_interval(
     return float(low), float(high)
 
 
-def few_speakers(enrol_speakers: np.ndarray, test_speakers: np.ndarray) -> bool:
-    """Whether the speakers (N,) of both sides of the trials are too few for an interval.
+def mean_draws(
+    costs: Sequence[np.ndarray],
+    labels: np.ndarray,
+    enrol_speakers: np.ndarray,
+    test_speakers: np.ndarray,
+    samples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Mean costs of non-targets and of targets, on the draws of :func:`eer_draws`.
+
+    Arguments
+    ---------
+    costs : sequence of np.ndarray
+        K times what each trial costs (N,): 1 for an error and 0 for none give error rates.
+    labels, enrol_speakers, test_speakers, samples, seed
+        As for :func:`eer_draws`.
+
+    Returns
+    -------
+    np.ndarray
+        (samples, K, 2) float64, of the non-targets and of the targets.
+
+    Raises
+    ------
+    ValueError
+        As :func:`eer_draws`.
 
     Example
     -------
-    >>> few_speakers(np.array([1, 2, 3]), np.array([3, 4, 4]))
+    >>> speakers = np.arange(8)
+    >>> enrol, test = (side.ravel() for side in np.meshgrid(speakers, speakers))
+    >>> accepted = np.sin(enrol + 3.0 * test) > 0.5
+    >>> rates = mean_draws([accepted], enrol == test, enrol, test, samples=50)[:, 0, 0]
+    >>> bool(0.0 <= rates.min() < rates.max() <= 1.0)
     True
     """
-    return len(_distinct(enrol_speakers, test_speakers)) < FEWEST_SPEAKERS
-
-
-def _distinct(*sides: np.ndarray) -> np.ndarray:
-    """All values, sorted; by blocks, which takes less memory than all at once."""
-    blocks = [np.unique(side[block]) for side in sides for block in _blocks(len(side))]
-    return np.unique(np.concatenate(blocks))
-
-
-def _blocks(trials: int) -> list[slice]:
-    return [slice(start, start + _BLOCK) for start in range(0, trials, _BLOCK)]
+    checked = [checked_scores(each, labels) for each in costs]
+    trials, draws = _drawn(checked, enrol_speakers, test_speakers, samples, seed)
+    means = np.empty((samples, len(checked), 2))
+    for number, (each, is_target) in enumerate(checked):
+        for kind, counts in enumerate((draws.nontargets, draws.targets)):
+            chosen = is_target if kind else ~is_target
+            sums = weigh(trials.pairs(chosen, each.astype(np.float64)), draws.counts)
+            means[:, number, kind] = sums / counts
+    return means
 
 
 def eer_draws(
@@ -160,91 +187,32 @@ def eer_draws(
     >>> bool(low < high <= 0.0)
     True
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}")
-    if not len(scores):
-        raise ValueError("a bootstrap needs the scores of at least one system")
     checked = [checked_scores(each, labels) for each in scores]
-    trials = _Trials.of(checked[0][1], np.asarray(enrol_speakers), np.asarray(test_speakers))
-    if trials.speakers < 2:
-        raise ValueError("a bootstrap over speakers needs at least two of them")
-    draws = _draw(trials, samples, seed)
+    trials, draws = _drawn(checked, enrol_speakers, test_speakers, samples, seed)
     total = samples * len(checked)
     with progress_bar(total=total, desc="bootstrap", unit=" draws", delay=5, leave=False) as bar:
         return np.stack([_eers(each, trials, draws, bar) for each, _ in checked], axis=1)
 
 
-class _Trials(NamedTuple):
-    """Who speaks in N trials, of S speakers by number."""
-
-    labels: np.ndarray  # (N,) bool
-    first: np.ndarray  # (N,) int32
-    second: np.ndarray  # (N,) int32; S, a stand-in, where both sides are one person
-    speakers: int
-
-    @classmethod
-    def of(cls, labels: np.ndarray, enrol: np.ndarray, test: np.ndarray) -> _Trials:
-        """Number the speakers."""
-        if not len(enrol) == len(test) == len(labels):
-            raise ValueError(
-                f"{len(labels)} trials need a speaker on each side, not {len(enrol)} and "
-                f"{len(test)}"
-            )
-        speakers = _distinct(enrol, test)
-        first, second = np.empty(len(labels), np.int32), np.empty(len(labels), np.int32)
-        for block in _blocks(len(labels)):
-            first[block] = np.searchsorted(speakers, enrol[block])
-            second[block] = np.searchsorted(speakers, test[block])
-            second[block][first[block] == second[block]] = len(speakers)
-        return cls(labels, first, second, len(speakers))
-
-    def pairs(self, chosen: np.ndarray) -> csr_array:
-        """How many of the trials chosen, by place or mask, each two speakers have."""
-        first, second = self.first[chosen], self.second[chosen]
-        shape = (self.speakers + 1, self.speakers + 1)
-        pairs = csr_array(shape, dtype=np.int64)
-        for block in _blocks(len(first)):
-            ones = np.ones(len(first[block]), dtype=np.int64)
-            pairs += csr_array((ones, (first[block], second[block])), shape)
-        return pairs
+def _drawn(
+    checked: Sequence[tuple[np.ndarray, np.ndarray]],
+    enrol_speakers: np.ndarray,
+    test_speakers: np.ndarray,
+    samples: int,
+    seed: int,
+) -> tuple[Trials, Draws]:
+    """The trials of several systems, by what :func:`checked_scores` gave, and draws of them."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")
+    if not len(checked):
+        raise ValueError("a bootstrap needs the scores of at least one system")
+    trials = Trials.of(checked[0][1], np.asarray(enrol_speakers), np.asarray(test_speakers))
+    if trials.speakers < 2:
+        raise ValueError("a bootstrap over speakers needs at least two of them")
+    return trials, draw(trials, samples, seed)
 
 
-class _Draws(NamedTuple):
-    """D draws: how often each speaker came up, and what targets and non-targets then weigh."""
-
-    counts: np.ndarray  # (D, S + 1) int64; the stand-in comes up once
-    targets: np.ndarray  # (D,) int64
-    nontargets: np.ndarray  # (D,) int64
-
-    def only(self, which: np.ndarray) -> _Draws:
-        """Those of a mask (D,)."""
-        return _Draws(*(each[which] for each in self))
-
-
-def _draw(trials: _Trials, samples: int, seed: int) -> _Draws:
-    kinds = [trials.pairs(kind) for kind in (trials.labels, ~trials.labels)]
-    generator = np.random.default_rng(seed)
-    kept: list[_Draws] = []
-    while sum(len(draws.counts) for draws in kept) < samples:
-        counts = np.ones((_AT_ONCE, trials.speakers + 1), dtype=np.int64)
-        for each in counts:
-            drawn = generator.integers(trials.speakers, size=trials.speakers)
-            each[:-1] = np.bincount(drawn, minlength=trials.speakers)
-        draws = _Draws(counts, *(_weigh(pairs, counts) for pairs in kinds))
-        kept.append(draws.only((draws.targets > 0) & (draws.nontargets > 0)))
-    return _Draws(*(np.concatenate(each)[:samples] for each in zip(*kept, strict=True)))
-
-
-def _weigh(pairs: csr_array, counts: np.ndarray) -> np.ndarray:
-    """How often trials count (D,), when speakers came up so often (D, S + 1)."""
-    weights = np.empty(len(counts), dtype=np.int64)
-    for start in range(0, len(counts), _AT_ONCE):
-        some = counts[start : start + _AT_ONCE].T
-        weights[start : start + _AT_ONCE] = (some * (pairs @ some)).sum(0)
-    return weights
-
-
-def _eers(scores: np.ndarray, trials: _Trials, draws: _Draws, bar: tqdm) -> np.ndarray:
+def _eers(scores: np.ndarray, trials: Trials, draws: Draws, bar: tqdm) -> np.ndarray:
     """The rate of one system in each draw (D,).
 
     The threshold moves little from draw to draw. A few draws on a sample of the trials tell where
@@ -253,11 +221,11 @@ def _eers(scores: np.ndarray, trials: _Trials, draws: _Draws, bar: tqdm) -> np.n
     threshold lies elsewhere is weighed with all trials.
     """
     order = np.argsort(scores)
-    step = -(-len(order) // _BLOCK)
+    step = -(-len(order) // BLOCK)
     sample = order[::step]
     first, second, is_target = (each[sample] for each in trials[1:3] + trials[:1])
     found = []
-    for counts in draws.counts[:_AT_ONCE]:
+    for counts in draws.counts[:AT_ONCE]:
         weights = counts[first] * counts[second]
         misses, rejected = np.cumsum(weights * is_target), np.cumsum(weights * ~is_target)
         gap = misses / max(misses[-1], 1) + rejected / max(rejected[-1], 1)
@@ -277,7 +245,7 @@ class _Window:
     """The trials of one system in the order of their scores, from one place to another."""
 
     def __init__(
-        self, scores: np.ndarray, trials: _Trials, order: np.ndarray, begin: int, end: int
+        self, scores: np.ndarray, trials: Trials, order: np.ndarray, begin: int, end: int
     ) -> None:
         # No threshold divides a run of equal scores: the window holds each whole.
         begin = np.searchsorted(scores, scores[order[begin]], "left", sorter=order)
@@ -295,10 +263,10 @@ class _Window:
         self.begins = np.append(np.flatnonzero(new_run), len(ranked))
         self.run_of = np.cumsum(new_run) - 1
 
-    def eers(self, draws: _Draws, bar: tqdm) -> np.ndarray:
+    def eers(self, draws: Draws, bar: tqdm) -> np.ndarray:
         """The rate in each draw; NaN where its threshold does not lie in the window."""
-        below = _weigh(self.targets_below, draws.counts)
-        above = _weigh(self.nontargets_above, draws.counts)
+        below = weigh(self.targets_below, draws.counts)
+        above = weigh(self.nontargets_above, draws.counts)
         kinds = (each.tolist() for each in (draws.targets, draws.nontargets, below, above))
         rates = np.empty(len(draws.counts))
         # NumPy leaves the interpreter to other threads while it goes through an array.

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_ext.verification.bootstrap import eer_draws, few_speakers
+from speechbrain_ext.verification.bootstrap import eer_draws
+from speechbrain_ext.verification.draws import few_speakers
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 FUSED = "+"  # joins the names of systems whose scores are averaged

@@ -10,7 +10,7 @@ from typing import Any
 
 from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.verification import bootstrap
+from speechbrain_ext.verification import draws
 from speechbrain_ext.verification.plots import DetCurve, det_plot, save_figure
 from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.score_norm import COSINE
@@ -22,7 +22,7 @@ with brought_by("train"):
 HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
 NO_INTERVAL = (
     "No interval where the names do not tell the speakers: it needs names whose first part is "
-    f"shared by every target pair and by no non-target pair. {bootstrap.NO_INTERVAL}"
+    f"shared by every target pair and by no non-target pair. {draws.NO_INTERVAL}"
 )
 
 

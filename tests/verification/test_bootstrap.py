@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from speechbrain_ext.verification import bootstrap
-from speechbrain_ext.verification.bootstrap import eer_draws, eer_interval
+from speechbrain_ext.verification import bootstrap, draws
+from speechbrain_ext.verification.bootstrap import eer_draws, eer_interval, mean_draws
 from speechbrain_ext.verification.metrics import equal_error_rate
 
 
@@ -37,8 +37,9 @@ def test_each_draw_is_the_eer_of_the_repeated_trials(
 
     Also where a single draw tells what part of the trials to look at, and most others lie outside.
     """
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
-    monkeypatch.setattr(bootstrap, "_BLOCK", block)
+    for module in (draws, bootstrap):
+        monkeypatch.setattr(module, "AT_ONCE", at_once)
+        monkeypatch.setattr(module, "BLOCK", block)
     scores, labels, enrol, test = _case(speakers, 0, decimals)
     generator = np.random.default_rng(9)
     rates: list[float] = []
@@ -48,13 +49,36 @@ def test_each_draw_is_the_eer_of_the_repeated_trials(
         rows = np.repeat(np.arange(len(scores)), times)
         if 0 < np.count_nonzero(labels[rows]) < len(rows):
             rates.append(equal_error_rate(scores[rows], labels[rows])[0])
-    draws = eer_draws([-scores, scores], labels, enrol, test, samples=40, seed=9)
-    np.testing.assert_allclose(draws[:, 1], rates, rtol=1e-12)
+    found = eer_draws([-scores, scores], labels, enrol, test, samples=40, seed=9)
+    np.testing.assert_allclose(found[:, 1], rates, rtol=1e-12)
+
+
+@pytest.mark.parametrize("at_once, block", [(32, 1 << 20), (1, 100)])
+def test_each_draw_has_the_means_of_the_repeated_trials(
+    at_once: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (draws, bootstrap):
+        monkeypatch.setattr(module, "AT_ONCE", at_once)
+        monkeypatch.setattr(module, "BLOCK", block)
+    scores, labels, enrol, test = _case(9, 0)
+    generator = np.random.default_rng(9)
+    means: list[list[float]] = []
+    while len(means) < 40:
+        drawn = np.bincount(generator.integers(9, size=9), minlength=9)
+        times = drawn[enrol] * np.where(enrol == test, 1, drawn[test])
+        if times[labels].any() and times[~labels].any():
+            means.append(
+                [float(np.average(scores[kind], weights=times[kind])) for kind in (~labels, labels)]
+            )
+    found = mean_draws([scores > 1, scores], labels, enrol, test, samples=40, seed=9)
+    np.testing.assert_allclose(found[:, 1], means, rtol=1e-9)
+    assert (0 <= found[:, 0]).all() and (found[:, 0] <= 1).all()
 
 
 def test_memory_is_a_few_numbers_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """37 million trials must not take many times what they are given as."""
-    monkeypatch.setattr(bootstrap, "_BLOCK", 1 << 15)  # few for these trials, as 2^20 is for more
+    for module in (draws, bootstrap):
+        monkeypatch.setattr(module, "BLOCK", 1 << 15)  # few for these, as 2^20 is for more trials
     trials = 1_000_000
     generator = np.random.default_rng(0)
     enrol, test = generator.integers(300, size=(2, trials), dtype=np.int32)

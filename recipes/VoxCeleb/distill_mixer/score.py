@@ -33,8 +33,8 @@ from speechbrain_ext.inference.options import add_norm_options, check_norm_optio
 from speechbrain_ext.inference.provenance import system_name
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.terminal import print_table
-from speechbrain_ext.verification.bootstrap import NO_INTERVAL
 from speechbrain_ext.verification.comparison import Comparison
+from speechbrain_ext.verification.draws import NO_INTERVAL
 from speechbrain_ext.verification.embeddings import COHORT, Embeddings, load_embeddings
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.metrics import ErrorRates
