@@ -108,6 +108,16 @@ class Corpus:
             )
         return trials, numbers
 
+    def seconds(self, set_name: str) -> dict[str, float]:
+        """Seconds of each utterance of a set."""
+        manifest = read_manifest(self.manifests / f"{set_name}.csv")
+        return dict(zip(manifest.ids, manifest.durations.tolist(), strict=True))
+
+    @property
+    def held_out(self) -> dict[str, Any] | None:
+        """The trial list of the training speakers who are held out, if there is one."""
+        return next((entry for entry in self.lists.values() if entry["set"] == "valid"), None)
+
     def chosen(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """The trial lists of these names, or all of them."""
         unknown = [name for name in names or () if name not in self.lists]

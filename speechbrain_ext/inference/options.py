@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from speechbrain_ext.decisions import QUALITIES, SCORE
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.systems.devices import check_device
@@ -100,6 +101,50 @@ def add_norm_options(parser: argparse.ArgumentParser, own: str = "") -> None:
         metavar="N",
         help="members of the cohort that count for asnorm (default: a fifth, from 10 to 300)",
     )
+
+
+def add_calibration_option(parser: argparse.ArgumentParser) -> None:
+    """Add which measures a calibration has.
+
+    Example
+    -------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_calibration_option(parser)
+    >>> parser.parse_args(["--calibration", "score", "norm"]).calibration
+    ['score', 'norm']
+    """
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        choices=[SCORE, *QUALITIES, "none"],
+        default=[SCORE],
+        help="what log-likelihood ratios are made of: the score, always, and of each trial the "
+        "shorter duration, the smaller norm of the embeddings and their likeness to a cohort of "
+        "training speakers; none fits nothing (default: score)",
+    )
+
+
+def calibration_qualities(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """The measures beside the score; None where nothing is to be fitted.
+
+    Raises
+    ------
+    UserError
+        When none is given together with others.
+
+    Example
+    -------
+    >>> calibration_qualities(argparse.Namespace(calibration=["score", "norm"]))
+    ('norm',)
+    """
+    if "none" not in args.calibration:
+        return tuple(name for name in QUALITIES if name in args.calibration)
+    if len(args.calibration) > 1:
+        raise UserError(
+            f"--calibration {' '.join(args.calibration)}: give none alone, or leave it out.",
+            code="bad-command",
+        )
+    return None
 
 
 def check_norm_options(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -80,7 +80,7 @@ def eer_interval(
 
 
 def mean_draws(
-    costs: Sequence[np.ndarray],
+    costs: Iterable[np.ndarray],
     labels: np.ndarray,
     enrol_speakers: np.ndarray,
     test_speakers: np.ndarray,
@@ -91,7 +91,7 @@ def mean_draws(
 
     Arguments
     ---------
-    costs : sequence of np.ndarray
+    costs : iterable of np.ndarray
         K times what each trial costs (N,): 1 for an error and 0 for none give error rates.
     labels, enrol_speakers, test_speakers, samples, seed
         As for :func:`eer_draws`.
@@ -115,15 +115,17 @@ def mean_draws(
     >>> bool(0.0 <= rates.min() < rates.max() <= 1.0)
     True
     """
-    checked = [checked_scores(each, labels) for each in costs]
-    trials, draws = _drawn(checked, enrol_speakers, test_speakers, samples, seed)
-    means = np.empty((samples, len(checked), 2))
-    for number, (each, is_target) in enumerate(checked):
-        for kind, counts in enumerate((draws.nontargets, draws.targets)):
-            chosen = is_target if kind else ~is_target
-            sums = weigh(trials.pairs(chosen, each.astype(np.float64)), draws.counts)
-            means[:, number, kind] = sums / counts
-    return means
+    trials, draws = _drawn(labels, enrol_speakers, test_speakers, samples, seed)
+    means = []
+    for each in costs:
+        checked, is_target = checked_scores(each, labels)
+        checked = checked.astype(np.float64, copy=False)
+        of_nontargets, of_targets = (
+            weigh(trials.pairs(kind, checked), draws.counts) for kind in (~is_target, is_target)
+        )
+        both = of_nontargets / draws.nontargets, of_targets / draws.targets
+        means.append(np.stack(both, axis=1))
+    return np.stack(means, axis=1)
 
 
 def eer_draws(
@@ -187,26 +189,28 @@ def eer_draws(
     >>> bool(low < high <= 0.0)
     True
     """
+    if not len(scores):
+        raise ValueError("a bootstrap needs the scores of at least one system")
     checked = [checked_scores(each, labels) for each in scores]
-    trials, draws = _drawn(checked, enrol_speakers, test_speakers, samples, seed)
+    trials, draws = _drawn(labels, enrol_speakers, test_speakers, samples, seed)
     total = samples * len(checked)
     with progress_bar(total=total, desc="bootstrap", unit=" draws", delay=5, leave=False) as bar:
         return np.stack([_eers(each, trials, draws, bar) for each, _ in checked], axis=1)
 
 
 def _drawn(
-    checked: Sequence[tuple[np.ndarray, np.ndarray]],
+    labels: np.ndarray,
     enrol_speakers: np.ndarray,
     test_speakers: np.ndarray,
     samples: int,
     seed: int,
 ) -> tuple[Trials, Draws]:
-    """The trials of several systems, by what :func:`checked_scores` gave, and draws of them."""
+    """Who speaks in the trials, and draws of them."""
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
-    if not len(checked):
-        raise ValueError("a bootstrap needs the scores of at least one system")
-    trials = Trials.of(checked[0][1], np.asarray(enrol_speakers), np.asarray(test_speakers))
+    trials = Trials.of(
+        np.asarray(labels, dtype=bool), np.asarray(enrol_speakers), np.asarray(test_speakers)
+    )
     if trials.speakers < 2:
         raise ValueError("a bootstrap over speakers needs at least two of them")
     return trials, draw(trials, samples, seed)

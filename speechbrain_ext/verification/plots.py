@@ -1,4 +1,4 @@
-"""Drawings of verification results: DET curves and score histograms.
+"""Drawings of verification results: DET curves, score histograms, reliability of calibrated scores.
 
 Figures are made without pyplot, so drawing needs no display and leaves no global state.
 """
@@ -6,7 +6,7 @@ Figures are made without pyplot, so drawing needs no display and leaves no globa
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,6 +176,45 @@ def histogram_plot(
     # Room above the bars, so that the legend hides none.
     axes.set_ylim(0.0, axes.get_ylim()[1] * 1.3)
     axes.legend(loc="upper right", fontsize="small", ncols=1)
+    _dress(axes, title, subtitle)
+    return figure
+
+
+def reliability_plot(
+    table: Mapping[str, Sequence[float]], title: str, subtitle: str = ""
+) -> Figure:
+    """Draw what log-likelihood ratios say beside what was found.
+
+    Arguments
+    ---------
+    table : mapping
+        ``said`` and ``found``, of :func:`~speechbrain_ext.verification.likelihood_ratios.\
+reliability`.
+    title, subtitle : str
+        As for :func:`det_plot`.
+
+    Returns
+    -------
+    Figure
+        For :func:`save_figure`.
+
+    Example
+    -------
+    >>> table = {"said": [-2.0, 2.0], "found": [-1.5, 1.5]}
+    >>> reliability_plot(table, "mini test").axes[0].get_ylabel()
+    'Log-likelihood ratio found'
+    """
+    figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    said, found = (np.asarray(table[name], dtype=np.float64) for name in ("said", "found"))
+    ends = np.array([-8.0, 8.0])
+    if len(said):
+        ends = np.array([min(said.min(), found.min()), max(said.max(), found.max())])
+    axes.plot(ends, ends, color=_GREY, linestyle="--", linewidth=1.0, label="as they say")
+    axes.plot(said, found, "o-", color=_TARGET, linewidth=1.8, markersize=5, label="found")
+    axes.set_xlabel("Log-likelihood ratio said")
+    axes.set_ylabel("Log-likelihood ratio found")
+    axes.legend(loc="upper left", fontsize="small")
     _dress(axes, title, subtitle)
     return figure
 

@@ -12,7 +12,13 @@ import numpy as np
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.metrics import ErrorRates
-from speechbrain_ext.verification.plots import DetCurve, det_plot, histogram_plot, save_figure
+from speechbrain_ext.verification.plots import (
+    DetCurve,
+    det_plot,
+    histogram_plot,
+    reliability_plot,
+    save_figure,
+)
 from speechbrain_ext.verification.trials import TrialList
 
 PRIORS = (0.01, 0.05)
@@ -29,6 +35,7 @@ def write_result(
     weights: str,
     subtitle: str,
     others: Sequence[DetCurve] = (),
+    calibrated: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], DetCurve]:
     """Measure a list and write ``scores/``, ``results/`` and ``plots/``.
 
@@ -54,6 +61,9 @@ def write_result(
         Second line of the plots.
     others : sequence of DetCurve
         Further curves for the DET plot.
+    calibrated : mapping, optional
+        What :func:`~speechbrain_ext.verification.calibrated.measure_calibrated` found of the
+        scores.
 
     Returns
     -------
@@ -62,7 +72,7 @@ def write_result(
     """
     rates = ErrorRates.from_scores(scores, trials.labels)
     figures = measure_trials(rates, scores, trials, speakers)
-    result = {**header, **figures, "weights_sha256": weights}
+    result = {**header, **figures, "calibrated": calibrated, "weights_sha256": weights}
     curve = det_curve(header["system"], rates)
     write_scores(folder / "scores" / f"{stem}.txt", trials, scores)
     with atomic_path(folder / "results" / f"{stem}.json") as temporary:
@@ -77,6 +87,10 @@ def write_result(
         scale=header["scores"],
     )
     save_figure(histogram, folder / "plots" / f"{stem}_scores")
+    remove_plots(folder, f"{stem}_reliability")
+    if calibrated is not None:
+        plot = reliability_plot(calibrated["reliability"], header["title"], subtitle)
+        save_figure(plot, folder / "plots" / f"{stem}_reliability")
     return result, curve
 
 
@@ -89,9 +103,14 @@ def remove_result(folder: Path, stem: str) -> None:
     """
     (folder / "results" / f"{stem}.json").unlink(missing_ok=True)
     (folder / "scores" / f"{stem}.txt").unlink(missing_ok=True)
-    for plot in ("det", "scores"):
-        for path in (folder / "plots").glob(f"{stem}_{plot}.*"):
-            path.unlink()
+    for plot in ("det", "scores", "reliability"):
+        remove_plots(folder, f"{stem}_{plot}")
+
+
+def remove_plots(folder: Path, stem: str) -> None:
+    """Remove the drawings of a name, in every format."""
+    for ending in (".png", ".svg"):
+        (folder / "plots" / f"{stem}{ending}").unlink(missing_ok=True)
 
 
 def measure_trials(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechbrain_ext.decisions import FALSE_ALARMS
 from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification import draws
@@ -19,7 +20,15 @@ with brought_by("train"):
     from rich.box import SIMPLE
     from rich.table import Table
 
+AT_ONE = f"false_alarm_{FALSE_ALARMS[0]:g}"
 HEADINGS = ("EER %", "95 % interval", *(f"minDCF {prior}" for prior in PRIORS))
+CALIBRATED_HEADINGS = (
+    *(f"actDCF {prior}" for prior in PRIORS),
+    "Cllr",
+    "min Cllr",
+    "false alarms % at 1 %",
+    "misses % there",
+)
 NO_INTERVAL = (
     "No interval where the names do not tell the speakers: it needs names whose first part is "
     f"shared by every target pair and by no non-target pair. {draws.NO_INTERVAL}"
@@ -138,6 +147,53 @@ def cells_of(result: Mapping[str, Any]) -> list[str]:
         "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
         *(f"{result['min_dcf'][str(prior)]['value']:.3f}" for prior in PRIORS),
     ]
+
+
+def calibrated_cells(calibrated: Mapping[str, Any], intervals: bool = True) -> list[str]:
+    """What calibrated scores cost, and the rates at the threshold of 1 % false alarms, as text.
+
+    Arguments
+    ---------
+    calibrated : mapping
+        From :func:`~speechbrain_ext.verification.calibrated.measure_calibrated`.
+    intervals : bool
+        Whether the costs have theirs; the rates have them always.
+    """
+    found = next(
+        point["found"] for point in calibrated["operating_points"] if point["name"] == AT_ONE
+    )
+    costs = [*(calibrated["act_dcf"][str(prior)] for prior in PRIORS), calibrated["cllr"]]
+    cells = [_with_interval(cost, 1.0, 3, intervals) for cost in costs]
+    cells.append(f"{calibrated['min_cllr']:.3f}")
+    return cells + [_with_interval(found[kind], 100.0, 2) for kind in ("false_alarm", "miss")]
+
+
+def _with_interval(figure: Mapping[str, Any], scale: float, digits: int, shown: bool = True) -> str:
+    numbers = [
+        f"{scale * each:.{digits}f}" for each in (figure["value"], *(figure["interval_95"] or ()))
+    ]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if shown and numbers[1:] else numbers[0]
+
+
+def calibration_note(results: Sequence[Mapping[str, Any]]) -> str:
+    """What calibrated scores were fitted on, in a sentence or two; empty where there are none."""
+    fits = [result["calibrated"] for result in results if result.get("calibrated")]
+    if not fits:
+        return ""
+    fitted = fits[0]["fitted_on"]
+    point = next(each for each in fits[0]["operating_points"] if each["name"] == AT_ONE)
+    text = (
+        f"Calibration and thresholds are fitted on {fitted['title']}: {fitted['targets']:,} target "
+        f"and {fitted['nontargets']:,} non-target trials of {fitted['speakers']:,} speakers. "
+        f"{point['trials']:,} false alarms stand behind the threshold of 1 %"
+        + ("." if point["supported"] else ", which so few do not support.")
+    )
+    if any(fit["cross_validated"] for fit in fits):
+        text += (
+            " The log-likelihood ratios of these very trials are cross-validated: each is of a fit "
+            "without its speakers. The rates at thresholds are not."
+        )
+    return text
 
 
 def markdown_table(

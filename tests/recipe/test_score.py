@@ -201,7 +201,11 @@ def test_what_is_not_asked_for_again_is_removed(folders: Folders) -> None:
     assert {path.name for path in files - left} == {
         "test_enrolled.json",
         "test_enrolled.txt",
-        *(f"test_enrolled_{plot}.{kind}" for plot in ("det", "scores") for kind in ("png", "svg")),
+        *(
+            f"test_enrolled_{plot}.{kind}"
+            for plot in ("det", "scores", "reliability")
+            for kind in ("png", "svg")
+        ),
     }
     score(folders)
     assert {path.stem for path in (folders.student / "results").iterdir()} == {"valid", "test"}

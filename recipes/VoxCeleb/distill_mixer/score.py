@@ -5,20 +5,23 @@
     python score.py embeddings/recordings --manifests data/mini/manifests --trials test
 
 The folder is an experiment whose embeddings extract.py wrote, or one that embed.py filled. For each
-list it gets `scores/<trials>.txt`, `results/<trials>.json`, `plots/<trials>_det` and
-`plots/<trials>_scores` (PNG and SVG). With `--fuse` the mean of both systems' scores is measured as
-well, as `<trials>_fusion`. With `--enrol_with` a teacher enrols, and its student verifies, as
+list it gets `scores/<trials>.txt`, `results/<trials>.json`, and `plots/<trials>_det`, `_scores` and
+`_reliability` (PNG and SVG). With `--fuse` the mean of both systems' scores is measured as well, as
+`<trials>_fusion`. With `--enrol_with` a teacher enrols, and its student verifies, as
 `<trials>_enrolled`. Without them, such files of an earlier call are removed.
+
+Scores are calibrated on the trials of the training speakers who are held out, and on no test list.
+What is fitted is kept in `decisions.json`, which evaluate.py and export.py read. `--calibration`
+says what it is made of. Normalised and joint scores are calibrated each on their own scale, by the
+score alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE
@@ -26,200 +29,195 @@ from rich.console import Console
 from rich.table import Table
 
 from speechbrain_ext.corpora.corpus import Corpus
-from speechbrain_ext.decisions import LEAST_NEAREST
+from speechbrain_ext.decisions import SCORE, Decisions
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.inference.embed_folder import TOGETHER
-from speechbrain_ext.inference.options import add_norm_options, check_norm_options
-from speechbrain_ext.inference.provenance import system_name
-from speechbrain_ext.systems.experiment import kept_sha256
+from speechbrain_ext.inference.options import (
+    add_calibration_option,
+    add_norm_options,
+    calibration_qualities,
+    check_norm_options,
+)
+from speechbrain_ext.inference.system import System, about
 from speechbrain_ext.terminal import print_table
+from speechbrain_ext.verification.calibrated import measure_calibrated
+from speechbrain_ext.verification.calibration import (
+    cross_validated_llr,
+    fit_decisions,
+    keep_decisions,
+)
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.draws import NO_INTERVAL
-from speechbrain_ext.verification.embeddings import COHORT, Embeddings, load_embeddings
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
-from speechbrain_ext.verification.results import (
-    PRIORS,
-    det_curve,
-    remove_result,
-    write_result,
-)
+from speechbrain_ext.verification.quality import values_of
+from speechbrain_ext.verification.results import PRIORS, det_curve, remove_result, write_result
 from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
-from speechbrain_ext.verification.tables import cells_of
+from speechbrain_ext.verification.tables import (
+    CALIBRATED_HEADINGS,
+    calibrated_cells,
+    calibration_note,
+    cells_of,
+)
 from speechbrain_ext.verification.trials import TrialList
 
-
-class System:
-    """A folder whose embeddings are scored.
-
-    It is an experiment ``exp/<corpus>/<system>/seed_<n>``, which has a file of embeddings for each
-    set, or a folder that embed.py filled, which has one for all.
-    """
-
-    def __init__(self, folder: Path, manifests: Path) -> None:
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder}: there is no such experiment folder; train the system first.",
-                code="missing-folder",
-            )
-        self.folder, self.manifests = folder, manifests
-        self._sets: dict[str, Embeddings] = {}
-        together = folder / TOGETHER
-        self._together = load_embeddings(together) if together.is_file() else None
-        if self._together is None:
-            self.name = folder.resolve().parent.name
-        else:
-            model = self._together.provenance.get("model", folder)
-            self.name = system_name(Path(str(model)))
-
-    def embeddings(self, set_name: str) -> Embeddings:
-        """The embeddings of a set, read once."""
-        if self._together is not None:
-            return self._together
-        if set_name not in self._sets:
-            path = self.folder / "embeddings" / f"{set_name}.npz"
-            if not path.is_file():
-                command = ["python", "extract.py", str(self.folder)]
-                command += ["--manifests", str(self.manifests), "--sets", set_name]
-                raise UserError(
-                    f"{path} is missing: extract.py (stage 4) makes it; "
-                    f"run `{shlex.join(command)}` first.",
-                    code="earlier-stage",
-                )
-            embeddings, kept = load_embeddings(path), kept_sha256(self.folder)
-            if kept is not None and kept != embeddings.weights_sha256:
-                raise UserError(
-                    f"{path} was made with other weights than {self.folder} has by now: run "
-                    "extract.py (stage 4) again, which makes it anew.",
-                    code="other-weights",
-                )
-            self._sets[set_name] = embeddings
-        return self._sets[set_name]
-
-    def cohort(self, path: Path | None, norm: str, nearest: int | None) -> Cohort | None:
-        """Those who normalise this system's scores: of a file, or its own training speakers.
-
-        None where these are too few, which is said.
-        """
-        if path is None and self._together is not None:
-            raise UserError(
-                f"--score_norm {norm} needs --cohort, a file of embeddings: {self.folder} was "
-                "filled by embed.py and knows no training speakers.",
-                code="missing-option",
-            )
-        own = path is None
-        path = path or self.folder / "embeddings" / f"{COHORT}.npz"
-        command = ["python", "extract.py", str(self.folder)]
-        command += ["--manifests", str(self.manifests), "--cohort"]
-        if own and not path.is_file():
-            raise UserError(
-                f"{path} is missing: run `{shlex.join(command)}` first.", code="earlier-stage"
-            )
-        members = load_embeddings(path)
-        if own and members.weights_sha256 != (kept_sha256(self.folder) or members.weights_sha256):
-            raise UserError(
-                f"{path} was made with other weights than {self.folder} has by now: run "
-                f"`{shlex.join(command)}`, which makes it anew.",
-                code="other-weights",
-            )
-        if own and len(members) < LEAST_NEAREST:
-            print(
-                f"Scores are not normalised: {len(members)} training speakers are no cohort, which "
-                f"needs {LEAST_NEAREST}."
-            )
-            return None
-        with about(str(path)):
-            return Cohort.of(members, norm, nearest)
-
-    def check_has_all(self, corpus: Corpus) -> None:
-        """Refuse to score every list of a corpus with a folder of embed.py that lacks some."""
-        if self._together is None:
-            return
-        ids = set(self._together.ids)
-        lists = {name: corpus.trials(entry)[0] for name, entry in corpus.lists.items()}
-        lacking = [name for name, trials in lists.items() if not ids.issuperset(trials.utterances)]
-        if lacking:
-            rest = [name for name in lists if name not in lacking]
-            remedy = (
-                f"give --trials {' '.join(rest)}"
-                if rest
-                else "embed the folder that their names are below"
-            )
-            raise UserError(
-                f"{self.folder} lacks embeddings of utterances in the trial lists "
-                f"{', '.join(lacking)} of {corpus.manifests}: {remedy}",
-                code="missing-embedding",
-            )
+# For want of these there are no calibrated figures, and all others still are.
+UNCALIBRATED = (
+    "few-trials",
+    "few-speakers",
+    "earlier-stage",
+    "missing-embedding",
+    "other-weights",
+)
 
 
-def score_list(
-    corpus: Corpus,
-    entry: dict[str, Any],
-    student: System,
-    teacher: System | None,
-    enroller: System | None,
-    cohort: Cohort | None,
-) -> list[dict[str, Any]]:
-    """Score one list; write everything; give the results of all that was asked for."""
-    path = corpus.manifests / entry["file"]
-    trials, speakers = corpus.trials(entry)
-    common: dict[str, Any] = {
-        "trials": entry["name"],
-        "title": entry["title"],
-        "corpus": corpus.name,
-        "synthetic": corpus.synthetic,
-        "set": entry["set"],
-    }
-    subtitle = corpus.described
+class Scored(NamedTuple):
+    """The scores of a list on one scale, and how its results are called."""
 
-    def keep(
-        system: str,
-        stem: str,
-        scores: np.ndarray,
-        weights: str,
-        others: Sequence[DetCurve] = (),
-        scale: str = COSINE,
-    ) -> tuple[dict[str, Any], DetCurve]:
-        header = {"system": system, **common, "scores": scale}
-        return write_result(
-            student.folder, stem, header, trials, scores, speakers, weights, subtitle, others
-        )
+    ending: str
+    system: str
+    values: dict[str, np.ndarray]
+    weights: str
+    scale: str = COSINE
+    teacher: np.ndarray | None = None  # (N,) its own scores, where they are fused
 
-    scores, weights = _scores_of(student, entry, path, trials)
-    # What is not scored now would be of weights that nobody looks at again.
-    asked = {NORMALIZED: cohort, FUSION: teacher, ENROLLED: enroller}
-    for ending, other in asked.items():
-        if other is None:
-            remove_result(student.folder, entry["name"] + ending)
-    result, curve = keep(student.name, entry["name"], scores, weights)
-    results = [result]
-    if cohort is not None:
+    @property
+    def scores(self) -> np.ndarray:
+        """(N,)"""
+        return self.values[SCORE]
+
+
+class Scorer:
+    """What is scored, and how: the systems, the cohort and the calibration."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        student: System,
+        teacher: System | None,
+        enroller: System | None,
+        cohort: Cohort | None,
+        qualities: tuple[str, ...],
+    ) -> None:
+        self.corpus, self.student, self.qualities = corpus, student, qualities
+        self.teacher, self.enroller, self.cohort = teacher, enroller, cohort
+        self._members = student.unit_cohort() if "cohort" in qualities else None
+
+    def scored(self, entry: dict[str, Any], trials: TrialList) -> list[Scored]:
+        """The scores of a list on every scale that was asked for, the system's own first."""
+        path, student = self.corpus.manifests / entry["file"], self.student
+        scores, weights = _scores_of(student, entry, path, trials)
         embeddings = student.embeddings(entry["set"])
-        with about(f"{path} with the embeddings of {student.folder} and its cohort"):
-            normalized = normalized_scores(trials, scores, embeddings, cohort)
-        stem = entry["name"] + NORMALIZED
-        name = f"{student.name}, {cohort.norm}"
-        results.append(keep(name, stem, normalized, weights, [curve], cohort.described)[0])
-    if enroller is not None:
-        enrolled, both = _scores_of(student, entry, path, trials, enroller)
-        name = f"{student.name}, {enroller.name} enrols"
-        results.append(keep(name, entry["name"] + ENROLLED, enrolled, both, [curve])[0])
-    if teacher is None:
+        seconds = self.corpus.seconds(entry["set"]) if "duration" in self.qualities else {}
+        values = values_of(
+            trials, scores, embeddings, self.qualities, seconds.__getitem__, self._members
+        )
+        found = [Scored("", student.name, values, weights)]
+        if self.cohort is not None:
+            with about(f"{path} with the embeddings of {student.folder} and its cohort"):
+                normalized = normalized_scores(trials, scores, embeddings, self.cohort)
+            name, scale = f"{student.name}, {self.cohort.norm}", self.cohort.described
+            found.append(Scored(NORMALIZED, name, {SCORE: normalized}, weights, scale))
+        if self.enroller is not None:
+            enrolled, both = _scores_of(student, entry, path, trials, self.enroller)
+            name = f"{student.name}, {self.enroller.name} enrols"
+            found.append(Scored(ENROLLED, name, {SCORE: enrolled}, both))
+        if self.teacher is not None:
+            others, other_weights = _scores_of(self.teacher, entry, path, trials)
+            name, both = f"{student.name}+{self.teacher.name}", f"{weights}+{other_weights}"
+            fused = {SCORE: (scores + others) / 2}
+            found.append(Scored(FUSION, name, fused, both, teacher=others))
+        return found
+
+    def fit(self) -> dict[str, Decisions]:
+        """Calibrate every scale on the held-out training speakers alone.
+
+        Empty where nothing can be fitted, which is said.
+        """
+        entry = self.corpus.held_out
+        try:
+            if entry is None:
+                raise UserError("the corpus holds no training speakers out", code="few-speakers")
+            trials, speakers = self.corpus.trials(entry)
+            persons = len(np.unique(speakers))
+            return {
+                each.ending: fit_decisions(each.values, trials.labels, entry["title"], persons)
+                for each in self.scored(entry, trials)
+            }
+        except UserError as error:
+            if error.code not in UNCALIBRATED:
+                raise
+            print(f"Scores are not calibrated: {error}")
+            return {}
+
+    def score_list(
+        self, entry: dict[str, Any], fitted: Mapping[str, Decisions]
+    ) -> list[dict[str, Any]]:
+        """Score one list; write everything; give the results of all that was asked for."""
+        corpus, folder = self.corpus, self.student.folder
+        trials, speakers = corpus.trials(entry)
+        # What is not scored now would be of weights that nobody looks at again.
+        asked = {NORMALIZED: self.cohort, FUSION: self.teacher, ENROLLED: self.enroller}
+        for ending in [ending for ending, other in asked.items() if other is None]:
+            remove_result(folder, entry["name"] + ending)
+        results: list[dict[str, Any]] = []
+        curves: list[DetCurve] = []
+        scored = self.scored(entry, trials)
+        for each in scored:
+            header: dict[str, Any] = {
+                "system": each.system,
+                "trials": entry["name"],
+                "title": entry["title"],
+                "corpus": corpus.name,
+                "synthetic": corpus.synthetic,
+                "set": entry["set"],
+                "scores": each.scale,
+            }
+            others = list(curves)
+            if self.teacher is not None and each.teacher is not None:
+                header["difference"] = _difference(trials, speakers, scored[0].scores, each.teacher)
+                rates = ErrorRates.from_scores(each.teacher, trials.labels)
+                others.insert(0, det_curve(self.teacher.name, rates))
+            calibrated = None
+            if each.ending in fitted:
+                calibrated = self._calibrated(entry, fitted[each.ending], each, trials, speakers)
+            result, curve = write_result(
+                folder,
+                entry["name"] + each.ending,
+                header,
+                trials,
+                each.scores,
+                speakers,
+                each.weights,
+                corpus.described,
+                others,
+                calibrated,
+            )
+            results.append(result)
+            curves = curves or [curve]
         return results
-    teacher_scores, teacher_weights = _scores_of(teacher, entry, path, trials)
-    rates = ErrorRates.from_scores(teacher_scores, trials.labels)
-    teacher_curve = det_curve(teacher.name, rates)
-    common["difference"] = _difference(trials, speakers, scores, teacher_scores)
-    fusion, _ = keep(
-        f"{student.name}+{teacher.name}",
-        entry["name"] + FUSION,
-        (scores + teacher_scores) / 2,
-        f"{weights}+{teacher_weights}",
-        others=[teacher_curve, curve],
-    )
-    return [*results, fusion]
+
+    def _calibrated(
+        self,
+        entry: dict[str, Any],
+        decisions: Decisions,
+        each: Scored,
+        trials: TrialList,
+        speakers: np.ndarray,
+    ) -> dict[str, Any] | None:
+        """What the fit gives on a list; cross-validated on the very speakers of the fit."""
+        assert decisions.calibration is not None
+        own = entry == self.corpus.held_out
+        if own:
+            sides = speakers[trials.enrol_index], speakers[trials.test_index]
+            try:
+                llr = cross_validated_llr(each.values, trials.labels, *sides)
+            except UserError:  # the only one: too few for several fits
+                return None
+        else:
+            llr = decisions.calibration.llr(each.values)
+        return measure_calibrated(decisions, llr, trials, each.scores, speakers, own)
 
 
 def _difference(
@@ -246,6 +244,17 @@ def print_results(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
     print_table(table)
     if any(result["eer_interval_95"] is None for result in results):
         Console().print(NO_INTERVAL)
+    if not (note := calibration_note(results)):
+        return
+    table = Table("trials", "system", title="Calibrated", box=SIMPLE)
+    for heading in CALIBRATED_HEADINGS:
+        table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for result in results:
+        if result["calibrated"] is not None:
+            cells = calibrated_cells(result["calibrated"], intervals=False)
+            table.add_row(result["trials"], result["system"], *cells)
+    print_table(table)
+    Console().print(note)
 
 
 def _scores_of(
@@ -265,15 +274,6 @@ def _scores_of(
         return cosine_scores(trials, embeddings, enrol), weights
 
 
-@contextlib.contextmanager
-def about(what: str) -> Iterator[None]:
-    """Say in an error what it is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{what}: {error}", code=error.code) from None
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and score."""
     parser = argparse.ArgumentParser(description="Score trial lists and measure EER and minDCF.")
@@ -291,8 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--enrol_with", type=Path, metavar="DIR", help="experiment folder whose embeddings enrol"
     )
     add_norm_options(parser, "; those of the experiment by default")
+    add_calibration_option(parser)
     args = parser.parse_args(arguments)
     check_norm_options(args)
+    qualities = calibration_qualities(args)
 
     corpus = Corpus.read(args.manifests)
     student = System(args.experiment, args.manifests)
@@ -304,9 +306,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not args.trials:
         for system in filter(None, (student, teacher, enroller)):
             system.check_has_all(corpus)
+    scorer = Scorer(corpus, student, teacher, enroller, cohort, qualities or ())
+    fitted = {} if qualities is None else scorer.fit()
     results: list[dict[str, Any]] = []
     for entry in corpus.chosen(args.trials):
-        results += score_list(corpus, entry, student, teacher, enroller, cohort)
+        results += scorer.score_list(entry, fitted)
+    keep_decisions(student.folder, fitted.get(""), results[0]["weights_sha256"])
     print_results(corpus, results)
 
 
