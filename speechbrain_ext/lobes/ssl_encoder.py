@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from speechbrain_ext.interfaces import BackEnd, Lobe
 from speechbrain_ext.lobes.conv_front_end import receptive_field
 from speechbrain_ext.lobes.exact_length import each_length
-from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_model, require_transformers
+from speechbrain_ext.lobes.ssl_loading import WRAPPERS, load_ssl_model, require_transformers
 from speechbrain_ext.lobes.ssl_source import find_model, read_description, written_description
 from speechbrain_ext.nnet.masking import whole_lengths
 
@@ -111,11 +111,11 @@ class SSLEncoder(Lobe):
         require_transformers()
         if description is None:
             folder = find_model(source, offline)
-            loaded = load_model(folder, architecture, layers)
+            loaded = load_ssl_model(folder, architecture, layers)
             self.description = read_description(folder)
         else:
             with written_description(description) as folder:
-                loaded = load_model(folder, architecture, layers, weights=False)
+                loaded = load_ssl_model(folder, architecture, layers, weights=False)
                 self.description = read_description(folder)
         model, self.normalize, self.chosen = loaded
         self.model: Any = model.to(PRECISIONS[precision])

@@ -98,7 +98,7 @@ def choose_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
     return sorted(chosen)
 
 
-def load_model(
+def load_ssl_model(
     folder: Path, architecture: str, layers: Sequence[int] | None, weights: bool = True
 ) -> LoadedModel:
     """Read a model in float32, without the layers of the Transformer above the highest chosen one.

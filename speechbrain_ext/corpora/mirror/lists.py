@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechbrain_ext.corpora.mirror.recordings import Cut, Listing, Recording, SourceSpeaker
+from speechbrain_ext.corpora.mirror.recordings import Cut, Listing, SourceRecording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import AUDIO, strip_audio_extension
 from speechbrain_ext.verification.lists import on_disk
@@ -71,7 +71,7 @@ def speakers_of_list(source: Path) -> list[SourceSpeaker]:
     >>> _ = (folder / "raw.list").write_text('{"key": "anna-1", "wav": "1.wav", "spk": "anna"}')
     >>> (anna,) = speakers_of_list(folder / "raw.list")
     >>> anna.name, anna.find().recordings
-    ('anna', [Recording(name='anna-1', source='.../1.wav', cut=None)])
+    ('anna', [SourceRecording(name='anna-1', source='.../1.wav', cut=None)])
     """
     lines = list(_kaldi(source) if source.is_dir() else _file(source))
     names: list[str] = []
@@ -86,7 +86,7 @@ def speakers_of_list(source: Path) -> list[SourceSpeaker]:
                 "utterance of a speaker a name of its own.",
                 code="repeated-name",
             )
-    found: dict[str, list[Recording]] = {}
+    found: dict[str, list[SourceRecording]] = {}
     # Many at a time, as a far disk takes long to answer.
     with in_threads(_found, [line.path for line in lines], _THREADS) as paths:
         for line, name, path in zip(lines, names, paths, strict=True):
@@ -96,7 +96,7 @@ def speakers_of_list(source: Path) -> list[SourceSpeaker]:
                     "relative to the list's folder.",
                     code="missing-audio",
                 )
-            found.setdefault(line.speaker, []).append(Recording(name, path, line.cut))
+            found.setdefault(line.speaker, []).append(SourceRecording(name, path, line.cut))
     if not found:
         raise UserError(f"{source}: names no utterances; give {FORMATS}.", code="empty-list")
     return [

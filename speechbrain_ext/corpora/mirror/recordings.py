@@ -26,7 +26,7 @@ class Cut(NamedTuple):
     in_samples: bool
 
 
-class Recording(NamedTuple):
+class SourceRecording(NamedTuple):
     """One utterance.
 
     Arguments
@@ -48,7 +48,7 @@ class Recording(NamedTuple):
 class Listing:
     """What was found of a speaker: recordings, and the number of other files by their ending."""
 
-    recordings: list[Recording]
+    recordings: list[SourceRecording]
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -105,7 +105,7 @@ def speaker_of_folder(folder: Path, *avoided: Path) -> SourceSpeaker:
             )
         top = os.path.abspath(folder)
         return Listing(
-            [Recording(strip_audio_extension(path), f"{top}/{path}") for path in found.files],
+            [SourceRecording(strip_audio_extension(path), f"{top}/{path}") for path in found.files],
             found.ignored,
         )
 
@@ -205,7 +205,7 @@ def groups_of_tree(root: Path, mirror: Path) -> tuple[list[SourceSpeaker], Count
     listing = speaker_of_folder(root, mirror).find()
     if not listing.recordings:
         raise UserError(f"{root}: there is no audio file in it; give another.", code="no-audio")
-    groups: dict[str, list[Recording]] = {}
+    groups: dict[str, list[SourceRecording]] = {}
     for recording in listing.recordings:
         name = _UNUSABLE.sub(_quoted, recording.name)
         number = zlib.crc32(name.encode()) % _GROUPS

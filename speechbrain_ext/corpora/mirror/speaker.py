@@ -16,7 +16,7 @@ from torch import Tensor
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.flac import write_speech
-from speechbrain_ext.corpora.mirror.recordings import Cut, Recording, SourceSpeaker
+from speechbrain_ext.corpora.mirror.recordings import Cut, SourceRecording, SourceSpeaker
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import DECODED, SAMPLE_RATE, preference
@@ -65,7 +65,7 @@ class _Plan(NamedTuple):
     """By path below the speaker's folder: the file to link to, or those that may be converted."""
 
     links: dict[str, str]
-    conversions: dict[str, list[Recording]]
+    conversions: dict[str, list[SourceRecording]]
 
 
 def mirror_speaker(
@@ -162,7 +162,7 @@ class _Sources:
             return [-1, 0]
         return [status.st_size, status.st_mtime_ns]
 
-    def stamped(self, recording: Recording) -> list[Any]:
+    def stamped(self, recording: SourceRecording) -> list[Any]:
         """What a conversion is made from, as JSON gives it back."""
         cut = None if recording.cut is None else list(recording.cut)
         return [recording.source, *self.stamp(recording.source), cut]
@@ -183,9 +183,9 @@ class _Sources:
         return header
 
 
-def _plan(recordings: Sequence[Recording], sources: _Sources) -> _Plan:
+def _plan(recordings: Sequence[SourceRecording], sources: _Sources) -> _Plan:
     plan = _Plan({}, {})
-    by_name: dict[str, list[Recording]] = {}
+    by_name: dict[str, list[SourceRecording]] = {}
     for recording in recordings:
         by_name.setdefault(recording.name, []).append(recording)
     for name, several in by_name.items():
@@ -233,7 +233,7 @@ def _ends(cut: Cut, header: AudioHeader | None) -> tuple[int, int | None]:
     return round(cut.start * unit), stop
 
 
-def _convert_one_of(recordings: Sequence[Recording], target: Path) -> tuple[str, str] | None:
+def _convert_one_of(recordings: Sequence[SourceRecording], target: Path) -> tuple[str, str] | None:
     """Convert the first that can be; else give the first and what is wrong with it."""
     problems = []
     for recording in recordings:
@@ -247,7 +247,7 @@ def _convert_one_of(recordings: Sequence[Recording], target: Path) -> tuple[str,
     return problems[0]
 
 
-def _read(recording: Recording) -> Tensor:
+def _read(recording: SourceRecording) -> Tensor:
     path = recording.source
     if path.lower().endswith(DECODED) and shutil.which("ffmpeg") is None:
         raise UserError(

@@ -1,0 +1,108 @@
+"""The runtime embeds as PyTorch does: waveforms and features, of any length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from speechbrain_ext.export.graphs import (
+    engine_facts,
+    join_graphs,
+    save_graph,
+    write_embedding_graph,
+    write_front_end_graph,
+)
+from speechbrain_ext.lobes.encoders import SpeakerEncoder
+from speechbrain_ext.lobes.foreign import OnnxModel
+from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
+from speechbrain_ext.runtime import load_model
+from speechbrain_ext.runtime.engine import Engine
+from speechbrain_ext.runtime.features import filter_bank
+from speechbrain_ext.systems.experiment import load_encoder
+from tests.recipe.experiments import make_experiment
+from tests.refusals import refused
+
+onnx = pytest.importorskip("onnx")
+kaldi = pytest.importorskip("kaldi_native_fbank")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> SpeakerEncoder:
+    return load_encoder(make_experiment(tmp_path_factory.mktemp("exp") / "v5", "v5_quarter"))
+
+
+@pytest.fixture(scope="module")
+def graphs(encoder: SpeakerEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``waveform.onnx`` and ``speaker-embedding.onnx`` with its metadata."""
+    folder = tmp_path_factory.mktemp("graphs")
+    front_end, back_end = folder / "front_end.onnx", folder / "speaker-embedding.onnx"
+    write_front_end_graph(encoder, front_end)
+    write_embedding_graph(encoder, back_end)
+    join_graphs(front_end, back_end, folder / "waveform.onnx")
+    facts = {**engine_facts(encoder, "tiny"), "window_type": "povey"}
+    save_graph(onnx.load(back_end), back_end, facts)
+    return folder
+
+
+def embed(encoder: SpeakerEncoder, wav: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        found: np.ndarray = encoder(wav[None]).flatten().numpy()
+    return found
+
+
+@pytest.mark.parametrize("samples", [1600, 8000, 52801, 320000])
+@pytest.mark.parametrize("name", ["waveform", "speaker-embedding"])
+def test_embeddings_are_those_of_pytorch(
+    encoder: SpeakerEncoder, graphs: Path, name: str, samples: int
+) -> None:
+    wav = 0.1 * torch.randn(samples)
+    found = load_model(graphs / f"{name}.onnx").embed(wav.numpy())
+    np.testing.assert_allclose(found, embed(encoder, wav), atol=2e-4)
+
+
+def test_features_of_ones_own(encoder: SpeakerEncoder, graphs: Path) -> None:
+    wav = 0.1 * torch.randn(16000)
+    feats = encoder.compute_features(wav[None])[0].numpy()
+    found = load_model(graphs / "speaker-embedding.onnx").embed_features(feats)
+    np.testing.assert_allclose(found, embed(encoder, wav), atol=1e-4)
+    with refused("wrong-input", "waveform.onnx"):
+        load_model(graphs / "waveform.onnx").embed_features(feats)
+
+
+@pytest.mark.parametrize(("window", "scale"), [("hamming", 32768.0), ("povey", 1.0)])
+@pytest.mark.parametrize("samples", [300, 400, 16000, 20001])
+def test_the_filter_bank_is_the_recipes(window: str, scale: float, samples: int) -> None:
+    wav = 0.1 * torch.randn(samples)
+    expected = KaldiFbank(window=window, scale=scale)(wav[None])[0]
+    expected = expected - expected.mean(dim=0)
+    found = filter_bank(16000, 80, window, scale)(wav.numpy())
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
+
+
+def test_a_published_model_is_read_as_the_recipe_reads_it(graphs: Path, tmp_path: Path) -> None:
+    """One of 3D-Speaker, in numbers of 16 bits: by its metadata."""
+    path = tmp_path / "published.onnx"
+    facts = {"framework": "3d-speaker", "sample_rate": "16000", "normalize_samples": "0"}
+    save_graph(onnx.load(graphs / "speaker-embedding.onnx"), path, facts)
+    wav = 0.1 * torch.randn(24000)
+    with torch.no_grad():
+        expected = OnnxModel(path)(wav[None]).flatten().numpy()
+    np.testing.assert_allclose(load_model(path).embed(wav.numpy()), expected, atol=2e-4)
+
+
+def test_a_file_that_does_not_say_what_it_reads(graphs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.onnx"
+    for facts, said in (({"framework": "nemo"}, "nemo"), ({"sample_rate": "1"}, "sample_rate 1")):
+        save_graph(onnx.load(graphs / "speaker-embedding.onnx"), path, facts)
+        with refused("bad-model", path, said):
+            load_model(path)
+
+
+def test_without_the_package_of_features(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "kaldi_native_fbank", None)
+    with refused("missing-package", "pip install kaldi-native-fbank"):
+        Engine((graphs / "speaker-embedding.onnx").read_bytes(), "x.onnx")
