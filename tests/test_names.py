@@ -65,7 +65,8 @@ for module in pkgutil.walk_packages(speechbrain_ext.__path__, "speechbrain_ext."
         importlib.import_module(module.name)
         print(module.name)
     except speechbrain_ext.errors.MissingPackage as error:
-        assert 'pip install "speechbrain_ext[train]"' in str(error), error
+        extra = "serve" if ".serve" in module.name else "train"
+        assert f'pip install "speechbrain_ext[{extra}]"' in str(error), error
 """
 
 

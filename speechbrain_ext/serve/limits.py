@@ -1,0 +1,33 @@
+"""How much one client can ask of the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Samples a second, and channels, of a recording that is still decoded.
+MAX_RATE, MAX_CHANNELS = 192_000, 8
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What is refused beyond: memory and time stay bounded whatever is sent.
+
+    Arguments
+    ---------
+    upload_bytes : int
+        Of the body of a request.
+    seconds : float
+        Of audio, decoded, of all recordings of a request together.
+    requests : int
+        With a body, that are at work or wait at once; more are answered with 429.
+    workers : int
+        Threads that decode and embed.
+    upload_seconds : float
+        In which a body has to arrive.
+    """
+
+    upload_bytes: int = 32 << 20
+    seconds: float = 300.0
+    requests: int = 16
+    workers: int = 2
+    upload_seconds: float = 60.0

@@ -1,0 +1,41 @@
+"""A service in a process of its own, which tests watch and kill."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.processes import ROOT, environment
+
+
+class Server(NamedTuple):
+    """A running service."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def peak(self) -> float:
+        """The most memory that it has held at once, in MiB."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read())[0]) / 1024
+
+
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[Server]:
+    """Start the stand-in, and end it as a power cut would."""
+    command = [sys.executable, "-m", "tests.serve.stand_in", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            found = re.match(r"http://\S+", process.stdout.readline())
+            assert found, "it did not start"
+            yield Server(process, found[0])
+        finally:
+            process.send_signal(signal.SIGKILL)

@@ -1,0 +1,152 @@
+"""The service under load, hostile files and SIGKILL."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+import httpx2 as httpx
+
+from speechbrain_ext.runtime import Gallery
+from speechbrain_ext.serve.app import create_app
+from speechbrain_ext.serve.limits import ServiceLimits
+from tests.serve.servers import serving
+from tests.serve.sounds import opus_silence, tone
+from tests.serve.stand_in import StandIn
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+LOCAL = "http://127.0.0.1:8000"
+
+
+async def send(client: httpx.AsyncClient, recording: bytes) -> int:
+    answer = await client.post("/embed", files={"file": recording})
+    if answer.status_code != 200:
+        assert set(answer.json()) == {"code", "message"}
+    return answer.status_code
+
+
+def in_process(limits: ServiceLimits, gate: Path | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_app(StandIn(gate), limits=limits))
+    return httpx.AsyncClient(transport=transport, base_url=LOCAL)
+
+
+def test_beyond_the_places_requests_are_refused(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    async def ask() -> list[int]:
+        async with in_process(ServiceLimits(requests=3), gate) as client:
+            sent = [asyncio.ensure_future(send(client, tone(300))) for _ in range(10)]
+            while sum(each.done() for each in sent) < 7:
+                await asyncio.sleep(0.01)
+            assert (await client.get("/health")).status_code == 200
+            assert "in_flight 3" in (await client.get("/metrics")).text
+            gate.touch()
+            first = await asyncio.gather(*sent)
+            return [*first, await send(client, tone(300))]
+
+    statuses = asyncio.run(ask())
+    assert Counter(statuses[:-1]) == {429: 7, 200: 3} and statuses[-1] == 200
+
+
+def test_an_upload_that_never_ends_gives_its_place_back() -> None:
+    async def ask() -> tuple[httpx.Response, int]:
+        async def dripping() -> Any:
+            yield b"--b\r\n"
+            await asyncio.sleep(3600)
+
+        limits = ServiceLimits(requests=1, upload_seconds=0.1)
+        async with in_process(limits) as client:
+            headers = {"Content-Type": "multipart/form-data; boundary=b"}
+            answer = await client.post("/embed", content=dripping(), headers=headers)
+            return answer, await send(client, tone(300))
+
+    answer, after = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["code"], after) == (408, "slow-upload", 200)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_500_at_once_are_all_answered_in_bounded_memory(tmp_path: Path) -> None:
+    """The work begins when all that found no place have been answered."""
+    gate, places = tmp_path / "gate", ServiceLimits().requests
+
+    async def ask(url: str) -> list[int]:
+        limits = httpx.Limits(max_connections=500)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=None) as client:
+            sent = [asyncio.ensure_future(send(client, recording)) for _ in range(500)]
+            while sum(each.done() for each in sent) < 500 - places:
+                await asyncio.sleep(0.05)
+            gate.touch()
+            return await asyncio.gather(*sent)
+
+    recording, peaks = tone(300, 4), []
+    with serving("--gate", str(gate)) as server:
+        for _ in range(2):
+            gate.unlink(missing_ok=True)
+            assert Counter(asyncio.run(ask(server.url))) == {429: 500 - places, 200: places}
+            peaks.append(server.peak())
+        text = httpx.get(f"{server.url}/metrics").text
+    assert f'status="200"}} {2 * places}' in text and "in_flight 0" in text
+    assert peaks[-1] - peaks[0] < 50, peaks  # MiB; a round of uploads is 61 MiB
+    assert peaks[0] < 400, peaks
+
+
+@needs_proc
+def test_an_hour_in_a_small_file_is_refused_in_bounded_memory() -> None:
+    """Decoded it would be 690 MB."""
+    bomb = opus_silence(3600)
+    assert len(bomb) < 130_000
+    with serving() as server:
+        url = f"{server.url}/verify"
+        assert httpx.post(url, files={"a": tone(300), "b": tone(300)}).status_code == 200
+        before = server.peak()
+        for files in ({"a": bomb, "b": bomb}, {"a": tone(300), "b": bomb}):
+            answer = httpx.post(url, files=files, timeout=None)
+            assert (answer.status_code, answer.json()["code"]) == (413, "too-long")
+        assert server.peak() - before < 150
+
+
+def test_a_large_upload_is_answered_and_not_kept() -> None:
+    """By a real server, to a client that goes on sending."""
+    with serving() as server:
+        for _ in range(2):
+            answer = httpx.post(
+                f"{server.url}/embed", files={"file": bytes(40 << 20)}, timeout=None
+            )
+            assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+@pytest.mark.slow
+def test_sigkill_while_1000_speakers_are_enrolled(tmp_path: Path) -> None:
+    """The gallery is always one of the states between two enrolments."""
+    gallery, kills, chance = tmp_path / "gallery", 0, random.Random(7)
+    done = 0
+    while done < 1000:
+        with serving("--gallery", str(gallery)) as server, httpx.Client(timeout=None) as client:
+            last = done + chance.randint(100, 200)
+            while done < 1000:
+                if done == last:
+                    threading.Timer(chance.uniform(0, 0.02), server.process.kill).start()
+                try:
+                    client.post(
+                        f"{server.url}/enroll",
+                        data={"name": f"speaker {done:04}"},
+                        files={"files": tone(100 + done, 3.1, rate=4000)},
+                    ).raise_for_status()
+                except httpx.TransportError:
+                    kills += 1
+                    break
+                done += 1
+        kept = Gallery.open(gallery, StandIn()).names()
+        assert len(kept) - done in (0, 1)
+        assert kept == [f"speaker {number:04}" for number in range(len(kept))]
+        done = len(kept)
+    assert kills > 4
