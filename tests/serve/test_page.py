@@ -1,0 +1,184 @@
+"""The page of ``spk demo`` in a browser; without Chromium and playwright nothing is tested here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+pytest.importorskip("playwright", reason="playwright is not installed")
+from playwright.sync_api import sync_playwright
+
+from tests.serve.servers import Server, serving
+from tests.serve.sounds import tone
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium"),
+]
+SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+# What is wider than the window, or has no name that a screen reader could say.
+TOO_WIDE = """() => [...document.querySelectorAll("main *")]
+  .filter(each => !each.closest("svg") && each.getClientRects().length)
+  .filter(each => each.getBoundingClientRect().right > innerWidth - 15)
+  .map(each => each.outerHTML.slice(0, 80))"""
+NAMELESS = """() => [...document.querySelectorAll("button, input, select, audio, [role=img]")]
+  .filter(each => !each.ariaLabel && !each.labels?.length && !each.textContent.trim())
+  .map(each => each.outerHTML.slice(0, 80))"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    for name, hertz in (("ann", 200), ("again", 205), ("bob", 1900)):
+        (folder / f"{name}.wav").write_bytes(tone(hertz, 3.5))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(files: Path) -> Iterator[Any]:
+    """A browser whose microphone hears Ann."""
+    arguments = [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={files / 'ann.wav'}",
+    ]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving("--gallery", str(tmp_path_factory.mktemp("gallery") / "speakers")) as server:
+        yield server
+
+
+@pytest.fixture(params=SIZES)
+def page(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterator[Any]:
+    """The page, which may complain of nothing and load nothing from elsewhere."""
+    width, height = SIZES[request.param]
+    scheme = "dark" if request.param == "phone" else "light"
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.set_default_timeout(60_000)
+    complaints: list[str] = []
+    page.on("console", lambda told: complaints.append(f"{told.type}: {told.text}"))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: complaints.extend(elsewhere(asked.url, server.url)))
+    page.goto(f"{server.url}/")
+    page.wait_for_function("document.querySelector('#rate').options.length")
+    yield page
+    assert page.evaluate(TOO_WIDE) == [] and page.evaluate(NAMELESS) == []
+    page.close()
+    assert [each for each in complaints if "status of 422" not in each] == []  # of a refusal
+
+
+def elsewhere(url: str, server: str) -> list[str]:
+    return [] if url.startswith((server, "data:", f"blob:{server}")) else [f"loads {url}"]
+
+
+def choose(page: Any, recorder: str, *files: Path) -> None:
+    page.set_input_files(f"#{recorder}-file", files)
+    page.wait_for_selector(f"#{recorder}-state:has-text('3.5 s')")
+
+
+def press(page: Any, name: str) -> None:
+    """With the keyboard."""
+    button = page.get_by_role("button", name=name, exact=True)
+    button.focus()
+    page.keyboard.press("Enter")
+
+
+def test_two_recordings(page: Any, files: Path) -> None:
+    choose(page, "a", files / "ann.wav")
+    assert page.get_by_role("img", name="Waveform of ann.wav, 3.5 s").is_visible()
+    for other, words in (("again.wav", "Same speaker"), ("bob.wav", "Different speakers")):
+        choose(page, "b", files / other)
+        press(page, "Compare")
+        page.wait_for_selector(f"#compare-result:has-text('{words}')")
+        decision = page.get_by_role("status", name="Decision").inner_text()
+        for fact in ("cosine, from \u22121 to 1", "0.700", "3.5 s, 3.5 s", "threshold"):
+            assert fact in decision
+        assert page.locator("#compare-result [role=img]").get_attribute("aria-label")
+    page.get_by_label("Pairs of different speakers that may pass").select_option("0.001")
+    press(page, "Compare")
+    page.wait_for_selector("#compare-result:has-text('0.800')")
+
+
+def test_the_keyboard_reaches_everything_in_order(page: Any) -> None:
+    wanted = ["a-file", "a-record", "b-file", "b-record", "rate", "compare"]
+    wanted += ["enroll-file", "enroll-record", "name", "enroll", "identify-file", "identify-record"]
+    reached = []
+    for _ in [*wanted, "identify"]:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+        outline = page.evaluate(
+            "getComputedStyle(document.activeElement.type === 'file' ? "
+            "document.activeElement.nextSibling : document.activeElement).outlineStyle"
+        )
+        assert outline == "solid", reached
+    assert reached == [*wanted, "identify"]
+
+
+def test_what_is_missing_is_said(page: Any, files: Path) -> None:
+    press(page, "Compare")
+    page.wait_for_selector("#compare-wrong:has-text('Recording A is missing')")
+    assert page.locator("#compare-wrong").get_attribute("role") == "alert"
+    assert page.evaluate("document.activeElement.id") == "compare"
+    choose(page, "enroll", files / "ann.wav")
+    press(page, "Enrol")
+    page.wait_for_selector("#enroll-wrong:has-text('name is missing')")
+    assert page.evaluate("document.activeElement.id") == "name"
+
+
+def test_a_file_without_speech_is_refused(page: Any, files: Path, tmp_path: Path) -> None:
+    (tmp_path / "silent.wav").write_bytes(tone(0, 3.5))
+    choose(page, "a", files / "ann.wav")
+    choose(page, "b", tmp_path / "silent.wav")
+    press(page, "Compare")
+    page.wait_for_selector("#compare-wrong:has-text('B cannot be used')")
+    page.set_input_files("#b-file", [{"name": "b.txt", "mimeType": "text/plain", "buffer": b"no"}])
+    page.wait_for_selector("#b-state:has-text('b.txt cannot be read')")
+
+
+def test_enrol_identify_and_remove(page: Any, files: Path) -> None:
+    for name in ("Ann <b>Example</b>", "Bob"):
+        choose(page, "enroll", files / f"{name[:3].lower()}.wav")
+        page.get_by_label("Name").fill(name)
+        press(page, "Enrol")
+        page.wait_for_selector(f"#enroll-result:has-text('{name} is enrolled')")
+    choose(page, "identify", files / "again.wav")
+    press(page, "Identify")
+    page.wait_for_selector("#identify-result:has-text('Ann <b>Example</b>')")
+    ranked = page.get_by_role("list", name="Most similar first").inner_text()
+    assert ranked.index("Ann") < ranked.index("Bob")
+    for name in ("Ann <b>Example</b>", "Bob"):
+        press(page, f"Remove {name}")
+        page.get_by_role("button", name=f"Remove {name}", exact=True).wait_for(state="detached")
+    assert "Nobody yet." in page.locator("#names").inner_text()
+
+
+def test_the_microphone(page: Any, files: Path) -> None:
+    choose(page, "a", files / "ann.wav")
+    press(page, "Recording B: record")
+    page.wait_for_selector("#b-record:has-text('Stop (2 s)')")
+    press(page, "Recording B: stop")
+    page.wait_for_selector("#b-state:has-text('microphone, ')")
+    press(page, "Compare")
+    page.wait_for_selector("#compare-result:has-text('Same speaker')")
+
+
+def test_the_page_of_paths(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/docs")
+    page.wait_for_selector("text=POST /identify")
+    assert f'curl -F a=@a.wav -F b=@b.wav "{server.url}/verify"' in page.inner_text("main")
