@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import speechbrain_ext
+from speechbrain_ext.decisions import Decisions
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.systems.experiment import read_hyperparams, teacher_name
@@ -27,6 +28,7 @@ embeddings = model.encode_batch(waveforms, relative_lengths)  # {sample_rate} Hz
 ```
 
 {thresholds}
+{operating_points}
 SpeechBrain's `SpeakerRecognition` loads the folder too. Its `verify_files` decides by 0.25, which
 is another model's threshold, and gives silence a score.
 {classes}
@@ -119,10 +121,45 @@ def readme(
         version=speechbrain_ext.__version__,
         package=package,
         thresholds="\n".join(thresholds),
+        operating_points=_operating_points(facts["decisions"]),
         example="" if threshold is not None else ", threshold=0.5",
         classes=classes,
         engines=_engines(facts["files"]),
     )
+
+
+def _operating_points(tree: Mapping[str, Any] | None) -> str:
+    """Thresholds by what they give, with what supports them, and the calibration."""
+    if tree is None:
+        return ""
+    decisions = Decisions.read(tree)
+    fitted = decisions.fitted_on
+    lines = [
+        f"Fitted on {fitted['title']}: {fitted['targets']:,} target and "
+        f"{fitted['nontargets']:,} non-target trials",
+        f"of {fitted['speakers']:,} speakers. A score at or above a threshold is accepted. The rates "
+        "hold for speech",
+        "like that of the fit: people who are more alike, or another kind of recording, can give "
+        "several",
+        "times as many false alarms. Fit thresholds on trials of your own where they matter.",
+        "",
+        "| false alarms | threshold of the cosine | supported by |",
+        "| --- | ---: | --- |",
+    ]
+    for point in decisions.operating_points:
+        rate = f"{100 * point.false_alarm:.3g} %" + (", as misses" if point.name == "eer" else "")
+        support = f"{point.trials:,} false alarms"
+        if not point.supported:
+            support = f"not supported by so few as {point.trials:,} (10 are needed)"
+        lines.append(f"| {rate} | {point.threshold:.4f} | {support} |")
+    if decisions.calibration is not None:
+        weights = decisions.calibration.weights
+        terms = " + ".join(f"{weight:.3f} · {name}" for name, weight in weights.items())
+        lines += [
+            "",
+            f"Log-likelihood ratio (natural): {decisions.calibration.bias:.3f} + {terms}.",
+        ]
+    return "\n".join([*lines, ""])
 
 
 def _engines(files: Sequence[Mapping[str, Any]]) -> str:

@@ -26,7 +26,6 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.export.card import readme, title_of
 from speechbrain_ext.files import replaced_folder, written_files
 from speechbrain_ext.formats import SAMPLE_RATE
-from speechbrain_ext.inference.verifier import FACTS
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import (
     WEIGHTS,
@@ -36,6 +35,7 @@ from speechbrain_ext.systems.experiment import (
     read_labels,
     weights_sha256,
 )
+from speechbrain_ext.verification.fitted import FACTS, kept_decisions, write_cohort
 from speechbrain_ext.verification.score_norm import COSINE
 
 if TYPE_CHECKING:
@@ -91,9 +91,11 @@ def write_model_folder(
     -------
     dict
         What ``model.json`` says: ``parameters`` (None of a model in a file), ``embedding_size``,
-        ``sample_rate``, ``speakers`` (0 without a classifier), ``threshold``, ``difference``, the
-        largest between the folder's and the experiment's embeddings of noise, ``weights_sha256``,
-        of the network in the experiment, ``files``, those of
+        ``sample_rate``, ``speakers`` (0 without a classifier), ``threshold``, ``decisions`` (of
+        :class:`~speechbrain_ext.decisions.Decisions`, None where the recipe has not calibrated the
+        scores; a cohort that they need is ``cohort.npy``), ``difference``, the largest between the
+        folder's and the experiment's embeddings of noise, ``weights_sha256``, of the network in the
+        experiment, ``files``, those of
         :func:`~speechbrain_ext.export.engine_files.write_engine_files`, and ``sha256`` by file.
 
     Raises
@@ -117,6 +119,9 @@ def write_model_folder(
         weights = weights_sha256(encoder.embedding_model)
         results = _results(experiment, weights)
         threshold = results["valid"]["eer_threshold"] if "valid" in results else None
+        fitted = kept_decisions(experiment, weights)
+        if fitted is not None and fitted.cohort is not None:
+            write_cohort(draft, fitted.cohort)
         text = _hyperparams(experiment, classification, threshold)
         (draft / "hyperparams.yaml").write_text(text, encoding="utf-8")
         size, difference = _compare(draft, encoder)
@@ -129,6 +134,7 @@ def write_model_folder(
             "sample_rate": SAMPLE_RATE,
             "speakers": len(classification.labels) if classification else 0,
             "threshold": threshold,
+            "decisions": None if fitted is None else fitted.decisions.tree(),
             "difference": difference,
             "weights_sha256": weights,
             "files": [],

@@ -18,9 +18,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import file_digest
 from speechbrain_ext.sound import AudioFault
 from speechbrain_ext.systems.yaml import read_yaml
-
-#: What an exported folder says of itself, the digests of its files among it.
-FACTS = "model.json"
+from speechbrain_ext.verification.fitted import FACTS
 
 
 class SpeakerVerifier(SpeakerRecognition):

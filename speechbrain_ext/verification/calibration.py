@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +16,6 @@ from speechbrain_ext.decisions import (
     OperatingPoint,
 )
 from speechbrain_ext.errors import UserError, brought_by
-from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.likelihood_ratios import balanced_weights
 from speechbrain_ext.verification.metrics import ErrorRates, checked_scores
 
@@ -30,8 +26,6 @@ with brought_by("train"):
 P_TARGET = 0.05
 #: With fewer targets, or non-targets, a fit says little.
 LEAST_TRIALS = 10
-#: The file of an experiment that holds what was fitted.
-DECISIONS = "decisions.json"
 _FOLDS = 5
 
 
@@ -248,46 +242,3 @@ def cross_validated_llr(
 
 def _some(values: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
     return {name: each[chosen] for name, each in values.items()}
-
-
-def keep_decisions(
-    folder: str | os.PathLike[str], decisions: Decisions | None, weights: str
-) -> None:
-    """Write what was fitted into an experiment folder, with the digest of its network's weights.
-
-    With None what was there goes.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> keep_decisions(folder, Decisions({}, None, ()), "0f3a")
-    >>> kept_decisions(folder, "0f3a"), kept_decisions(folder, "77aa")
-    (Decisions(fitted_on={}, calibration=None, operating_points=()), None)
-    """
-    if decisions is None:
-        (Path(folder) / DECISIONS).unlink(missing_ok=True)
-        return
-    content = {"weights_sha256": weights, **decisions.tree()}
-    with atomic_path(Path(folder) / DECISIONS) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-
-
-def kept_decisions(folder: str | os.PathLike[str], weights: str) -> Decisions | None:
-    """Read what :func:`keep_decisions` wrote; None where it was not, or was of other weights.
-
-    Raises
-    ------
-    UserError
-        When the file cannot be read.
-    """
-    path = Path(folder) / DECISIONS
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Decisions.read(content) if content["weights_sha256"] == weights else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(
-            f"{path} cannot be used ({error!r}): run score.py again, which makes it.",
-            code="damaged-file",
-        ) from None

@@ -109,6 +109,11 @@ def write_results_page(
     lines.append(markdown_table(columns, rows))
     if any(result["eer_interval_95"] is None for result in results):
         lines += ["", NO_INTERVAL]
+    calibrated = [result for result in results if result.get("calibrated")]
+    if calibrated:
+        rows = [[each["title"], *calibrated_cells(each["calibrated"])] for each in calibrated]
+        lines += ["", calibration_note(calibrated), ""]
+        lines.append(markdown_table(("trials", *CALIBRATED_HEADINGS), rows))
     normalized = [result for result in results if result["scores"] != COSINE]
     if normalized:
         lines += ["", "How scores are normalised, and the cohort:", ""]
@@ -173,6 +178,26 @@ def _with_interval(figure: Mapping[str, Any], scale: float, digits: int, shown: 
         f"{scale * each:.{digits}f}" for each in (figure["value"], *(figure["interval_95"] or ()))
     ]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if shown and numbers[1:] else numbers[0]
+
+
+def calibrated_table(results: Sequence[Mapping[str, Any]], naming: Mapping[str, str]) -> Table:
+    """The figures of calibrated scores as a table for the terminal.
+
+    Arguments
+    ---------
+    results : sequence of mappings
+        Those that are not calibrated are left out.
+    naming : mapping of str to str
+        The headings of the first columns, and the keys of the results that they show.
+    """
+    table = Table(*naming, title="Calibrated", box=SIMPLE)
+    for heading in CALIBRATED_HEADINGS:
+        table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for result in results:
+        if result.get("calibrated"):
+            cells = calibrated_cells(result["calibrated"], intervals=False)
+            table.add_row(*(result[key] for key in naming.values()), *cells)
+    return table
 
 
 def calibration_note(results: Sequence[Mapping[str, Any]]) -> str:

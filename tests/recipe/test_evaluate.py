@@ -18,6 +18,7 @@ import torch
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.evaluation_lists import Audio
+from speechbrain_ext.decisions import Calibration, Decisions, OperatingPoint
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
@@ -25,8 +26,10 @@ from speechbrain_ext.systems.experiment import weights_sha256
 from speechbrain_ext.systems.pretrained import load_pretrained
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
+from speechbrain_ext.verification.fitted import Fitted, keep_decisions
 from speechbrain_ext.verification.lists import NORMALIZED
 from speechbrain_ext.verification.metrics import equal_error_rate
+from speechbrain_ext.verification.quality import unit_cohort
 from speechbrain_ext.verification.trials import read_trials
 from tests.recipe.experiments import make_experiment
 from tests.recipe.tiny import make_corpus, run
@@ -167,6 +170,47 @@ def test_a_cohort_normalises(
         (("--trials", corpus / "valid", tmp_path / "x_normalized.txt"), "rename the list"),
     ):
         assert words in error_of(capsys, model, "--out", out, *arguments)
+
+
+def test_a_model_is_measured_by_its_own_calibration(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fitted when its recipe scored it; of an experiment and of an export alike."""
+    weights = weights_sha256(load_pretrained(model).embedding_model)
+    rows = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    cohort = unit_cohort(Embeddings([str(n) for n in range(20)], rows, weights))
+    measures = {"score": 2.0, "norm": 0.1, "cohort": 0.5, "duration": 1.0}
+    calibration = Calibration(-1.0, measures, 0.05)
+    points = (OperatingPoint("false_alarm_0.01", 0.01, 0.9, 120, True),)
+    fitted_on = {"title": "held-out", "targets": 50, "nontargets": 12000, "speakers": 40}
+    decisions = Decisions({**fitted_on, "digest": "0f"}, calibration, points)
+    experiment = tmp_path / "v2" / "seed_1"
+    shutil.copytree(model, experiment)
+    keep_decisions(experiment, Fitted(decisions, cohort), weights)
+    write_model_folder(experiment, experiment / "export")
+    trials = ("--trials", corpus / "valid", corpus / "own.txt")
+    found = []
+    for folder in (experiment, experiment / "export"):
+        out = tmp_path / f"of_{folder.name}"
+        call(folder, "--out", out, *trials)
+        found.append(result(out, "own")["calibrated"])
+        page = (out / "RESULTS.md").read_text()
+        assert "fitted on held-out: 50 target and 12,000 non-target trials" in page
+        assert "| own |" in page.partition("actDCF")[2]
+        assert "fitted on held-out" in " ".join(capsys.readouterr().out.split())
+    assert found[0] == found[1]
+    assert found[0]["measures"] == list(measures)
+    assert found[0]["operating_points"][0]["found"]["miss"]["value"] <= 1.0
+    # Not with other weights, nor of parts of utterances.
+    keep_decisions(experiment, Fitted(decisions, cohort), "others")
+    call(experiment, "--out", tmp_path / "of_seed_1", *trials)
+    assert result(tmp_path / "of_seed_1", "own")["calibrated"] is None
+    call(experiment / "export", "--out", tmp_path / "parts", *trials, "--view", "segments")
+    assert result(tmp_path / "parts", "own")["calibrated"] is None
+    # A length that only decoding tells is no duration.
+    unknown = [evaluate.Audio("a.opus", float("inf"), (0, 0))]
+    with refused("unusable-audio", "a.opus", experiment, "--calibration score"):
+        evaluate.check_lengths(experiment, unknown)
 
 
 def test_run_again_embeds_what_is_new(

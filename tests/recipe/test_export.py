@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import export
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -17,8 +18,12 @@ from speechbrain.inference.classifiers import EncoderClassifier
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_ext.audio import read_audio
+from speechbrain_ext.decisions import Calibration, Decisions, OperatingPoint
+from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.files import file_digest
 from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.systems.experiment import load_encoder
+from speechbrain_ext.verification.fitted import Fitted, exported_decisions, keep_decisions
 from tests.recipe.experiments import SPEAKERS, make_experiment
 from tests.refusals import refused
 
@@ -205,6 +210,41 @@ def test_weights_are_nothing_but_tensors(tmp_path: Path) -> None:
     run_export(make_experiment(tmp_path / "exp"))
     for name in ("embedding_model", "classifier"):
         torch.load(tmp_path / "exp" / "export" / f"{name}.ckpt", weights_only=True)
+
+
+def test_what_the_recipe_fitted_comes_along(tmp_path: Path) -> None:
+    """The operating points with what supports them, the calibration, and a cohort it needs."""
+    experiment, folder = make_experiment(tmp_path / "v2" / "seed_1"), tmp_path / "export"
+    facts = write_model_folder(experiment, folder)
+    assert facts["decisions"] is None and not (folder / "cohort.npy").exists()
+    assert "Log-likelihood" not in (folder / "README.md").read_text()
+    points = (
+        OperatingPoint("eer", 0.0312, 0.2718, 390, True),
+        OperatingPoint("false_alarm_0.01", 0.01, 0.3141, 120, True),
+        OperatingPoint("false_alarm_0.0001", 0.0001, 0.5772, 1, False),
+    )
+    counts = {"targets": 50, "nontargets": 12000, "speakers": 40, "digest": "0f"}
+    rows = np.eye(8, dtype=np.float16)[:5]
+    weighs = Calibration(-4.5, {"score": 9.25, "cohort": -2.0}, 0.05)
+    decisions = Decisions({"title": "held-out training speakers", **counts}, weighs, points)
+    keep_decisions(experiment, Fitted(decisions, rows), facts["weights_sha256"])
+    facts = write_model_folder(experiment, folder)
+    kept = json.loads((folder / "model.json").read_text())
+    assert Decisions.read(kept["decisions"]) == decisions == Decisions.read(facts["decisions"])
+    found = exported_decisions(folder)
+    assert found is not None and found.decisions == decisions and found.cohort is not None
+    assert found.cohort.dtype == np.float16 and found.cohort.tolist() == rows.tolist()
+    assert kept["sha256"]["cohort.npy"] == file_digest(folder / "cohort.npy")
+    card = (folder / "README.md").read_text()
+    assert "| 3.12 %, as misses | 0.2718 | 390 false alarms |" in card
+    assert "| 1 % | 0.3141 | 120 false alarms |" in card
+    assert "| 0.01 % | 0.5772 | not supported by so few as 1 (10 are needed) |" in card
+    assert "50 target and 12,000 non-target trials\nof 40 speakers" in card
+    assert "-4.500 + 9.250 · score + -2.000 · cohort" in card
+    # Of other weights than the experiment has, it is left behind.
+    keep_decisions(experiment, Fitted(decisions, rows), "others")
+    assert write_model_folder(experiment, folder)["decisions"] is None
+    assert not (folder / "cohort.npy").exists()
 
 
 def test_readme_says_what_is_needed(tmp_path: Path) -> None:

@@ -188,6 +188,9 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--seed", "-1"], "--seed"),
         (["--allow_overlap", "perhaps"], "'perhaps'"),
         (["--score_norm", "znorm"], "--score_norm znorm"),
+        (["--calibration", "score age"], "--calibration 'score age'"),
+        (["--calibration", "none score"], "--calibration 'none score'"),
+        (["--calibration", ""], "--calibration ''"),
         (["--corpus", "minni"], "'minni'"),
         (["--corpus", "minni"], "choose mini or voxceleb"),
         (["--corpus", "tree"], "'tree'"),
@@ -337,8 +340,10 @@ def test_whole_flow(recipe: Recipe) -> None:
     assert "--output_folder exp/mini/teacher/seed_1" in calls[2]
     assert "--teacher_folder exp/mini/teacher/seed_1 --output_folder exp/mini/v2/seed_1" in calls[3]
     assert [call.endswith(" --cohort") for call in calls[4:6]] == [True, True]
-    assert calls[6].endswith("--score_norm asnorm")
-    assert calls[7].endswith("--fuse exp/mini/teacher/seed_1 --score_norm asnorm")
+    assert calls[6].endswith("--score_norm asnorm --calibration score")
+    assert calls[7].endswith(
+        "--fuse exp/mini/teacher/seed_1 --score_norm asnorm --calibration score"
+    )
     for stage in range(7):
         assert f"Stage {stage}: done in" in done.stdout
         assert (recipe.folder / f"exp/mini/log/stage_{stage}.log").is_file()
@@ -348,6 +353,17 @@ def test_scores_without_a_norm(recipe: Recipe) -> None:
     assert recipe.run("--score_norm", "none", "--stop_stage", "4").returncode == 0
     text = "\n".join(recipe.calls())
     assert "score.py" in text and "--cohort" not in text and "--score_norm" not in text
+
+
+def test_measures_of_a_calibration(recipe: Recipe) -> None:
+    """A cohort that it weighs is embedded without a norm, too."""
+    options = ("--score_norm", "none", "--stage", "4", "--stop_stage", "4")
+    assert recipe.run("--stop_stage", "3").returncode == 0
+    recipe.calls()
+    assert recipe.run("--calibration", "duration cohort", *options).returncode == 0
+    calls = recipe.calls()
+    assert [call.endswith(" --cohort") for call in calls[:2]] == [True, True]
+    assert all(call.endswith("--calibration duration cohort") for call in calls[2:])
 
 
 def test_part_of_the_flow_again(recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,13 @@ from speechbrain_ext.decisions import Calibration, Decisions, OperatingPoint, tr
 from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.calibrated import measure_calibrated
 from speechbrain_ext.verification.calibration import (
-    DECISIONS,
     cross_validated_llr,
     fit_calibration,
     fit_decisions,
-    keep_decisions,
-    kept_decisions,
     operating_points,
 )
 from speechbrain_ext.verification.embeddings import Embeddings
+from speechbrain_ext.verification.fitted import DECISIONS, Fitted, keep_decisions, kept_decisions
 from speechbrain_ext.verification.likelihood_ratios import (
     act_dcf,
     cllr,
@@ -217,14 +216,23 @@ def test_what_is_fitted_is_kept_with_its_weights(tmp_path: Path) -> None:
     other = fit_decisions({"score": scores + 1e-9}, labels, "held-out speakers", 30)
     assert other.fitted_on["digest"] != decisions.fitted_on["digest"]
     assert kept_decisions(tmp_path, "0f") is None
-    keep_decisions(tmp_path, decisions, "0f")
-    assert kept_decisions(tmp_path, "0f") == decisions
+    keep_decisions(tmp_path, Fitted(decisions), "0f")
+    assert kept_decisions(tmp_path, "0f") == Fitted(decisions)
     assert kept_decisions(tmp_path, "77") is None
     (tmp_path / DECISIONS).write_text("{", encoding="utf-8")
     with refused("damaged-file", tmp_path / DECISIONS, "score.py"):
         kept_decisions(tmp_path, "0f")
+    rows = unit_cohort(Embeddings(["m"], np.ones((1, 3), dtype=np.float32), ""))
+    weighs = replace(decisions, calibration=Calibration(0.0, {"score": 1.0, "cohort": 2.0}, 0.05))
+    keep_decisions(tmp_path, Fitted(weighs, rows), "0f")
+    found = kept_decisions(tmp_path, "0f")
+    assert found is not None and found.cohort is not None
+    assert found.cohort.dtype == np.float16 and found.cohort.tolist() == rows.tolist()
+    (tmp_path / "cohort.npy").write_bytes(b"no array")
+    with refused("damaged-file", tmp_path / "cohort.npy"):
+        kept_decisions(tmp_path, "0f")
     keep_decisions(tmp_path, None, "0f")
-    assert not (tmp_path / DECISIONS).exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_values_of_trials_are_those_of_their_sides() -> None:

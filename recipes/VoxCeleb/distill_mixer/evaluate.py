@@ -21,9 +21,12 @@ Audio is of any format, sample rate and number of channels. Everything is checke
 is embedded, except the sound of what ffmpeg decodes. Run again, with the same lists or others, it
 embeds only what is not there yet.
 
+Where the recipe has calibrated the model (score.py), the log-likelihood ratios and the stored
+threshold of 1 % false alarms are measured too.
+
 The folder of `--out` gets `RESULTS.md` and, for each list, `results/<list>.json`,
-`scores/<list>.txt`, `plots/<list>_det` and `plots/<list>_scores`. Its `embeddings/` holds what a
-later run need not compute.
+`scores/<list>.txt`, and `plots/<list>_det`, `_scores` and `_reliability`. Its `embeddings/` holds
+what a later run need not compute.
 
 The model is the folder of a finished training, or one that export.py made. Its YAML is executed and
 can run any code: load a folder only from somebody you trust.
@@ -65,13 +68,18 @@ from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
 from speechbrain_ext.terminal import print_table
 from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
+from speechbrain_ext.verification.calibrated import measure_calibrated
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
+from speechbrain_ext.verification.fitted import Fitted, exported_decisions, kept_decisions
 from speechbrain_ext.verification.lists import NORMALIZED
+from speechbrain_ext.verification.quality import values_of
 from speechbrain_ext.verification.results import remove_result, write_result
 from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import (
     NO_INTERVAL,
+    calibrated_table,
+    calibration_note,
     check_earlier,
     read_results,
     terminal_table,
@@ -113,9 +121,10 @@ def main() -> None:
     encoder = load_pretrained(args.model)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
     cohort = read_cohort(args, facts)
+    fitted = fitted_of(args.model, facts)
     store = EmbeddingStore(args.out / "embeddings", facts["weights_sha256"])
     lists: list[EvaluationList] = []
-    used: dict[Files, str] = {}
+    used: dict[Files, Audio] = {}
 
     def prepare() -> list[Audio]:
         lists.extend(read_evaluation_lists(args.trials, args.enrol))
@@ -123,7 +132,9 @@ def main() -> None:
             dict.fromkeys(each for some in lists for own in some.files for each in own)
         )
         checked = check_audio(utterances, least_samples(encoder), max(args.num_workers, 1))
-        used.update({files: each.path for files, each in zip(utterances, checked, strict=True)})
+        used.update(zip(utterances, checked, strict=True))
+        if fitted is not None and "duration" in fitted.measures:
+            check_lengths(args.model, checked)
         audio = list({each.path: each for each in checked}.values())
         claim_for_model(args.out, facts)
         check_earlier(args.out, [each.path for each in lists])
@@ -137,7 +148,7 @@ def main() -> None:
     ddp_barrier()
     if if_main_process():
         file = os.path.abspath(args.cohort) if args.cohort else ""
-        score(lists, used, store, args.out, facts, system_name(args.model), cohort, file)
+        score(lists, used, store, args.out, facts, system_name(args.model), cohort, file, fitted)
     leave_together()
 
 
@@ -158,6 +169,25 @@ def read_cohort(args: argparse.Namespace, facts: Mapping[str, Any]) -> Cohort | 
         return cohort
     except UserError as error:
         raise UserError(f"{args.cohort}: {error}", code=error.code) from None
+
+
+def fitted_of(model: Path, facts: Mapping[str, Any]) -> Fitted | None:
+    """What the model decides by, fitted when its recipe scored it; of whole utterances alone."""
+    if facts["view"] != "full":
+        return None
+    return kept_decisions(model, facts["weights_sha256"]) or exported_decisions(model)
+
+
+def check_lengths(model: Path, audio: Sequence[Audio]) -> None:
+    """Refuse audio whose length nobody knows before it is decoded."""
+    unknown = [each.path for each in audio if each.seconds == math.inf]
+    if unknown:
+        raise UserError(
+            f"{unknown[0]}: its header does not say how long it is, and the calibration of {model} "
+            "weighs durations: convert it to FLAC, or score the experiment again by score.py "
+            "--calibration score.",
+            code="unusable-audio",
+        )
 
 
 def announce(
@@ -213,18 +243,20 @@ def embed(
 
 def score(
     lists: Sequence[EvaluationList],
-    used: Mapping[Files, str],
+    used: Mapping[Files, Audio],
     store: EmbeddingStore,
     out: Path,
     facts: dict[str, Any],
     system: str,
     cohort: Cohort | None,
     cohort_file: str,
+    fitted: Fitted | None,
 ) -> None:
     """Score the lists, write everything and print the table."""
-    files = list(dict.fromkeys(used.values()))
+    seconds = {audio.path: audio.seconds for audio in used.values()}
+    files = list(seconds)
     rows = {file: str(row) for row, file in enumerate(files)}
-    row_of = {own: rows[file] for own, file in used.items()}
+    row_of = {own: rows[audio.path] for own, audio in used.items()}
     # By number: a path for each of a million trials' names would be most of the memory.
     embeddings = Embeddings(
         list(rows.values()),
@@ -246,7 +278,21 @@ def score(
         }
         more = (each.speakers, embeddings.weights_sha256, f"view: {facts['view']}")
         header["scores"] = COSINE
-        write_result(out, each.name, header, each.trials, scores, *more)
+        calibrated = None
+        if fitted is not None and fitted.decisions.calibration is not None:
+            values = values_of(
+                trials,
+                scores,
+                embeddings,
+                fitted.measures,
+                lambda row: seconds[files[int(row)]],
+                fitted.cohort,
+            )
+            llr = fitted.decisions.calibration.llr(values)
+            calibrated = measure_calibrated(
+                fitted.decisions, llr, each.trials, scores, each.speakers
+            )
+        write_result(out, each.name, header, each.trials, scores, *more, calibrated=calibrated)
         if cohort is None:
             remove_result(out, each.name + NORMALIZED)
             continue
@@ -260,6 +306,9 @@ def score(
     print_table(terminal_table(shown, f"{system}, view {facts['view']}"))
     if any(result["eer_interval_95"] is None for result in shown):
         Console().print(NO_INTERVAL)
+    if note := calibration_note(shown):
+        print_table(calibrated_table(shown, {"trials": "title"}))
+        Console().print(note)
     print(out / "RESULTS.md")
 
 

@@ -42,6 +42,7 @@ offline=false  # never ask a model hub: what is not on this machine is an error
 teacher_exp=""  # folder of a trained teacher to use: stage 2 is left out
 student_exp=""  # folder of the student's experiment, with --large_margin of its first training, in place of exp/<corpus>/<system>/seed_<seed>
 score_norm=asnorm  # asnorm, snorm or none: how a cohort of training speakers normalises scores, shown beside those that are not
+calibration=score  # what makes log-likelihood ratios, fitted on held-out training speakers: "score", with any of duration, norm and cohort beside it in quotes, or none
 formats=""  # of the student's files that run without PyTorch, some of "onnx int8 fp16", or none; onnx and int8 where the network can leave PyTorch
 seed=1  # of both trainings
 ngpu=0  # processes of training and extraction, one for each GPU; 0 is one process on whatever there is
@@ -87,6 +88,9 @@ for option in seed ngpu jobs; do
     case ${!option} in "" | *[!0-9]*) die "--$option is a whole number from 0 up, not '${!option}'." ;; esac
 done
 case $score_norm in asnorm | snorm | none) ;; *) die "--score_norm $score_norm: give asnorm, snorm or none." ;; esac
+[ "$calibration" = none ] || for word in ${calibration:-nothing}; do
+    case $word in score | duration | norm | cohort) ;; *) die "--calibration '$calibration': give score, with duration, norm and cohort or without, or none." ;; esac
+done
 [ "$jobs" -gt 0 ] || jobs=$(getconf _NPROCESSORS_ONLN)
 
 # NAME: whether a folder may have it, and nothing is written outside of the one that it is put into.
@@ -359,8 +363,10 @@ stage_3() {
 run_stage 3 "the student, $student${large_margin:+ and $large_margin}"
 
 stage_4() { # a teacher that is taken as it is has no embeddings of speakers
-    local systems=("$student_exp") fuse=() system cohort=(--cohort) norm=(--score_norm "$score_norm")
-    [ "$score_norm" != none ] || cohort=() norm=()
+    local systems=("$student_exp") fuse=() system cohort=(--cohort) norm=(--score_norm "$score_norm") measures
+    [ "$score_norm" != none ] || norm=()
+    case "$score_norm $calibration" in *asnorm* | *snorm* | *cohort*) ;; *) cohort=() ;; esac
+    read -ra measures <<< "$calibration"
     if ! $teacher_as_it_is; then
         needs "$teacher_exp/save/embedding_model.safetensors" 2
         systems=("$teacher_exp" "$student_exp") fuse=(--fuse "$teacher_exp")
@@ -373,9 +379,10 @@ stage_4() { # a teacher that is taken as it is has no embeddings of speakers
     for system in "${systems[@]}"; do
         "${launch[@]}" extract.py "$system" --manifests "$manifests" ${cohort[@]+"${cohort[@]}"}
     done
-    $teacher_as_it_is || "$python" score.py "$teacher_exp" --manifests "$manifests" ${norm[@]+"${norm[@]}"}
+    $teacher_as_it_is || "$python" score.py "$teacher_exp" --manifests "$manifests" ${norm[@]+"${norm[@]}"} \
+        --calibration "${measures[@]}"
     "$python" score.py "$student_exp" --manifests "$manifests" ${fuse[@]+"${fuse[@]}"} \
-        ${norm[@]+"${norm[@]}"}
+        ${norm[@]+"${norm[@]}"} --calibration "${measures[@]}"
 }
 if $teacher_as_it_is; then scored="the student"; else scored="teacher, student and their fusion"; fi
 run_stage 4 "embeddings and scores of $scored"

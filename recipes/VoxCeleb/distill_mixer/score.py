@@ -43,10 +43,10 @@ from speechbrain_ext.verification.calibrated import measure_calibrated
 from speechbrain_ext.verification.calibration import (
     cross_validated_llr,
     fit_decisions,
-    keep_decisions,
 )
 from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.draws import NO_INTERVAL
+from speechbrain_ext.verification.fitted import Fitted, keep_decisions
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
@@ -54,12 +54,7 @@ from speechbrain_ext.verification.quality import values_of
 from speechbrain_ext.verification.results import PRIORS, det_curve, remove_result, write_result
 from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
-from speechbrain_ext.verification.tables import (
-    CALIBRATED_HEADINGS,
-    calibrated_cells,
-    calibration_note,
-    cells_of,
-)
+from speechbrain_ext.verification.tables import calibrated_table, calibration_note, cells_of
 from speechbrain_ext.verification.trials import TrialList
 
 # For want of these there are no calibrated figures, and all others still are.
@@ -102,7 +97,7 @@ class Scorer:
     ) -> None:
         self.corpus, self.student, self.qualities = corpus, student, qualities
         self.teacher, self.enroller, self.cohort = teacher, enroller, cohort
-        self._members = student.unit_cohort() if "cohort" in qualities else None
+        self.members = student.unit_cohort() if "cohort" in qualities else None
 
     def scored(self, entry: dict[str, Any], trials: TrialList) -> list[Scored]:
         """The scores of a list on every scale that was asked for, the system's own first."""
@@ -111,7 +106,7 @@ class Scorer:
         embeddings = student.embeddings(entry["set"])
         seconds = self.corpus.seconds(entry["set"]) if "duration" in self.qualities else {}
         values = values_of(
-            trials, scores, embeddings, self.qualities, seconds.__getitem__, self._members
+            trials, scores, embeddings, self.qualities, seconds.__getitem__, self.members
         )
         found = [Scored("", student.name, values, weights)]
         if self.cohort is not None:
@@ -244,17 +239,9 @@ def print_results(corpus: Corpus, results: Sequence[dict[str, Any]]) -> None:
     print_table(table)
     if any(result["eer_interval_95"] is None for result in results):
         Console().print(NO_INTERVAL)
-    if not (note := calibration_note(results)):
-        return
-    table = Table("trials", "system", title="Calibrated", box=SIMPLE)
-    for heading in CALIBRATED_HEADINGS:
-        table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
-    for result in results:
-        if result["calibrated"] is not None:
-            cells = calibrated_cells(result["calibrated"], intervals=False)
-            table.add_row(result["trials"], result["system"], *cells)
-    print_table(table)
-    Console().print(note)
+    if note := calibration_note(results):
+        print_table(calibrated_table(results, {"trials": "trials", "system": "system"}))
+        Console().print(note)
 
 
 def _scores_of(
@@ -311,7 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: list[dict[str, Any]] = []
     for entry in corpus.chosen(args.trials):
         results += scorer.score_list(entry, fitted)
-    keep_decisions(student.folder, fitted.get(""), results[0]["weights_sha256"])
+    weights = results[0]["weights_sha256"]
+    own = Fitted(fitted[""], scorer.members) if fitted else None
+    keep_decisions(student.folder, own, weights)
     print_results(corpus, results)
 
 
