@@ -137,8 +137,8 @@ def _operating_points(tree: Mapping[str, Any] | None) -> str:
     lines = [
         f"Fitted on {fitted['title']}: {fitted['targets']:,} target and "
         f"{fitted['nontargets']:,} non-target trials",
-        f"of {fitted['speakers']:,} speakers. A score at or above a threshold is accepted. The rates "
-        "hold for speech",
+        f"of {fitted['speakers']:,} speakers. A score at or above a threshold is accepted. The "
+        "rates hold for speech",
         "like that of the fit: people who are more alike, or another kind of recording, can give "
         "several",
         "times as many false alarms. Fit thresholds on trials of your own where they matter.",
