@@ -27,6 +27,7 @@ from speechbrain_ext.systems.train_log import read_train_log
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.score_norm import COSINE
+from speechbrain_ext.verification.tables import calibrated_cells
 
 STAGES = {
     1: "the manifests",
@@ -285,6 +286,9 @@ def _read_further(folder: Path, lists: list[str], ending: str) -> dict[str, Scor
 def _read_score(folder: Path, name: str) -> Score:
     def build(content: dict[str, Any]) -> Score:
         bounds, difference = content["eer_interval_95"], content.get("difference")
+        calibrated = content.get("calibrated")
+        if calibrated is not None:
+            calibrated_cells(calibrated)  # which tells here what it lacks
         return Score(
             system=content["system"],
             trials=content["trials"],
@@ -307,6 +311,7 @@ def _read_score(folder: Path, name: str) -> Score:
             corpus=content["corpus"],
             scale=content.get("scores", COSINE),
             difference=_read_difference(difference) if difference is not None else None,
+            calibrated=calibrated,
         )
 
     return _parse(folder / "results" / f"{name}.json", 4, build)

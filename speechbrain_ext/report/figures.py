@@ -189,6 +189,32 @@ def draw_histogram(name: str, role: str, score: Score) -> FigureBlock:
     return FigureBlock(title, _figure(name, title, draw), keys)
 
 
+def draw_reliability(name: str, scores: dict[str, Score]) -> FigureBlock | None:
+    """Draw what log-likelihood ratios say beside what was found, where scores are calibrated."""
+    tables = {
+        role: score.calibrated["reliability"]
+        for role, score in scores.items()
+        if score.calibrated and score.calibrated["reliability"]["said"]
+    }
+    if not tables:
+        return None
+
+    def draw(axes: Axes) -> None:
+        points = [
+            value for table in tables.values() for k in ("said", "found") for value in table[k]
+        ]
+        ends = [min(points), max(points)]
+        axes.plot(ends, ends, color=COLOURS["muted"], linewidth=1)
+        for role, table in tables.items():
+            axes.plot(table["said"], table["found"], color=COLOURS[role], linestyle=DASHES[role])
+        axes.set_xlabel("log-likelihood ratio said")
+        axes.set_ylabel("found")
+
+    keys = [_role_key(role) for role in tables]
+    title = "Calibrated scores beside what was found"
+    return FigureBlock(title, _figure(name, title, draw, height=320), keys)
+
+
 def draw_projection(role: str, projection: Projection) -> FigureBlock:
     """Draw embeddings in two dimensions, coloured by speaker."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jinja2
 
+from speechbrain_ext.report.calibration import calibration_table, calibration_words
 from speechbrain_ext.report.engines import engine_table
 from speechbrain_ext.report.figures import (
     WANTED_SHARE,
@@ -18,6 +19,7 @@ from speechbrain_ext.report.figures import (
     draw_histogram,
     draw_loss,
     draw_projection,
+    draw_reliability,
 )
 from speechbrain_ext.report.projection import Projection, choose_speakers, load_vectors, project
 from speechbrain_ext.report.records import CorpusSummary, Experiment, TrainedSystem
@@ -61,6 +63,7 @@ class TrialSection:
     title: str
     det: FigureBlock
     histograms: list[FigureBlock]
+    reliability: FigureBlock | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def render(experiment: Experiment, table: ResultsTable) -> str:
         speed=student.speed(experiment.benchmark),
         compared=experiment.teacher_speed is not None,
         engines=engine_table(experiment),
+        calibration=calibration_table(experiment),
+        calibration_words=calibration_words(experiment),
         selecting=selecting_figure(student.log) or EER,
         training=training_figures(experiment),
         low_share=epochs_of_low_share(student),
@@ -125,6 +130,9 @@ def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
     lines = [f"# {experiment.title}", ""]
     lines += [table.title, "", to_markdown(table), ""]
     lines += [f"- {note}" for note in table.notes]
+    if calibrated := calibration_table(experiment):
+        headings, *rows = calibrated
+        lines += ["", calibration_words(experiment), "", markdown_table(headings, rows)]
     if experiment.engines is not None:
         lines += ["", f"In engines, {experiment.engines.place}:", ""]
         headings, *rows = engine_table(experiment)
@@ -274,7 +282,8 @@ def trial_sections(experiment: Experiment) -> list[TrialSection]:
         scores = experiment.scores(name)
         histograms = [draw_histogram(f"scores-{index}-{r}", r, s) for r, s in scores.items()]
         title = experiment.student.scores[name].title
-        sections.append(TrialSection(title, draw_det(f"det-{index}", scores), histograms))
+        det, reliable = draw_det(f"det-{index}", scores), f"reliability-{index}"
+        sections.append(TrialSection(title, det, histograms, draw_reliability(reliable, scores)))
     return sections
 
 

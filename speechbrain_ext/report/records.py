@@ -33,6 +33,8 @@ class Score:
     scale: str  # cosine, or how a cohort normalised it
     # Of a fusion: the student's EER less the teacher's, with its interval if there is one.
     difference: tuple[float, tuple[float, float] | None] | None = None
+    # What verification/calibrated.py measured, where the scores are calibrated.
+    calibrated: dict[str, Any] | None = None
 
     @property
     def norm(self) -> str:

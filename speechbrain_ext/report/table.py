@@ -54,7 +54,7 @@ class ResultsTable:
 def build_table(experiment: Experiment) -> ResultsTable:
     """Lay out all systems on all trial lists of an experiment."""
     titles = [experiment.student.scores[name].title for name in experiment.lists]
-    systems = _systems(experiment)
+    systems = systems_of(experiment)
     # Alone, the student is compared with nothing.
     sizes = SIZE_COLUMNS if len(systems) > 1 else SIZE_COLUMNS[:-1]
     rows = []
@@ -102,7 +102,7 @@ def show_table(table: ResultsTable) -> None:
 def to_numbers(experiment: Experiment) -> dict[str, Any]:
     """Give the same results as numbers: EER in percent, speeds in utterances per second."""
     systems = []
-    for role, name, speed in _systems(experiment):
+    for role, name, speed in systems_of(experiment):
         entry: dict[str, Any] = {"role": role, "name": name}
         if speed is not None:
             entry["parameters"] = speed.parameters
@@ -114,6 +114,7 @@ def to_numbers(experiment: Experiment) -> dict[str, Any]:
                 "eer": score.eer,
                 "eer_interval_95": list(score.interval) if score.interval else None,
                 "min_dcf": score.min_dcf,
+                "calibrated": calibrated_numbers(score),
             }
             for trials in experiment.lists
             for score in [experiment.rows(trials).get(role)]
@@ -132,6 +133,13 @@ def to_numbers(experiment: Experiment) -> dict[str, Any]:
         },
         "systems": systems,
     }
+
+
+def calibrated_numbers(score: Score) -> dict[str, Any] | None:
+    """What was measured of calibrated scores, without the points of its figure."""
+    if score.calibrated is None:
+        return None
+    return {key: value for key, value in score.calibrated.items() if key != "reliability"}
 
 
 def giga(operations: float) -> str:
@@ -162,7 +170,8 @@ def _view(title: str, lines: list[list[str]]) -> Table:
     return view
 
 
-def _systems(experiment: Experiment) -> list[tuple[str, str, MeasuredSpeed | None]]:
+def systems_of(experiment: Experiment) -> list[tuple[str, str, MeasuredSpeed | None]]:
+    """Role, name and speed of each row of the table."""
     rows: list[tuple[str, str, MeasuredSpeed | None]] = []
     for system in experiment.systems:
         rows.append((system.role, _named(system), system.speed(experiment.benchmark)))

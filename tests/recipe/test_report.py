@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from speechbrain_ext.report import collect
+from speechbrain_ext.verification.tables import calibrated_cells
 from tests.processes import ROOT
 from tests.recipe.report_fixture import (
     RECIPE,
@@ -129,6 +130,9 @@ def test_numbers_are_those_of_the_files(paths: dict[str, Path]) -> None:
             assert number in text
             assert number in markdown
         assert f"{result['eer_threshold']:.3f}" in text
+        assert " | ".join(calibrated_cells(result["calibrated"])) in markdown
+        for cell in calibrated_cells(result["calibrated"]):
+            assert cell in text
     for system in json.loads((paths["exp"] / "results/speed.json").read_text())["systems"]:
         for number in (f"{system['parameters']:,}", f"{system['utterances_per_second']:.1f}"):
             assert number in text
@@ -137,6 +141,9 @@ def test_numbers_are_those_of_the_files(paths: dict[str, Path]) -> None:
     student = json.loads(files[1].read_text())
     assert numbers["systems"][1]["trials"]["test"]["eer"] == student["eer"]
     assert numbers["synthetic"] is True
+    expected = {k: v for k, v in student["calibrated"].items() if k != "reliability"}
+    assert numbers["systems"][1]["trials"]["test"]["calibrated"] == expected
+    assert "192 target and 12,369 non-target trials of 48 speakers" in markdown
 
 
 def test_page_is_self_contained(paths: dict[str, Path]) -> None:
@@ -148,7 +155,7 @@ def test_page_is_self_contained(paths: dict[str, Path]) -> None:
     assert {r[1:] for r in page.references if r.startswith("#")} <= set(page.ids)
     assert 'name="viewport"' in page.source
     assert len(page.source.encode()) < 3_000_000
-    assert page.tags.count("svg") == 6 + 4 + 2
+    assert page.tags.count("svg") == 6 + 5 + 2
 
 
 def test_same_files_give_the_same_page(paths: dict[str, Path]) -> None:

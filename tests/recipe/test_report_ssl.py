@@ -57,8 +57,8 @@ def test_it_says_who_taught_and_shows_no_scores_of_his(exp: Path) -> None:
     assert "Time spent in the teacher, %" in page.text and "teacher_time" not in page.text
     for words in ("Loss of the teacher", "Scores of the teacher", "Embeddings of the teacher"):
         assert words not in page.text
-    # EER, loss, accuracy, share, waiting, teacher; DET and scores; embeddings.
-    assert page.tags.count("svg") == 6 + 2 + 1
+    # EER, loss, accuracy, share, waiting, teacher; DET, scores, calibration; embeddings.
+    assert page.tags.count("svg") == 6 + 3 + 1
     assert "of the teacher’s" in page.text
 
 
