@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import sys
+import tempfile
 import webbrowser
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -68,6 +72,29 @@ def run(
             app, log_level="warning", access_log=False, server_header=False, proxy_headers=False
         )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def demo(
+    model: SpeakerModel, port: int = 0, gallery: Gallery | None = None, browser: bool = True
+) -> None:
+    """Show a model's page until Ctrl-C; without a gallery those enrolled are forgotten then.
+
+    Arguments
+    ---------
+    model : SpeakerModel
+        The model.
+    port : int
+        0 takes a free one.
+    gallery : Gallery, optional
+        Where speakers are enrolled for longer.
+    browser : bool
+        Whether to open the page.
+    """
+    # Ended by another program, too, it leaves no voices behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with tempfile.TemporaryDirectory() as folder:
+        kept = gallery or Gallery.open(Path(folder) / "gallery", model)
+        run(model, port=port, gallery=kept, browser=browser)
 
 
 def check_key(host: str, key: str | None) -> None:

@@ -26,11 +26,11 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(*options: str) -> Iterator[Server]:
+def serving(*options: str, **variables: str) -> Iterator[Server]:
     """Start the stand-in, and end it as a power cut would."""
     command = [sys.executable, "-m", "tests.serve.stand_in", *options]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**environment(), **variables}
     ) as process:
         try:
             assert process.stdout is not None

@@ -17,7 +17,7 @@ from speechbrain_ext.decisions import Decisions, OperatingPoint
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.runtime import Gallery, SpeakerModel
 from speechbrain_ext.runtime.model import Heard
-from speechbrain_ext.serve.run import run
+from speechbrain_ext.serve.run import demo, run
 
 DECISIONS = Decisions(
     {"title": "tones"},
@@ -68,10 +68,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--gallery", type=Path)
     parser.add_argument("--gate", type=Path)
+    parser.add_argument("--demo", action="store_true")
     options = parser.parse_args()
     model = StandIn(options.gate)
     gallery = Gallery.open(options.gallery, model) if options.gallery else None
-    run(model, port=0, gallery=gallery)
+    if options.demo:
+        demo(model, gallery=gallery, browser=False)
+    else:
+        run(model, port=0, gallery=gallery)
 
 
 if __name__ == "__main__":
