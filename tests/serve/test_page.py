@@ -141,6 +141,25 @@ def test_what_is_missing_is_said(page: Any, files: Path) -> None:
     assert page.evaluate("document.activeElement.id") == "name"
 
 
+def test_more_speech_is_added_to_what_is_too_little(page: Any, files: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.wav").write_bytes(tone(200, 2.0))
+    page.set_input_files("#enroll-file", tmp_path / "short.wav")
+    page.wait_for_selector("#enroll-state:has-text('2.0 s')")
+    page.get_by_label("Name").fill("Cleo")
+    press(page, "Enrol")
+    page.wait_for_selector("#enroll-wrong:has-text('1.0 s more')")
+    page.set_input_files("#enroll-file", files / "ann.wav")
+    page.wait_for_selector("#enroll-state:has-text('2 recordings')")
+    press(page, "Speaker to enrol: start over")
+    assert page.evaluate("document.activeElement.id") == "enroll-record"
+    page.set_input_files("#enroll-file", [tmp_path / "short.wav", files / "ann.wav"])
+    page.wait_for_selector("#enroll-state:has-text('2 recordings')")
+    press(page, "Enrol")
+    page.wait_for_selector("#enroll-result:has-text('Cleo is enrolled with 2 recordings, 5.5 s')")
+    press(page, "Remove Cleo")
+    page.get_by_role("button", name="Remove Cleo", exact=True).wait_for(state="detached")
+
+
 def test_a_file_without_speech_is_refused(page: Any, files: Path, tmp_path: Path) -> None:
     (tmp_path / "silent.wav").write_bytes(tone(0, 3.5))
     choose(page, "a", files / "ann.wav")
