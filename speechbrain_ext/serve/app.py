@@ -23,6 +23,9 @@ from speechbrain_ext.serve.service import Service
 
 A = TypeVar("A", bound=BaseModel)
 Recording = Annotated[UploadFile, File(description="WAV, FLAC, Ogg, Opus, MP3, AIFF or AU")]
+Cosine = Annotated[
+    float | None, Form(description="of your own, in place of the model's", ge=-1, le=1)
+]
 FalseAlarm = Annotated[float, Form(description="share of pairs of two speakers that may pass")]
 
 
@@ -97,16 +100,23 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         p_target: Annotated[float | None, Form(description="how often it is one speaker")] = None,
         c_miss: Annotated[float, Form(description="cost of a refused speaker")] = 1.0,
         c_fa: Annotated[float, Form(description="cost of an accepted stranger")] = 1.0,
+        threshold: Cosine = None,
     ) -> answers.VerifyAnswer:
         """Tell whether two recordings are of one speaker.
 
         The threshold is that of a false-alarm rate or, where p_target is given, what costs least
-        on the scale of log-likelihood ratios.
+        on the scale of log-likelihood ratios; or it is given, as a cosine.
         """
         one, other = await service.hear({"a": a.file, "b": b.file})
         decision = await service.work(
             lambda: model.verify(
-                one, other, false_alarm, p_target=p_target, c_miss=c_miss, c_fa=c_fa
+                one,
+                other,
+                false_alarm,
+                p_target=p_target,
+                c_miss=c_miss,
+                c_fa=c_fa,
+                threshold=threshold,
             )
         )
         return _filled(answers.VerifyAnswer, decision)
@@ -130,11 +140,14 @@ def _add_gallery(app: FastAPI, service: Service) -> None:
         file: Recording,
         false_alarm: FalseAlarm = 0.01,
         top: Annotated[int, Form(description="how many are ranked", ge=1, le=100)] = 5,
+        threshold: Cosine = None,
     ) -> answers.IdentifyAnswer:
         """Tell who of the gallery is heard, or that nobody is."""
         gallery = service.gallery
         (heard,) = await service.hear({"file": file.file})
-        found = await service.work(lambda: gallery.identify(heard, false_alarm, top))
+        found = await service.work(
+            lambda: gallery.identify(heard, false_alarm, top, threshold=threshold)
+        )
         ranked = [answers.RankedSpeaker(name=name, score=score) for name, score in found.ranked]
         return _filled(answers.IdentifyAnswer, found, ranked=ranked, scale="cosine")
 

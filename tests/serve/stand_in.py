@@ -38,14 +38,16 @@ class StandIn(SpeakerModel):
     ---------
     gate : Path, optional
         A file that it waits for before it embeds anything.
+    decisions : Decisions, optional
+        What it decides by.
     """
 
-    def __init__(self, gate: Path | None = None) -> None:
+    def __init__(self, gate: Path | None = None, decisions: Decisions | None = DECISIONS) -> None:
         engine: Any = SimpleNamespace(
             sample_rate=SAMPLE_RATE, dim=32, name="/models/stand-in.onnx", embed=spectra
         )
         folder: Any = SimpleNamespace(facts={})
-        super().__init__(engine, folder, "5" * 64, DECISIONS)
+        super().__init__(engine, folder, "5" * 64, decisions)
         self._gate = gate
 
     def hear(self, audio: Any, sample_rate: int | None = None) -> Heard:
@@ -69,8 +71,9 @@ def main() -> None:
     parser.add_argument("--gallery", type=Path)
     parser.add_argument("--gate", type=Path)
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--undecided", action="store_true", help="without thresholds")
     options = parser.parse_args()
-    model = StandIn(options.gate)
+    model = StandIn(options.gate, None if options.undecided else DECISIONS)
     gallery = Gallery.open(options.gallery, model) if options.gallery else None
     if options.demo:
         demo(model, gallery=gallery, browser=False)

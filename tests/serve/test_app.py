@@ -14,19 +14,23 @@ import soundfile
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from fastapi.testclient import TestClient
 
+from speechbrain_ext.decisions import Decisions
 from speechbrain_ext.runtime import Gallery
 from speechbrain_ext.serve.app import create_app
 from speechbrain_ext.serve.limits import ServiceLimits
 from tests.serve.sounds import tone
-from tests.serve.stand_in import StandIn
+from tests.serve.stand_in import DECISIONS, StandIn
 
 KEY = "correct horse battery"
 
 
 def client_of(
-    gallery: Path | None = None, key: str | None = None, limits: ServiceLimits | None = None
+    gallery: Path | None = None,
+    key: str | None = None,
+    limits: ServiceLimits | None = None,
+    decisions: Decisions | None = DECISIONS,
 ) -> TestClient:
-    model = StandIn()
+    model = StandIn(decisions=decisions)
     kept = Gallery.open(gallery, model) if gallery else None
     app = create_app(model, kept, key, limits)
     return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
@@ -193,6 +197,19 @@ def test_a_rate_without_a_threshold(client: TestClient) -> None:
         "/verify", files={"a": tone(300), "b": tone(300)}, data={"false_alarm": "0.02"}
     )
     refused(answer, 409, "no-threshold", "0.02")
+
+
+def test_a_model_without_thresholds_takes_one(tmp_path: Path) -> None:
+    files = {"a": tone(300, 4), "b": tone(300, 4)}
+    with client_of(tmp_path / "gallery", decisions=None) as client:
+        assert client.get("/health").json()["operating_points"] == []
+        refused(client.post("/verify", files=files), 409, "no-threshold", "threshold")
+        client.post("/enroll", data={"name": "Ann"}, files={"files": files["a"]})
+        for path, sent in (("/verify", files), ("/identify", {"file": files["b"]})):
+            told = client.post(path, files=sent, data={"threshold": "0.25"}).json()
+            assert (told["threshold"], told["scale"]) == (0.25, "cosine")
+            assert told["operating_point"] == "given"
+            refused(client.post(path, files=sent, data={"threshold": "7"}), 422, "bad-request")
 
 
 def test_a_fault_of_ours_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

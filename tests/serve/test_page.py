@@ -197,6 +197,20 @@ def test_the_microphone(page: Any, files: Path) -> None:
     page.wait_for_selector("#compare-result:has-text('Same speaker')")
 
 
+def test_a_model_without_thresholds_asks_for_one(browser: Any, files: Path) -> None:
+    with serving("--demo", "--undecided") as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        choose(page, "a", files / "ann.wav")
+        choose(page, "b", files / "again.wav")
+        press(page, "Compare")
+        page.wait_for_selector("#compare-wrong:has-text('threshold is missing')")
+        page.get_by_label("Threshold of your own").fill("0.25")
+        press(page, "Compare")
+        page.wait_for_selector("#compare-result:has-text('0.250 (cosine; from it on')")
+        page.close()
+
+
 def test_the_page_of_paths(page: Any, server: Server) -> None:
     page.goto(f"{server.url}/docs")
     page.wait_for_selector("text=POST /identify")
