@@ -216,7 +216,8 @@ def _tell_mistakes(app: FastAPI) -> None:
     async def refusal(_: Request, error: HTTPException) -> Response:
         if isinstance(error.__cause__, UserError):  # met by FastAPI while it read the body
             return answer(error.__cause__)
-        kind = UserError(f"{error.detail}: see /docs", code="bad-request")
+        found = str(error.detail).rstrip(".")
+        kind = UserError(f"{found}: see /docs", code="bad-request")
         return answer(kind, error.status_code)
 
     @app.exception_handler(RequestValidationError)

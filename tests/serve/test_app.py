@@ -186,6 +186,17 @@ def test_forms_that_lack_something(
     refused(answer, 422, "bad-request", fact)
 
 
+def test_a_form_that_is_none(client: TestClient) -> None:
+    answer = client.post("/enroll", data={"name": "A" * 2**21}, files={"files": tone(300)})
+    refused(answer, 400, "bad-request", "/docs")
+    answer = client.post("/embed", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    refused(answer, 400, "bad-request", "/docs")
+    answer = client.post("/embed", json={"file": "../../etc/passwd"})
+    refused(answer, 422, "bad-request", "file")
+    answer = client.post("/embed", data={"file": "/etc/passwd"})
+    refused(answer, 422, "bad-request", "file")
+
+
 def test_paths_that_are_none(client: TestClient) -> None:
     refused(client.get("/nothing"), 404, "bad-request")
     refused(client.get("/embed"), 405, "bad-request")

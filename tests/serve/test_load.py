@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import sys
 import threading
 from collections import Counter
@@ -122,6 +123,20 @@ def test_a_large_upload_is_answered_and_not_kept() -> None:
                 f"{server.url}/embed", files={"file": bytes(40 << 20)}, timeout=None
             )
             assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+def test_clients_that_hang_up_give_their_places_back() -> None:
+    head = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    with serving() as server:
+        host, _, port = server.url.rpartition("/")[2].partition(":")
+        for _ in range(2 * ServiceLimits().requests):
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall(head)
+        while "in_flight 0" not in httpx.get(f"{server.url}/metrics").text:
+            pass
+        answer = httpx.post(f"{server.url}/embed", files={"file": tone(300)})
+        assert answer.status_code == 200
 
 
 @pytest.mark.slow
