@@ -165,12 +165,17 @@ def told_apart(number: float, limit: float, decimals: int = 1) -> str:
 
 
 @contextlib.contextmanager
-def friendly_exit() -> Iterator[None]:
-    """Turn a :class:`UserError` into its sentence on standard error and exit status 1.
+def friendly_exit(status: int = 1) -> Iterator[None]:
+    """Turn a :class:`UserError` into its sentence on standard error and an exit status.
 
     So is a file or folder that the system does not let us read or write, a full disk, and the
     death of a process that reads for this one. Ctrl-C ends the program as ever, which a shell's
     loop relies on, but without a traceback. What a terminal cannot show is a question mark there.
+
+    Arguments
+    ---------
+    status : int
+        Of a program that could not do what it was asked.
 
     Example
     -------
@@ -184,7 +189,7 @@ def friendly_exit() -> Iterator[None]:
         yield
     except UserError as error:
         _tell(sentence_of(error), error.code)
-        raise SystemExit(1) from None
+        raise SystemExit(status) from None
     except RuntimeError as error:
         if _WORKER.match(str(error)):  # PyTorch's, in place of an error that has a code
             _tell(sentence_of(error), "failed-process")
@@ -196,12 +201,12 @@ def friendly_exit() -> Iterator[None]:
             )
         else:
             raise
-        raise SystemExit(1) from None
+        raise SystemExit(status) from None
     except OSError as error:
         if (sentence := system_sentence(error)) is None:
             raise
         _tell(sentence, "system-error")
-        raise SystemExit(1) from None
+        raise SystemExit(status) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.excepthook = lambda *_: None

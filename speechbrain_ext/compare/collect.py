@@ -26,7 +26,7 @@ from speechbrain_ext.systems.train_log import Figure, read_train_log, selecting_
 from speechbrain_ext.verification.comparison import FUSED, Comparison
 from speechbrain_ext.verification.embeddings import COHORT, load_embeddings
 from speechbrain_ext.verification.lists import NORMALIZED
-from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.score_norm import NORMS, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.trials import TrialList

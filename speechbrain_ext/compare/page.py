@@ -14,7 +14,7 @@ from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.measure.by_length import length_tables
 from speechbrain_ext.systems.train_log import FIGURES
 from speechbrain_ext.verification.draws import NO_INTERVAL
-from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.tables import markdown_table
 
 LENGTHS = "cost_by_length"  # names the plot and the CSV

@@ -16,15 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.audio import read_audio
-from speechbrain_ext.corpora.tree import AudioFiles, list_audio_files
+from speechbrain_ext.audio_files import AudioFiles, list_audio_files
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.failures import FAILURES, Failure, write_failures
 from speechbrain_ext.files import atomic_path, exclusive
 from speechbrain_ext.formats import SAMPLE_RATE, preference, strip_audio_extension
 from speechbrain_ext.inference.extraction import UtteranceBatch, embed_batch
@@ -35,21 +36,12 @@ from speechbrain_ext.verification.embeddings import Embeddings, save_embeddings
 from speechbrain_ext.verification.lists import composed
 from speechbrain_ext.workers import in_threads
 
-FAILURES = "failures.tsv"
 RECORD = "embeddings.jsonl"
 #: All embeddings of the folder together.
 TOGETHER = "embeddings.npz"
 
 _MOST_FILES = 256  # in a batch, however short they are
 _STOPPING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-
-
-class Failure(NamedTuple):
-    """A file without an embedding: its path below the folder, a word for the cause, the detail."""
-
-    path: str
-    cause: str
-    detail: str
 
 
 @dataclass
@@ -186,7 +178,7 @@ def embed_folder(
         report.removed = len(record.removed)
         record.put_together(facts or {})
     report.failures.sort()
-    _write_failures(out / FAILURES, report.failures)
+    write_failures(out / FAILURES, report.failures)
     return report
 
 
@@ -438,20 +430,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _line(file: str, stamp: tuple[int, int]) -> str:
     return json.dumps([file, *stamp]) + "\n"
-
-
-def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with (
-        atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        file.write("path\tcause\tdetail\n")
-        for failure in failures:
-            name = failure.path.replace("\t", "\\t").replace("\n", "\\n")
-            file.write(f"{name}\t{failure.cause}\t{failure.detail}\n")
 
 
 def _counted(ignored: Counter[str]) -> str:

@@ -25,7 +25,7 @@ from speechbrain_ext.report.records import (
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.train_log import read_train_log
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
-from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.score_norm import COSINE
 from speechbrain_ext.verification.tables import calibrated_cells
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from speechbrain_ext.report.records import Experiment, MeasuredSpeed, Score, TrainedSystem
 from speechbrain_ext.terminal import print_table, width_of
 from speechbrain_ext.verification.draws import NO_INTERVAL
-from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.tables import markdown_table
 
 NOT_MEASURED = "not measured"

@@ -197,8 +197,8 @@ class Gallery:
                 raise UserError(f"{name} has no recording: give one or more", code="missing-option")
 
         def add(kept: _Kept) -> _Kept:
+            kept = kept.with_recordings(added)
             for name, heard in added.items():
-                kept = kept.with_recordings(name, heard)
                 self._check_speech(kept.enrolled(name, heard[0].vad), least_speech)
             return kept
 
@@ -419,30 +419,32 @@ class _Kept:
     def means(self) -> np.ndarray:
         """Of each speaker the mean of the embeddings of unit length, (N, D), of unit length."""
         if self._means is None:
-            sums = np.zeros((len(self.names), self.vectors.shape[1]))
-            np.add.at(sums, self.owners, unit(self.vectors))
-            self._means = unit(sums)
+            order = np.argsort(self.owners, kind="stable")
+            first = np.searchsorted(self.owners[order], np.arange(len(self.names)))
+            self._means = unit(np.add.reduceat(unit(self.vectors)[order], first, axis=0))
         return self._means
 
     def enrolled(self, name: str, vad: str) -> Enrolled:
         own = self.owners == self.names.index(name)
         return Enrolled(name, int(own.sum()), float(self.speech[own].sum()), vad)
 
-    def with_recordings(self, name: str, heard: Sequence[Heard]) -> _Kept:
-        names = self.names if name in self.names else [*self.names, name]
-        owner = names.index(name)
-        own = self.vectors[self.owners == owner]
-        new: list[Heard] = []
-        for each in heard:
-            known = [*own, *(other.embedding for other in new)]
-            if not any(np.array_equal(each.embedding, vector) for vector in known):
-                new.append(each)
-        vectors = [each.embedding[None] for each in new]
+    def with_recordings(self, added: Mapping[str, Sequence[Heard]]) -> _Kept:
+        place = {name: row for row, name in enumerate(self.names)}
+        owners, vectors, speech = list[int](), list[np.ndarray](), list[float]()
+        for name, heard in added.items():
+            owner = place.setdefault(name, len(place))
+            known = {vector.tobytes() for vector in self.vectors[self.owners == owner]}
+            for each in heard:
+                if each.embedding.tobytes() not in known:
+                    known.add(each.embedding.tobytes())
+                    owners.append(owner)
+                    vectors.append(each.embedding)
+                    speech.append(each.seconds_of_speech)
         return _Kept(
-            names,
-            np.append(self.owners, np.full(len(new), owner)),
-            np.concatenate([self.vectors, *vectors]),
-            np.append(self.speech, [each.seconds_of_speech for each in new]),
+            list(place),
+            np.append(self.owners, np.array(owners, dtype=np.int64)),
+            np.concatenate((self.vectors, *(vector[None] for vector in vectors))),
+            np.append(self.speech, speech),
         )
 
     def without(self, name: str) -> _Kept:

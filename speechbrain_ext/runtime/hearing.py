@@ -59,7 +59,11 @@ class UnusableAudio(UserError):
             f"{name} cannot be used ({fault.cause}: {fault.detail}): give a recording of speech",
             code="unusable-audio",
         )
-        self.cause, self.detail = fault.cause, fault.detail
+        self.name, self.cause, self.detail = name, fault.cause, fault.detail
+
+    def called(self, name: str) -> UnusableAudio:
+        """The same of a recording that is called otherwise."""
+        return UnusableAudio(name, AudioFault(self.cause, self.detail))
 
 
 def signal_blocks(audio: Audio, sample_rate: int | None, rate: int) -> Iterator[np.ndarray]:

@@ -21,7 +21,7 @@ from speechbrain_ext.runtime.hearing import Audio, Recording, signal_blocks
 from speechbrain_ext.runtime.speech import speech_gate
 
 #: Seconds that are embedded at once. A longer recording's embedding is the mean of its parts'.
-LONGEST = 300
+LONGEST = 120
 #: The model that comes with the package.
 OWN_MODEL = Path(__file__).parent / "model"
 _WINDOWS_AT_ONCE = 16
@@ -148,7 +148,7 @@ class SpeakerModel:
         return self._engine.reads
 
     def embed(self, audio: Audio, sample_rate: int | None = None) -> np.ndarray:
-        """Embed a recording; one of more than five minutes in parts, whose mean it is.
+        """Embed a recording; one of more than two minutes in parts, whose mean it is.
 
         Arguments
         ---------
@@ -398,6 +398,12 @@ class SpeakerModel:
 
 
 def unit(embedding: np.ndarray) -> np.ndarray:
-    """An embedding (D,), or (N, D), of length 1, in float32."""
-    exact = embedding.astype(np.float64)
-    return (exact / np.linalg.norm(exact, axis=-1, keepdims=True)).astype(np.float32)
+    """An embedding (D,), or (N, D), of length 1, in float32.
+
+    Example
+    -------
+    >>> unit(np.array([3.0, 4.0], dtype=np.float32)).tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    squares = np.einsum("...d,...d->...", embedding, embedding, dtype=np.float64)
+    return (embedding / np.sqrt(squares)[..., None].astype(np.float32)).astype(np.float32)

@@ -19,8 +19,7 @@ from speechbrain_ext.verification.likelihood_ratios import (
     min_cllr,
     reliability,
 )
-from speechbrain_ext.verification.metrics import ErrorRates
-from speechbrain_ext.verification.results import PRIORS
+from speechbrain_ext.verification.metrics import PRIORS, ErrorRates
 from speechbrain_ext.verification.trials import TrialList
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: The priors of one speaker that costs are measured at.
+PRIORS = (0.01, 0.05)
+
 
 @dataclass(frozen=True, eq=False)
 class ErrorRates:

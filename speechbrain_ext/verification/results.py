@@ -11,7 +11,7 @@ import numpy as np
 
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.bootstrap import eer_interval
-from speechbrain_ext.verification.metrics import ErrorRates
+from speechbrain_ext.verification.metrics import PRIORS, ErrorRates
 from speechbrain_ext.verification.plots import (
     DetCurve,
     det_plot,
@@ -19,9 +19,9 @@ from speechbrain_ext.verification.plots import (
     reliability_plot,
     save_figure,
 )
+from speechbrain_ext.verification.scores import write_scores
 from speechbrain_ext.verification.trials import TrialList
 
-PRIORS = (0.01, 0.05)
 HISTOGRAM_BINS = 60
 
 
@@ -156,22 +156,3 @@ def det_curve(name: str, rates: ErrorRates) -> DetCurve:
     """The curve of a system for a DET plot."""
     false_alarm, miss = rates.curve(points=200)
     return DetCurve(name, false_alarm, miss, rates.equal_error_rate()[0])
-
-
-def write_scores(path: Path, trials: TrialList, scores: np.ndarray) -> None:
-    """Write ``label enrol test score`` a line, the score with six decimals.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "scores.txt"
-    >>> write_scores(path, TrialList.from_names(["a"], ["b"], [True]), np.array([0.25]))
-    >>> path.read_text()
-    '1 a b 0.250000\\n'
-    """
-    names = trials.names.tolist()
-    sides = zip(trials.labels, trials.enrol_index, trials.test_index, scores.tolist(), strict=True)
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(
-            f"{label:d} {names[enrol]} {names[test]} {score:.6f}\n"
-            for label, enrol, test, score in sides
-        )

@@ -1,10 +1,13 @@
-"""Scores of trials from embeddings."""
+"""Scores of trials from embeddings, and the file that keeps them."""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 
 from speechbrain_ext.errors import UserError, first_few
+from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification.embeddings import Embeddings, with_models
 from speechbrain_ext.verification.trials import TrialList
 
@@ -129,3 +132,22 @@ def rows_and_scale(
             )
         scale[block] = 1.0 / lengths
     return rows, scale
+
+
+def write_scores(path: str | os.PathLike[str], trials: TrialList, scores: np.ndarray) -> None:
+    """Write ``label enrol test score`` a line, the score with six decimals.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "scores.txt"
+    >>> write_scores(path, TrialList.from_names(["a"], ["b"], [True]), np.array([0.25]))
+    >>> path.read_text()
+    '1 a b 0.250000\\n'
+    """
+    names = trials.names.tolist()
+    sides = zip(trials.labels, trials.enrol_index, trials.test_index, scores.tolist(), strict=True)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(
+            f"{label:d} {names[enrol]} {names[test]} {score:.6f}\n"
+            for label, enrol, test, score in sides
+        )

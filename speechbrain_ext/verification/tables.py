@@ -12,8 +12,8 @@ from speechbrain_ext.decisions import FALSE_ALARMS
 from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.verification import draws
+from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.plots import DetCurve, det_plot, save_figure
-from speechbrain_ext.verification.results import PRIORS
 from speechbrain_ext.verification.score_norm import COSINE
 
 with brought_by("train"):

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from speechbrain_ext.corpora.tree import list_audio_files
+from speechbrain_ext.audio_files import list_audio_files
 from speechbrain_ext.inference import embed_folder as folder
 from speechbrain_ext.inference.embed_folder import batches_of, embed_folder
 from speechbrain_ext.verification.embeddings import load_embeddings

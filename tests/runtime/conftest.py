@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("onnx")
+from tests.runtime.models import make_model
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder, which no test changes."""
-    from tests.runtime.models import make_model
-
     return make_model(tmp_path_factory.mktemp("model") / "tones")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
 
 from speechbrain_ext.decisions import Calibration, Decisions, OperatingPoint
+
+onnx = pytest.importorskip("onnx")
+helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
 
 RATE, DIM = 16000, 16
 BANDS = 200 * 1.25 ** np.arange(DIM)  # Hz
@@ -51,9 +53,9 @@ def write_graph(path: Path, seed: int = 0) -> Path:
     graph = helper.make_graph(
         nodes,
         "bands",
-        [helper.make_tensor_value_info("wav", TensorProto.FLOAT, ["B", "S"])],
-        [helper.make_tensor_value_info("embs", TensorProto.FLOAT, ["B", DIM])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [helper.make_tensor_value_info("wav", FLOAT, ["B", "S"])],
+        [helper.make_tensor_value_info("embs", FLOAT, ["B", DIM])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)

@@ -61,8 +61,8 @@ def test_a_speaker_is_the_mean_of_unit_embeddings(gallery: Gallery) -> None:
 
 def test_the_same_recording_again_changes_nothing(gallery: Gallery) -> None:
     once = gallery.enroll("a", [voice(1)])
-    again = gallery.enroll("a", [voice(1), voice(1)])
-    assert once == again
+    for _ in range(2):
+        assert gallery.enroll("a", [voice(1), voice(1)]) == once
     assert gallery.enroll("a", voice(1, 1)).recordings == 2  # one need not be a list
 
 

@@ -26,13 +26,12 @@ import sys
 from pathlib import Path
 
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.inference.embed_folder import FAILURES, FolderReport, embed_folder
+from speechbrain_ext.failures import FAILURES, tell_failures
+from speechbrain_ext.inference.embed_folder import FolderReport, embed_folder
 from speechbrain_ext.inference.options import add_model_options, check_options
 from speechbrain_ext.inference.provenance import model_facts
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
-
-MOST_SHOWN = 20
 
 
 def main() -> int:
@@ -83,14 +82,7 @@ def tell(report: FolderReport, out: Path) -> None:
     )
     if report.removed:
         print(f"{report.removed} embeddings removed: their audio is gone or cannot be embedded now")
-    for failure in report.failures[:MOST_SHOWN]:
-        line = f"failed: {failure.path}: {failure.cause}: {failure.detail}"
-        # A name need not be UTF-8, and the terminal need not know all of its letters.
-        encoding = sys.stderr.encoding or "utf-8"
-        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
-    if len(report.failures) > MOST_SHOWN:
-        more = len(report.failures) - MOST_SHOWN
-        print(f"... and {more} more, in {out / FAILURES}", file=sys.stderr)
+    tell_failures(report.failures, out / FAILURES)
     if any(failure.cause == "memory" for failure in report.failures):
         print(
             "for the memory too long: --view segments, into another folder, hears some seconds at "

@@ -48,10 +48,10 @@ from speechbrain_ext.verification.comparison import Comparison
 from speechbrain_ext.verification.draws import NO_INTERVAL
 from speechbrain_ext.verification.fitted import Fitted, keep_decisions
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
-from speechbrain_ext.verification.metrics import ErrorRates
+from speechbrain_ext.verification.metrics import PRIORS, ErrorRates
 from speechbrain_ext.verification.plots import DetCurve
 from speechbrain_ext.verification.quality import values_of
-from speechbrain_ext.verification.results import PRIORS, det_curve, remove_result, write_result
+from speechbrain_ext.verification.results import det_curve, remove_result, write_result
 from speechbrain_ext.verification.score_norm import COSINE, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
 from speechbrain_ext.verification.tables import calibrated_table, calibration_note, cells_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from speechbrain_ext.corpora.tree import list_audio_files
+from speechbrain_ext.audio_files import list_audio_files
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import strip_audio_extension
 

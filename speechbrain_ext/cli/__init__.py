@@ -1,0 +1,1 @@
+"""The command ``spk``: what the runtime does, in a terminal."""

@@ -1,0 +1,107 @@
+"""What ``spk embed`` is given: files, folders and lists, as recordings by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from speechbrain_ext.audio_files import list_audio_files
+from speechbrain_ext.errors import UserError
+from speechbrain_ext.formats import AUDIO, preference, strip_audio_extension
+from speechbrain_ext.verification.lists import composed, read_lines
+
+_GLANCE = 4096  # bytes by which a text is told from sound
+
+
+def recordings(sources: Sequence[str], root: Path = Path()) -> dict[str, Path]:
+    """Find the recordings of files, folders, ``wav.scp`` and lists.
+
+    Arguments
+    ---------
+    sources : sequence of str
+        Each a folder, a file of audio, or a text: of ``name path`` a line as Kaldi's ``wav.scp``,
+        or of one path a line. Its commands, which end with ``|``, are not run.
+    root : Path
+        The folder that relative paths of lists are below.
+
+    Returns
+    -------
+    dict of str to Path
+        The names: those of a ``wav.scp``, else paths without their endings, below their folder.
+
+    Raises
+    ------
+    UserError
+        When a source is not there or holds nothing, or two recordings have one name.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("a.wav", "b.flac"):
+    ...     (folder / name).touch()
+    >>> _ = (folder / "wav.scp").write_text("anna a.wav\\nben b.flac\\n")
+    >>> sorted(recordings([str(folder)])), sorted(recordings([str(folder / "wav.scp")], folder))
+    (['a', 'b'], ['anna', 'ben'])
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        for name, path in _of(Path(source), root):
+            name = composed(name)
+            if found.setdefault(name, path) != path:
+                raise UserError(
+                    f"{found[name]} and {path} are both called {name}: give them one by one, or "
+                    "a wav.scp that names them",
+                    code="repeated-name",
+                )
+    return found
+
+
+def _of(source: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    if source.is_dir():
+        yield from _below(source)
+    elif source.suffix.lower() in AUDIO or (source.is_file() and not _is_text(source)):
+        yield strip_audio_extension(os.fspath(source)), source
+    else:
+        lines = list(read_lines(source, "the list of recordings"))
+        if not lines:
+            raise UserError(
+                f"{source} names no recording: give a list with lines", code="empty-list"
+            )
+        for number, line in lines:
+            yield _listed(source, number, line, root)
+
+
+def _below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every audio file at any depth; of one in several formats the first by preference."""
+    tree = list_audio_files(folder)
+    if tree.unlisted:
+        below, why = tree.unlisted[0]
+        raise UserError(
+            f"{folder / below} cannot be listed ({why}): mend that, or give what is below it",
+            code="unreadable-file",
+        )
+    if not tree.files:
+        raise UserError(f"{folder} holds no audio file: give another folder", code="no-audio")
+    chosen: dict[str, str] = {}
+    for file in sorted(tree.files, key=lambda file: (preference(file), file)):
+        chosen.setdefault(strip_audio_extension(file), file)
+    for name in sorted(chosen):
+        yield name, folder / chosen[name]
+
+
+def _is_text(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return b"\0" not in stream.read(_GLANCE)
+
+
+def _listed(source: Path, number: int, line: str, root: Path) -> tuple[str, Path]:
+    if line.endswith("|"):
+        raise UserError(
+            f"{source}:{number}: {line[:200]!r} is a command, and none is run: write a path",
+            code="bad-line",
+        )
+    name, _, path = line.partition("\t" if "\t" in line else " ")
+    if path.strip() and not (root / line).is_file():
+        return name, root / path.strip()
+    return strip_audio_extension(line), root / line
