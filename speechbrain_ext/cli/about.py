@@ -17,8 +17,8 @@ from speechbrain_ext.cli.options import (
     Model,
     Precision,
     Threads,
-    answer,
     open_model,
+    tell,
 )
 from speechbrain_ext.cli.trials import decision_lines
 from speechbrain_ext.errors import UserError
@@ -55,7 +55,7 @@ def info(
         lines.append("no threshold of its own: give --threshold, or calibrate it on your trials")
     else:
         lines += decision_lines(found.decisions)
-    answer(as_json, facts, *lines)
+    tell(as_json, facts, *lines)
 
 
 def benchmark(
@@ -89,7 +89,7 @@ def benchmark(
             {"seconds": length, "milliseconds": 1000 * middle, "times_real_time": length / middle}
         )
     if as_json:
-        answer(True, {"file": found.file, "threads": threads, "rounds": rounds, "speeds": rows})
+        tell(True, {"file": found.file, "threads": threads, "rounds": rounds, "speeds": rows})
         return
     table = Table("seconds", "ms (median)", "× real time", title=found.file, box=None)
     for row in rows:
@@ -123,4 +123,4 @@ def export(
             code="bad-option",
         )
     lines = export_experiment(experiment, out, wanted, manifests)
-    answer(as_json, {"out": str(out or experiment / "export"), "lines": lines}, *lines)
+    tell(as_json, {"out": str(out or experiment / "export"), "lines": lines}, *lines)

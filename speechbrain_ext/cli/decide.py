@@ -16,10 +16,10 @@ from speechbrain_ext.cli.options import (
     Precision,
     Threads,
     Threshold,
-    answer,
     given_audio,
     open_model,
     percent,
+    tell,
 )
 from speechbrain_ext.runtime import Decision
 
@@ -53,7 +53,7 @@ def verify(
             c_fa=c_fa,
             threshold=threshold,
         )
-    answer(as_json, asdict(decision), *_lines(decision, false_alarm))
+    tell(as_json, asdict(decision), *_lines(decision, false_alarm))
     raise typer.Exit(0 if decision.same else 1)
 
 

@@ -19,9 +19,9 @@ from speechbrain_ext.cli.options import (
     Model,
     Precision,
     Threads,
-    answer,
     given_audio,
     open_model,
+    tell,
 )
 from speechbrain_ext.cli.sources import recordings
 from speechbrain_ext.errors import UserError
@@ -95,9 +95,7 @@ def _embed_one(model: SpeakerModel, audio: list[str], out: Path | None, as_json:
         save_embeddings(out, Embeddings([audio[0]], embedding[None], model.digest))
     else:
         _save_array(out, embedding)
-    answer(
-        as_json, {"out": str(out), "embeddings": 1}, f"{out}: 1 embedding of {model.dim} numbers"
-    )
+    tell(as_json, {"out": str(out), "embeddings": 1}, f"{out}: 1 embedding of {model.dim} numbers")
 
 
 def _slide(
@@ -116,7 +114,7 @@ def _slide(
         times, embeddings = model.windows(path, duration, step)
     with atomic_path(out) as temporary, open(temporary, "wb") as file:
         np.savez(file, times=times, embeddings=embeddings, weights_sha256=np.array(model.digest))
-    answer(as_json, {"out": str(out), "windows": len(times)}, f"{out}: {len(times)} windows")
+    tell(as_json, {"out": str(out), "windows": len(times)}, f"{out}: {len(times)} windows")
 
 
 def _embed_all(
@@ -147,7 +145,7 @@ def _embed_all(
         "failures": [failure._asdict() for failure in failures],
     }
     line = f"{facts['written']} embeddings written, {facts['present']} were there"
-    answer(as_json, facts, f"{out}: {line}, {len(failures)} failed")
+    tell(as_json, facts, f"{out}: {line}, {len(failures)} failed")
     sys.stdout.flush()
     tell_failures(failures, table)
     return failures

@@ -20,10 +20,10 @@ from speechbrain_ext.cli.options import (
     Precision,
     Threads,
     Threshold,
-    answer,
     given_audio,
     open_model,
     percent,
+    tell,
 )
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.failures import Failure, tell_failures, write_failures
@@ -71,7 +71,7 @@ def enroll(
     assert name is not None
     with given_audio(*(audio or ())) as paths:
         enrolled = opened.enroll(name, paths, least_speech=least_speech)
-    answer(as_json, asdict(enrolled), _line(enrolled))
+    tell(as_json, asdict(enrolled), _line(enrolled))
 
 
 def _line(enrolled: Enrolled) -> str:
@@ -108,7 +108,7 @@ def _enroll_list(gallery: Gallery, path: Path, least_speech: float, as_json: boo
         "failures": [each._asdict() for each in failures],
     }
     table = path.with_suffix(".failures.tsv")
-    answer(as_json, facts, f"{len(done)} speakers enrolled, {len(failures)} not")
+    tell(as_json, facts, f"{len(done)} speakers enrolled, {len(failures)} not")
     write_failures(table, failures)
     tell_failures(failures, table)
     raise typer.Exit(1 if failures else 0)
@@ -131,7 +131,7 @@ def identify(
     with given_audio(audio) as (path,):
         found = opened.identify(path, false_alarm, top, threshold=threshold)
     if as_json:
-        answer(True, asdict(found))
+        tell(True, asdict(found))
     else:
         _show(found, false_alarm)
     raise typer.Exit(1 if found.name is None else 0)
@@ -164,7 +164,7 @@ def list_speakers(
     speakers = [opened.enrolled(name) for name in opened.names()]
     if as_json:
         kept = ("name", "recordings", "seconds_of_speech")
-        answer(True, [{key: getattr(each, key) for key in kept} for each in speakers])
+        tell(True, [{key: getattr(each, key) for key in kept} for each in speakers])
         return
     table = Table("speaker", "recordings", "s of speech", box=None)
     for each in speakers:
@@ -182,4 +182,4 @@ def remove(
     """Remove a speaker and all embeddings of the voice."""
     opened = Gallery.open(gallery, open_model(model, precision, 1))
     opened.remove(name)
-    answer(as_json, {"removed": name, "speakers": len(opened.names())}, f"{name} is removed")
+    tell(as_json, {"removed": name, "speakers": len(opened.names())}, f"{name} is removed")

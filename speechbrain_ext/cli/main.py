@@ -35,8 +35,8 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "info": (about.info, "spk info --model exp/mine/v6/seed_1/export"),
     "benchmark": (about.benchmark, "spk benchmark --seconds 2 --seconds 60 --threads 2"),
     "export": (about.export, "spk export exp/mine/v6/seed_1 --manifests data/mine/manifests"),
-    "serve": (service.serve, "spk serve --gallery team.gallery"),
-    "demo": (service.demo, "spk demo --gallery team.gallery"),
+    "serve": (service.serve_http, "spk serve --gallery team.gallery"),
+    "demo": (service.show_demo, "spk demo --gallery team.gallery"),
 }
 for _verb, (_do, _example) in VERBS.items():
     app.command(_verb, epilog=f"Example: {_example}")(_do)

@@ -59,7 +59,7 @@ def open_model(
     return load_model(source, precision=precision, threads=threads, decisions=decisions)
 
 
-def answer(as_json: bool, facts: Any, *lines: str) -> None:
+def tell(as_json: bool, facts: Any, *lines: str) -> None:
     """Print facts as JSON, or the lines that say them."""
     if as_json:
         print(json.dumps(facts))

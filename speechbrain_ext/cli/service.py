@@ -18,7 +18,7 @@ Speakers = Annotated[
 ]
 
 
-def serve(
+def serve_http(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     gallery: Speakers = None,
@@ -32,26 +32,27 @@ def serve(
     threads: Threads = 1,
 ) -> None:
     """Answer over HTTP until Ctrl-C. Only this machine can ask, where there is no key."""
-    _run(open_model(model, precision, threads, decisions), host, port, gallery, key, False)
+    from speechbrain_ext.serve.run import run
+
+    speaker_model = open_model(model, precision, threads, decisions)
+    run(speaker_model, host, port, _opened(gallery, speaker_model), key)
 
 
-def demo(
-    port: Port = 8000,
+def show_demo(
+    port: Port = 0,
     gallery: Speakers = None,
+    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
     model: Model = None,
     decisions: DecisionsFile = None,
     precision: Precision = None,
     threads: Threads = 1,
 ) -> None:
     """Open a page that compares two recordings, from files or the microphone."""
+    from speechbrain_ext.serve.run import demo
+
     speaker_model = open_model(model, precision, threads, decisions)
-    _run(speaker_model, "127.0.0.1", port, gallery, None, True)
+    demo(speaker_model, port, _opened(gallery, speaker_model), browser)
 
 
-def _run(
-    model: SpeakerModel, host: str, port: int, gallery: Path | None, key: str | None, browser: bool
-) -> None:
-    from speechbrain_ext.serve.run import run
-
-    opened = None if gallery is None else Gallery.open(gallery, model)
-    run(model, host, port, opened, key, browser=browser)
+def _opened(gallery: Path | None, model: SpeakerModel) -> Gallery | None:
+    return None if gallery is None else Gallery.open(gallery, model)

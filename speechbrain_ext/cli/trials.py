@@ -16,9 +16,9 @@ from speechbrain_ext.cli.options import (
     Model,
     Precision,
     Threads,
-    answer,
     open_model,
     percent,
+    tell,
 )
 from speechbrain_ext.decisions import Decisions
 from speechbrain_ext.errors import UserError, first_few
@@ -75,7 +75,7 @@ def score(
         "out": None if out is None else str(out),
     }
     shown = ", ".join(f"minDCF({prior}) {value:.3f}" for prior, value in costs.items())
-    answer(
+    tell(
         as_json,
         facts,
         f"{listed.targets} targets, {listed.nontargets} non-targets; scores are cosines, -1 to 1",
@@ -104,7 +104,7 @@ def calibrate(
     fitted = fit_decisions(values, listed.labels, os.fspath(trials), _speakers(listed))
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(fitted.tree(), indent=1), encoding="utf-8")
-    answer(as_json, fitted.tree(), f"{out}: to be given as --decisions", *decision_lines(fitted))
+    tell(as_json, fitted.tree(), f"{out}: to be given as --decisions", *decision_lines(fitted))
 
 
 def decision_lines(decisions: Decisions) -> list[str]:

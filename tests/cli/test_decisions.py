@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,19 @@ def test_verify_imports_no_pytorch(voices: Path, model_folder: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", program, *map(str, words)], check=True, env=environment(), cwd=ROOT
     )
+
+
+def test_the_service_gets_the_model_and_the_gallery(
+    spk: Spk, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pytest.importorskip("speechbrain_ext.serve.run")
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(run, "run", lambda *words, **_: given.append(words))
+    monkeypatch.setattr(run, "demo", lambda *words: given.append(words))
+    team = tmp_path / "team.gallery"
+    spk("enroll", "ann", voices / "0_0.wav", "--gallery", team)
+    assert spk("serve", "--port", "0", "--gallery", team, "--key", "k" * 16).status == 0
+    assert spk("demo", "--no-browser").status == 0
+    (model, host, port, gallery, key), shown = given
+    assert (host, port, key) == ("127.0.0.1", 0, "k" * 16) and gallery.names() == ["ann"]
+    assert shown[1:] == (0, None, False) and spk("serve", "--port", "70000").status == 2
