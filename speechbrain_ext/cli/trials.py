@@ -11,7 +11,6 @@ import numpy as np
 import typer
 
 from speechbrain_ext.cli.options import (
-    DecisionsFile,
     Json,
     Model,
     Precision,
@@ -20,7 +19,7 @@ from speechbrain_ext.cli.options import (
     percent,
     tell,
 )
-from speechbrain_ext.decisions import Decisions
+from speechbrain_ext.decisions import QUALITIES, Decisions
 from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.files import atomic_path
 from speechbrain_ext.formats import AUDIO
@@ -87,7 +86,10 @@ def calibrate(
     trials: List,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file that --decisions takes.")],
     root: Root = Path(),
-    decisions: DecisionsFile = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="What counts beside the score: duration, norm, cohort; may be repeated."),
+    ] = None,
     model: Model = None,
     precision: Precision = None,
     threads: Threads = 1,
@@ -96,11 +98,17 @@ def calibrate(
     """Fit log-likelihood ratios and thresholds on trials of your own recordings."""
     from speechbrain_ext.verification.calibration import fit_decisions
 
-    speaker_model = open_model(model, precision, threads, decisions)
+    measures = measure or []
+    if unknown := sorted(set(measures).difference(QUALITIES)):
+        raise UserError(
+            f"--measure {unknown[0]} is none: give {', '.join(QUALITIES)}", code="bad-option"
+        )
+    speaker_model = open_model(model, precision, threads)
+    cohort = speaker_model.cohort if "cohort" in measures else None
     listed = read_trials(trials, root_paths(root))
     kept, seconds = _embed(speaker_model, listed, root)
     scores = cosine_scores(listed, kept)
-    values = values_of(listed, scores, kept, ["duration", "norm"], seconds.__getitem__)
+    values = values_of(listed, scores, kept, measures, seconds.__getitem__, cohort)
     fitted = fit_decisions(values, listed.labels, os.fspath(trials), _speakers(listed))
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(fitted.tree(), indent=1), encoding="utf-8")

@@ -30,6 +30,7 @@ from speechbrain_ext.lobes.encoders import SpeakerEncoder
 from speechbrain_ext.systems.experiment import (
     WEIGHTS,
     encoder_yaml,
+    kept_sha256,
     load_encoder,
     read_hyperparams,
     read_labels,
@@ -95,7 +96,7 @@ def write_model_folder(
         :class:`~speechbrain_ext.decisions.Decisions`, None where the recipe has not calibrated the
         scores; a cohort that they need is ``cohort.npy``), ``difference``, the largest between the
         folder's and the experiment's embeddings of noise, ``weights_sha256``, of the network in the
-        experiment, ``files``, those of
+        experiment, ``taught_by``, that hash of the teacher, ``files``, those of
         :func:`~speechbrain_ext.export.engine_files.write_engine_files`, and ``sha256`` by file.
 
     Raises
@@ -137,6 +138,7 @@ def write_model_folder(
             "decisions": None if fitted is None else fitted.decisions.tree(),
             "difference": difference,
             "weights_sha256": weights,
+            "taught_by": _taught_by(experiment),
             "files": [],
         }
         if precisions:
@@ -152,6 +154,13 @@ def write_model_folder(
         text = readme(experiment, facts, f'".[{extra}]"' if extra else ".", results)
         (draft / "README.md").write_text(text, encoding="utf-8")
     return facts
+
+
+def _taught_by(experiment: Path) -> str | None:
+    """The hash of the weights of the teacher, where it is an experiment; it may enrol, then."""
+    settings = read_hyperparams(experiment)
+    folder = settings.get("teacher_folder")
+    return None if settings.get("teacher") is None or folder is None else kept_sha256(folder)
 
 
 class _Classification(NamedTuple):

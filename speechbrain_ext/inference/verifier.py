@@ -17,6 +17,7 @@ from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import file_digest
 from speechbrain_ext.sound import AudioFault
+from speechbrain_ext.systems.trust import refuse_foreign_code
 from speechbrain_ext.systems.yaml import read_yaml
 from speechbrain_ext.verification.fitted import FACTS
 
@@ -25,9 +26,8 @@ class SpeakerVerifier(SpeakerRecognition):
     """SpeechBrain's ``SpeakerRecognition`` that hears any audio and decides by its own threshold.
 
     Made by ``SpeakerVerifier.from_hparams(source=folder, savedir=folder)`` of a folder that
-    :func:`~speechbrain_ext.export.model_folder.write_model_folder` wrote, whose YAML is
-    executed: trust it first. SpeechBrain's own class decides by 0.25 whatever the model, and gives
-    silence an embedding.
+    :func:`~speechbrain_ext.export.model_folder.write_model_folder` wrote. SpeechBrain's own class
+    decides by 0.25 whatever the model, and gives silence an embedding.
     """
 
     @classmethod
@@ -37,9 +37,10 @@ class SpeakerVerifier(SpeakerRecognition):
         hparams_file: str = "hyperparams.yaml",
         *,
         savedir: str | os.PathLike[str] | None = None,
+        trust: bool = False,
         **kwargs: Any,
     ) -> SpeakerVerifier:
-        """Load an exported model, whose YAML is executed: trust it first.
+        """Load an exported model. Its YAML is executed.
 
         Arguments
         ---------
@@ -50,6 +51,9 @@ class SpeakerVerifier(SpeakerRecognition):
             The YAML in it.
         savedir : str or path, optional
             Where SpeechBrain collects the model's files; the folder itself will do.
+        trust : bool
+            Whether the YAML of a folder may run other code than that of SpeechBrain, PyTorch and
+            this package. That of a model from elsewhere may in any case.
         **kwargs
             Further arguments of SpeechBrain's own.
 
@@ -62,7 +66,7 @@ class SpeakerVerifier(SpeakerRecognition):
         ------
         UserError
             When there is no such folder, it is none that ``export.py`` made or was changed since,
-            or the hub does not give the model.
+            its YAML names other code, or the hub does not give the model.
         """
         here = isinstance(source, os.PathLike) or source == savedir
         if isinstance(source, str | os.PathLike):
@@ -70,6 +74,8 @@ class SpeakerVerifier(SpeakerRecognition):
             here = here or os.path.isdir(source) or not _may_be_elsewhere(source)
         if here:
             _check_export(source, hparams_file)
+            if not trust:
+                refuse_foreign_code(Path(source, hparams_file))
         try:
             return super().from_hparams(source, hparams_file, savedir=savedir, **kwargs)
         except OSError as error:

@@ -337,8 +337,8 @@ class SpeakerModel:
         sides = (one, other)
         cohort: tuple[float, float] | None = None
         if "cohort" in calibration.weights:
-            top = default_top_n(len(self._cohort))
-            first, second = (cohort_value(self._unit(x), self._cohort, top) for x in sides)
+            top = default_top_n(len(self.cohort))
+            first, second = (cohort_value(self._unit(x), self.cohort, top) for x in sides)
             cohort = first, second
         seconds, norms = (
             (of(one), of(other))
@@ -350,7 +350,14 @@ class SpeakerModel:
         )
 
     @cached_property
-    def _cohort(self) -> np.ndarray:
+    def cohort(self) -> np.ndarray:
+        """Embeddings of training speakers, (members, D) of unit length.
+
+        Raises
+        ------
+        UserError
+            When the model's folder has none.
+        """
         return self._folder.cohort(self.dim)
 
     def _unit(self, given: Audio | Heard, sample_rate: int | None = None) -> np.ndarray:

@@ -194,9 +194,14 @@ def test_calibrate_on_trials_of_ones_own(
     soundfile.write(voices / "0_3.wav", voice(0, 3), RATE)
     with trials.open("a") as file:
         file.write("\n1 0_3.wav 0_0.wav\n1 0_3.wav 0_1.wav\n")
-    done = spk("calibrate", trials, "--root", voices, "--out", fitted, "--json").json
+    words = ("calibrate", trials, "--root", voices, "--out", fitted, "--json")
+    measures = ("--measure", "duration", "--measure", "norm", "--measure", "cohort")
+    weighed = spk(*words, *measures).json["calibration"]["weights"]
+    assert set(weighed) == {"score", "duration", "norm", "cohort"}
+    assert spk(*words, "--measure", "weather").status == 2
+    done = spk(*words).json
     assert done["fitted_on"]["speakers"] == 3 and done["fitted_on"]["targets"] == 11
-    assert set(done["calibration"]["weights"]) == {"score", "duration", "norm"}
+    assert set(done["calibration"]["weights"]) == {"score"}
     pair = voices / "0_0.wav", voices / "0_1.wav"
     decision = spk("verify", *pair, "--decisions", fitted, "--json").json
     points = {each["name"]: each["threshold"] for each in done["operating_points"]}

@@ -1,0 +1,79 @@
+"""A model folder runs no other code than that of SpeechBrain, PyTorch and this package."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.files import file_digest
+from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.systems.experiment import kept_sha256
+from tests.recipe.experiments import make_experiment
+from tests.refusals import refused
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    write_model_folder(make_experiment(folder / "exp"), folder / "export")
+    return folder / "export"
+
+
+def with_yaml(exported: Path, folder: Path, lines: str) -> str:
+    """A copy whose YAML has more lines, and whose digests know them."""
+    shutil.copytree(exported, folder)
+    yaml = folder / "hyperparams.yaml"
+    yaml.write_text(yaml.read_text(encoding="utf-8") + lines, encoding="utf-8")
+    facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    facts["sha256"]["hyperparams.yaml"] = file_digest(yaml)
+    (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ("trap: !apply:os.mkdir ['{trap}']", "os.mkdir"),
+        ("trap: !new:subprocess.Popen [['mkdir', '{trap}']]", "subprocess.Popen"),
+        ("trap: !name:os.system", "os.system"),
+        ("trap: !module:custom", "custom"),
+        ("trap: !applyref:os.mkdir ['{trap}']", "os.mkdir"),
+        ("trap: !apply:torch.os.mkdir ['{trap}']", "torch.os.mkdir"),
+        ("trap: !module:torch.os", "torch.os"),
+        ("trap: !apply:torchvision.thing []", "torchvision.thing"),
+        ("trap: !!python/object/apply:os.mkdir ['{trap}']", "python/object/apply:os.mkdir"),
+        ("trap: !include:other.yaml", "!include:other.yaml"),
+        ("list: [1, {{deep: !apply:os.mkdir ['{trap}']}}]", "os.mkdir"),
+    ],
+)
+def test_other_code_is_refused(exported: Path, tmp_path: Path, lines: str, code: str) -> None:
+    trap = tmp_path / "trap"
+    source = with_yaml(exported, tmp_path / "folder", "\n" + lines.format(trap=trap) + "\n")
+    with refused("foreign-code", source, code, "trust=True"):
+        SpeakerVerifier.from_hparams(source=source, savedir=source)
+    assert not trap.exists()
+
+
+def test_what_is_trusted_runs(exported: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    lines = f"\ntrap: !apply:os.mkdir ['{trap}']\n"
+    source = with_yaml(exported, tmp_path / "folder", lines)
+    SpeakerVerifier.from_hparams(source=source, savedir=source, trust=True)
+    assert trap.is_dir()
+    SpeakerVerifier.from_hparams(source=str(exported), savedir=str(exported))
+
+
+def test_a_student_says_who_taught_it(exported: Path, tmp_path: Path) -> None:
+    """By the weights that the teacher's own folder tells of."""
+    student, teacher = make_experiment(tmp_path / "exp"), make_experiment(tmp_path / "teacher")
+    yaml = student / "hyperparams.yaml"
+    text = yaml.read_text(encoding="utf-8")
+    yaml.write_text(text.replace("exp/mini/teacher/seed_1", str(teacher)), encoding="utf-8")
+    facts = write_model_folder(student, tmp_path / "export")
+    assert facts["taught_by"] == kept_sha256(teacher) is not None
+    assert facts["taught_by"] == write_model_folder(teacher, tmp_path / "t")["weights_sha256"]
+    assert json.loads((exported / "model.json").read_text())["taught_by"] is None
