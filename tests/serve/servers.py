@@ -25,10 +25,16 @@ class Server(NamedTuple):
             return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read())[0]) / 1024
 
 
+STAND_IN = ("-m", "tests.serve.stand_in")
+SPK = ("-c", "from speechbrain_ext.cli.main import main; main()")
+
+
 @contextlib.contextmanager
-def serving(*options: str, **variables: str) -> Iterator[Server]:
-    """Start the stand-in, and end it as a power cut would."""
-    command = [sys.executable, "-m", "tests.serve.stand_in", *options]
+def serving(
+    *options: str, program: tuple[str, ...] = STAND_IN, **variables: str
+) -> Iterator[Server]:
+    """Start the stand-in, or a program that serves, and end it as a power cut would."""
+    command = [sys.executable, *program, *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**environment(), **variables}
     ) as process:
