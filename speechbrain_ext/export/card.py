@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,20 +135,24 @@ def _operating_points(tree: Mapping[str, Any] | None) -> str:
         return ""
     decisions = Decisions.read(tree)
     fitted = decisions.fitted_on
-    lines = [
+    words = (
         f"Fitted on {fitted['title']}: {fitted['targets']:,} target and "
-        f"{fitted['nontargets']:,} non-target trials",
-        f"of {fitted['speakers']:,} speakers. A score at or above a threshold is accepted. The "
-        "rates hold for speech",
-        "like that of the fit: people who are more alike, or another kind of recording, can give "
-        "several",
-        "times as many false alarms. Fit thresholds on trials of your own where they matter.",
+        f"{fitted['nontargets']:,} non-target trials of {fitted['speakers']:,} speakers. A score "
+        "at or above a threshold is accepted. The rates are those of such trials. Where speakers "
+        "are more alike, as of one source where the fit has several, or recordings are of another "
+        "kind, there can be several times as many false alarms. Fit thresholds on trials of your "
+        "own where they matter."
+    )
+    lines = [
+        textwrap.fill(words, 100),
         "",
         "| false alarms | threshold of the cosine | supported by |",
         "| --- | ---: | --- |",
     ]
     for point in decisions.operating_points:
-        rate = f"{100 * point.false_alarm:.3g} %" + (", as misses" if point.name == "eer" else "")
+        rate = f"{100 * point.false_alarm:.3g} %" + (
+            ", as of misses" if point.name == "eer" else ""
+        )
         support = f"{point.trials:,} false alarms"
         if not point.supported:
             support = f"not supported by so few as {point.trials:,} (10 are needed)"

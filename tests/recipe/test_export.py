@@ -236,10 +236,10 @@ def test_what_the_recipe_fitted_comes_along(tmp_path: Path) -> None:
     assert found.cohort.dtype == np.float16 and found.cohort.tolist() == rows.tolist()
     assert kept["sha256"]["cohort.npy"] == file_digest(folder / "cohort.npy")
     card = (folder / "README.md").read_text()
-    assert "| 3.12 %, as misses | 0.2718 | 390 false alarms |" in card
+    assert "| 3.12 %, as of misses | 0.2718 | 390 false alarms |" in card
     assert "| 1 % | 0.3141 | 120 false alarms |" in card
     assert "| 0.01 % | 0.5772 | not supported by so few as 1 (10 are needed) |" in card
-    assert "50 target and 12,000 non-target trials\nof 40 speakers" in card
+    assert "50 target and 12,000 non-target trials of 40 speakers" in " ".join(card.split())
     assert "-4.500 + 9.250 · score + -2.000 · cohort" in card
     # Of other weights than the experiment has, it is left behind.
     keep_decisions(experiment, Fitted(decisions, rows), "others")
