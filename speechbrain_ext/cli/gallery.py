@@ -76,8 +76,8 @@ def enroll(
 
 def _line(enrolled: Enrolled) -> str:
     return (
-        f"{enrolled.name}: {enrolled.recordings} recordings, {enrolled.seconds_of_speech:.1f} s of "
-        f"speech (by {enrolled.vad})"
+        f"{enrolled.name}: {enrolled.recordings} recording{'s' if enrolled.recordings > 1 else ''}, "
+        f"{enrolled.seconds_of_speech:.1f} s of speech (by {enrolled.vad})"
     )
 
 
