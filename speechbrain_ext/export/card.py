@@ -34,12 +34,16 @@ SpeechBrain's `SpeakerRecognition` loads the folder too. Its `verify_files` deci
 is another model's threshold, and gives silence a score.
 {classes}
 {engines}
-`hyperparams.yaml` is HyperPyYAML: loading it runs code, so load a folder only from somebody you
-trust. The `.ckpt` files of weights load with `torch.load(weights_only=True)`.
+`hyperparams.yaml` is HyperPyYAML: loading it runs code. `SpeakerVerifier` refuses code of other
+packages than SpeechBrain, PyTorch and its own; SpeechBrain's classes do not. The `.ckpt` files of weights load with `torch.load(weights_only=True)`.
 """
 
 ENGINES = """\
 ## Without PyTorch
+
+    spk verify a.wav b.mp3 --model this/folder
+
+needs `pip install .` in the repository that made this folder, and nothing of the above.
 
 `waveform.onnx` reads waveforms of 16 kHz in [-1, 1], (batch, samples), and gives embeddings; the
 cosine of two is the score. `speaker-embedding.onnx`, where there is one, reads Kaldi's filter bank
