@@ -75,10 +75,9 @@ def enroll(
 
 
 def _line(enrolled: Enrolled) -> str:
-    return (
-        f"{enrolled.name}: {enrolled.recordings} recording{'s' if enrolled.recordings > 1 else ''}, "
-        f"{enrolled.seconds_of_speech:.1f} s of speech (by {enrolled.vad})"
-    )
+    number = "1 recording" if enrolled.recordings == 1 else f"{enrolled.recordings} recordings"
+    speech = f"{enrolled.seconds_of_speech:.1f} s of speech (by {enrolled.vad})"
+    return f"{enrolled.name}: {number}, {speech}"
 
 
 def _enroll_list(gallery: Gallery, path: Path, least_speech: float, as_json: bool) -> None:

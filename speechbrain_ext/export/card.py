@@ -35,7 +35,8 @@ is another model's threshold, and gives silence a score.
 {classes}
 {engines}
 `hyperparams.yaml` is HyperPyYAML: loading it runs code. `SpeakerVerifier` refuses code of other
-packages than SpeechBrain, PyTorch and its own; SpeechBrain's classes do not. The `.ckpt` files of weights load with `torch.load(weights_only=True)`.
+packages than SpeechBrain, PyTorch and its own; SpeechBrain's classes do not. The `.ckpt` files of
+weights load with `torch.load(weights_only=True)`.
 """
 
 ENGINES = """\
