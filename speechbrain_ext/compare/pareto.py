@@ -78,7 +78,12 @@ def frontier(points: Sequence[Point], more_is_better: bool) -> list[Point]:
 
 
 def pareto_figure(
-    points: Sequence[Point], more_is_better: bool, x_label: str, title: str, subtitle: str
+    points: Sequence[Point],
+    more_is_better: bool,
+    x_label: str,
+    title: str,
+    subtitle: str,
+    y_label: str = "EER (%), mean over seeds; bars: 95 % interval for other speakers",
 ) -> Figure:
     """Draw the systems and the frontier, with their names in a column.
 
@@ -90,6 +95,8 @@ def pareto_figure(
         As for :func:`frontier`.
     x_label, title, subtitle : str
         What is on the axis, what was measured, and on what.
+    y_label : str
+        What is drawn in the EER's place, where something else is; low is good.
 
     Returns
     -------
@@ -110,7 +117,7 @@ def pareto_figure(
     _draw_frontier(axes, front, more_is_better)
     axes.margins(x=0.08, y=0.05)
     axes.set_xlabel(x_label)
-    axes.set_ylabel("EER (%), mean over seeds; bars: 95 % interval for other speakers")
+    axes.set_ylabel(y_label)
     _plain_ticks(axes, [point.x for point in points])
     axes.set_title(title, loc="left", fontweight="bold", pad=20)
     axes.annotate(

@@ -283,7 +283,6 @@ def _write(search: Search, folder: Path, study: optuna.Study, limits: Limits) ->
             "--max_latency_ms, or name smaller values in its space",
             code="no-candidate",
         )
-    # The frontier takes a low value for a good one.
     points = {t.number: Point(str(t.number), t.values[1], _cost(t, more)) for t in trained}
     front = [int(point.name) for point in frontier(list(points.values()), more_is_better=False)]
     best = min(trained, key=lambda t: (_cost(t, more), t.values[1]))
@@ -298,15 +297,12 @@ def _write(search: Search, folder: Path, study: optuna.Study, limits: Limits) ->
             learnt = trial.values[0] if trial.values else ""
             attributes = trial.user_attrs["parameters"], trial.user_attrs["latency_ms"]
             writer.writerow([trial.number, *chosen, *attributes, learnt, trial.number in front])
-    shown = [
-        Point(point.name, point.x, -point.eer if more else point.eer) for point in points.values()
-    ]
-    if not more:
-        label = f"Milliseconds for {_SECONDS:g} s of speech, one thread"
-        save_figure(
-            pareto_figure(shown, False, label, search.title, "short trainings"),
-            folder / "frontier",
-        )
+    label = f"Milliseconds for {_SECONDS:g} s of speech, one thread"
+    low = "1 − rank correlation" if more else "EER (%)"
+    figure = pareto_figure(
+        list(points.values()), False, label, search.title, "Short trainings", low
+    )
+    save_figure(figure, folder / "frontier")
     settings = {key: search.space[key][place] for key, place in best.params.items()}
     tree = {"system": f"{search.path.stem}_best", **settings}
     with _written(folder / BEST) as file:
@@ -344,11 +340,12 @@ def _page(
     for number in front:
         trial = by_number[number]
         chosen = " | ".join(_word(search.space[key][trial.params[key]]) for key in keys)
-        learnt, latency = trial.values
+        figure, latency = trial.values
         lines.append(
             f"| {number} | {chosen} | {trial.user_attrs['parameters']:,} | {latency:.2f} | "
-            f"{learnt:.4g} |"
+            f"{figure:.4g} |"
         )
+    lines += ["", "![What was learnt against the time of an embedding](frontier.png)"]
     return "\n".join(lines) + "\n"
 
 
@@ -362,7 +359,8 @@ def _told(limits: Limits) -> str:
 
 
 def _cost(trial: optuna.trial.FrozenTrial, more: bool) -> float:
-    return -trial.values[0] if more else trial.values[0]
+    """What was learnt, as a number that is low where it is good."""
+    return 1.0 - trial.values[0] if more else trial.values[0]
 
 
 def _word(value: Any) -> str:

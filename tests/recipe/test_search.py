@@ -70,6 +70,7 @@ def test_it_goes_on_and_ends_with_all_there_are(place: Path, tmp_path: Path) -> 
     assert f"channels: {best['channels']}\n" in text and "system: small_best" in text
     page = (out / "RESULTS.md").read_text()
     assert "2 candidates, of which 2 kept the limits (none)" in page
+    assert "(frontier.png)" in page and (out / "frontier.png").is_file()
     for row in rows:
         assert (f"| {row['candidate']} | {row['channels']} |" in page) == (
             row["on_frontier"] == "True"
