@@ -51,7 +51,9 @@ class _Batches(Dataset["UtteranceBatch | UserError"]):
         max_batch_seconds: float,
         rank: int,
         world_size: int,
+        change: Callable[[str, Tensor], Tensor] | None,
     ) -> None:
+        self.change = change
         self.ids, self.wavs, durations = Texts(), Texts(), array("d")
         self.starts, self.stops = array("q"), array("q")  # a stop of -1 is the file's end
         for row in rows:
@@ -71,6 +73,9 @@ class _Batches(Dataset["UtteranceBatch | UserError"]):
         utterances = self.order[begin:end].tolist()
         try:
             wavs = [_read(self.wavs[n], self.starts[n], self.stops[n]) for n in utterances]
+            if self.change is not None:
+                pairs = zip(utterances, wavs, strict=True)
+                wavs = [self.change(self.ids[n], wav) for n, wav in pairs]
         except UserError as error:
             # Raised in a worker, it would reach the user inside a traceback.
             return error
@@ -142,6 +147,7 @@ def utterance_loader(
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    change: Callable[[str, Tensor], Tensor] | None = None,
 ) -> DataLoader[UtteranceBatch | UserError]:
     """Batches of padded utterances, longest first; those of one length in the order given.
 
@@ -157,13 +163,15 @@ def utterance_loader(
         Processes that read files.
     rank, world_size : int
         This process takes every ``world_size``-th batch, from the ``rank``-th on.
+    change : callable, optional
+        What is done to each waveform (samples,) once it is read, by its ``ID``.
 
     Returns
     -------
     DataLoader
         Gives :class:`UtteranceBatch`, or a :class:`UserError` for a batch that cannot be read.
     """
-    mine = _Batches(rows, max_batch_seconds, rank, world_size)
+    mine = _Batches(rows, max_batch_seconds, rank, world_size, change)
     return DataLoader(mine, batch_size=None, **reading_options(num_workers))
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.signal import fftconvolve, firwin2
 
+from speechbrain_ext.channels.acoustics import Wave, coloured_noise, draw_room, speech_power
 from speechbrain_ext.formats import SAMPLE_RATE as SAMPLE_RATE
-
-Wave = npt.NDArray[np.float64]
 
 NOISE_KINDS = ("white", "pink", "brown", "babble")
 _EQUALISER_TAPS = 513
@@ -25,39 +23,6 @@ class Channel:
     noise: str  # one of NOISE_KINDS
     snr_db: float
     level_db: float  # of the whole recording, re full scale
-
-
-def coloured_noise(kind: str, samples: int, rng: np.random.Generator) -> Wave:
-    """Make white, pink or brown noise of unit power.
-
-    Example
-    -------
-    >>> noise = coloured_noise("pink", 16000, np.random.default_rng(0))
-    >>> noise.shape, round(float(noise.std()), 3)
-    ((16000,), 1.0)
-    """
-    decay = {"white": 0.0, "pink": 0.5, "brown": 1.0}[kind]
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    hertz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
-    # Flat below 20 Hz, or brown noise would be nothing but rumble.
-    wave = np.fft.irfft(spectrum * np.maximum(hertz, 20.0) ** -decay, samples)
-    return wave / wave.std()
-
-
-def draw_room(rng: np.random.Generator) -> Wave:
-    """Make a room's impulse response, the direct sound at sample 0 with amplitude 1.
-
-    Returns
-    -------
-    numpy.ndarray
-        (taps,): noise that decays by 60 dB in 0.12 to 0.5 s, 0 to 12 dB under the direct sound.
-    """
-    taps = int(rng.uniform(0.12, 0.5) * SAMPLE_RATE)
-    tail = rng.standard_normal(taps) * np.logspace(0, -3, taps)
-    tail[: int(rng.uniform(0.001, 0.006) * SAMPLE_RATE)] = 0.0  # the first wall is some way off
-    tail *= 10 ** (-rng.uniform(0, 12) / 20) / np.linalg.norm(tail)
-    tail[0] = 1.0
-    return tail
 
 
 def _draw_equaliser(rng: np.random.Generator) -> Wave:
@@ -90,14 +55,6 @@ def draw_channel(rng: np.random.Generator) -> Channel:
     )
 
 
-def _speech_power(wave: Wave) -> float:
-    """Mean power of the 20 ms frames where somebody speaks (within 25 dB of the loudest)."""
-    size = SAMPLE_RATE // 50
-    frames = wave[: len(wave) // size * size].reshape(-1, size)
-    power = (frames**2).mean(axis=1)
-    return float(power[power > power.max() / 10**2.5].mean())
-
-
 def transmit(speech: Wave, channel: Channel, babble: Wave, rng: np.random.Generator) -> Wave:
     """Pass clean speech through a channel.
 
@@ -125,6 +82,6 @@ def transmit(speech: Wave, channel: Channel, babble: Wave, rng: np.random.Genera
     else:
         noise = coloured_noise(channel.noise, len(heard), rng)
     snr = 10 ** ((channel.snr_db + rng.normal(0, 1.5)) / 10)
-    mixed = heard + noise * np.sqrt(_speech_power(heard) / snr)
+    mixed = heard + noise * np.sqrt(speech_power(heard) / snr)
     loudness = 10 ** (channel.level_db / 20) / np.sqrt((mixed**2).mean())
     return np.clip(mixed * loudness, -1.0, 1.0)

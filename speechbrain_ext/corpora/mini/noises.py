@@ -8,14 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_ext.channels.acoustics import Wave, coloured_noise, draw_room
 from speechbrain_ext.corpora.flac import write_speech
-from speechbrain_ext.corpora.mini.channels import (
-    NOISE_KINDS,
-    SAMPLE_RATE,
-    Wave,
-    coloured_noise,
-    draw_room,
-)
+from speechbrain_ext.corpora.mini.channels import NOISE_KINDS, SAMPLE_RATE
 from speechbrain_ext.corpora.mini.options import MiniOptions
 from speechbrain_ext.corpora.mini.render import make_babble, random_generator, samples_of
 

@@ -7,7 +7,9 @@ said by :class:`~speechbrain_ext.training.augmentation.Choice`.
 
 from __future__ import annotations
 
+import io
 import os
+from typing import Any
 
 import soundfile
 import torch
@@ -87,6 +89,10 @@ class G711(NarrowBand):
         self.law = law
         self.codec = CodecAugment(TELEPHONE)
 
+    def extra_repr(self) -> str:
+        """What PyTorch shows of it."""
+        return self.law
+
     def between(self, wavs: Tensor) -> Tensor:
         """Code samples (B, samples) of 8 kHz and decode them."""
         return self.codec.apply_codec(wavs.clamp(-1, 1), "WAV", self.law)
@@ -100,6 +106,8 @@ class Codec(nn.Module):
     format, encoder : str
         As libsndfile calls them: ``OGG`` and ``OPUS`` (about 30 kbit/s), ``MP3`` and
         ``MPEG_LAYER_III`` (about 45 kbit/s).
+    **settings
+        Of ``soundfile.write``, for another rate.
 
     Raises
     ------
@@ -112,15 +120,19 @@ class Codec(nn.Module):
     torch.Size([2, 16000])
     """
 
-    def __init__(self, format: str, encoder: str) -> None:
+    def __init__(self, format: str, encoder: str, **settings: Any) -> None:
         super().__init__()
         if not soundfile.check_format(format, encoder):
             raise ValueError(
                 f"libsndfile {soundfile.__libsndfile_version__} has no {encoder} here: install a "
-                "wheel of soundfile, which brings one that has it, or set codec_probability to 0"
+                "wheel of soundfile, which brings one that has it, or do without this codec "
+                "(codec_probability 0 in a training)"
             )
-        self.format, self.encoder = format, encoder
-        self.codec = CodecAugment(SAMPLE_RATE)
+        self.format, self.encoder, self.settings = format, encoder, settings
+
+    def extra_repr(self) -> str:
+        """What PyTorch shows of it."""
+        return f"{self.format}, {self.encoder}, {self.settings}"
 
     def forward(self, wavs: Tensor, lengths: Tensor) -> Tensor:
         """Code crops (B, samples) and decode them, several at a time on as many cores."""
@@ -130,7 +142,56 @@ class Codec(nn.Module):
             return torch.stack(list(coded)).to(wavs)
 
     def _coded(self, wav: Tensor) -> Tensor:
-        return self.codec.apply_codec(wav, self.format, self.encoder)
+        file = io.BytesIO()
+        kind = {"format": self.format, "subtype": self.encoder}
+        soundfile.write(file, wav.numpy(), SAMPLE_RATE, **kind, **self.settings)
+        file.seek(0)
+        decoded = torch.from_numpy(soundfile.read(file, dtype="float32")[0])[: len(wav)]
+        return nn.functional.pad(decoded, (0, len(wav) - len(decoded)))
+
+
+class Opus(Codec):
+    """Opus as calls and voice messages have it, at a bit rate of one's own.
+
+    Arguments
+    ---------
+    kilobits : float
+        A second, from 6.5 to 256; a varying rate around it.
+
+    Example
+    -------
+    >>> Opus(16)(0.1 * torch.randn(1, 16000), torch.ones(1)).shape
+    torch.Size([1, 16000])
+    """
+
+    def __init__(self, kilobits: float) -> None:
+        # libsndfile goes from 256 kbit/s at level 0 to 6 at level 1, which it refuses.
+        if not 6.5 <= kilobits <= 256:
+            raise ValueError(f"kilobits must be from 6.5 to 256, got {kilobits}")
+        super().__init__("OGG", "OPUS", compression_level=(256 - kilobits) / 250)
+
+
+class MP3(Codec):
+    """MP3 at a constant bit rate.
+
+    Arguments
+    ---------
+    kilobits : float
+        A second: 40, 48, 56, 64, 80, 96, 112, 128, 144 or 160. Files of lower rates do not say
+        where their sound begins.
+
+    Example
+    -------
+    >>> MP3(64)(0.1 * torch.randn(1, 16000), torch.ones(1)).shape
+    torch.Size([1, 16000])
+    """
+
+    def __init__(self, kilobits: float) -> None:
+        if not 40 <= kilobits <= 160:
+            raise ValueError(f"kilobits must be from 40 to 160, got {kilobits}")
+        level = (160 - kilobits) / 152  # of libsndfile, at 16 kHz
+        kind = {"compression_level": level, "bitrate_mode": "CONSTANT"}
+        super().__init__("MP3", "MPEG_LAYER_III", **kind)
 
 
 def codecs() -> list[nn.Module]:
