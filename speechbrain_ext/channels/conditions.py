@@ -63,7 +63,7 @@ class Condition(ABC):
 
 
 @dataclass(frozen=True)
-class Cut(Condition):
+class Excerpt(Condition):
     """A stretch of a recording that begins with speech, at a place drawn; a short one stays whole.
 
     Arguments
@@ -74,7 +74,7 @@ class Cut(Condition):
     Example
     -------
     >>> wav = np.random.default_rng(0).normal(size=48000)
-    >>> len(Cut(1.0)(wav, np.random.default_rng(0), list)), len(Cut(9)(wav, None, list))
+    >>> len(Excerpt(1.0)(wav, np.random.default_rng(0), list)), len(Excerpt(9)(wav, None, list))
     (16000, 48000)
     """
 
@@ -244,7 +244,7 @@ class Room(Condition):
 
 
 @dataclass(frozen=True)
-class Level(Condition):
+class Loudness(Condition):
     """A file that is louder or quieter: 16 bits a sample, cut off at full scale.
 
     Arguments
@@ -254,7 +254,7 @@ class Level(Condition):
 
     Example
     -------
-    >>> Level(20.0)(np.array([0.01, 0.5]), np.random.default_rng(0), list).round(3).tolist()
+    >>> Loudness(20.0)(np.array([0.01, 0.5]), np.random.default_rng(0), list).round(3).tolist()
     [0.1, 1.0]
     """
 
@@ -287,7 +287,7 @@ class Clipped(Condition):
         _check_positive("decibels", self.decibels)
 
     def __call__(self, wav: np.ndarray, rng: np.random.Generator, voices: Voices) -> np.ndarray:
-        """Cut off."""
+        """Excerpt off."""
         limit = np.abs(wav).max() / 10 ** (self.decibels / 20)
         return np.clip(wav, -limit, limit)
 
@@ -331,7 +331,7 @@ class Chain(Condition):
 
     Example
     -------
-    >>> far = Chain([Room(0.5, -3.0), ColouredNoise("pink", 15.0), Level(-20.0)])
+    >>> far = Chain([Room(0.5, -3.0), ColouredNoise("pink", 15.0), Loudness(-20.0)])
     >>> far(np.ones(16000), np.random.default_rng(0), list).shape
     (16000,)
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,21 @@ class EvaluationList:
         """Published name of the list where it is known, or the file's."""
         first = {name.split("/", 1)[0] for name in self.trials.utterances}
         return published_title(len(self.trials), first) or self.name
+
+    def by_row(self, row_of: Mapping[Files, str]) -> TrialList:
+        """The trials, with utterances named by the rows of their files' embeddings."""
+        trials = self.trials
+        names: list[str] = []
+        models: dict[str, tuple[str, ...]] = {}
+        for name, files in zip(trials.names.tolist(), self.files, strict=True):
+            rows = tuple(row_of[own] for own in files)
+            if name in trials.models:
+                names.append(f"model {len(models)}")
+                models[names[-1]] = rows
+            else:
+                names.append(rows[0])
+        sides = trials.enrol_index, trials.test_index
+        return TrialList(np.array(names), *sides, trials.labels, models)
 
 
 def read_evaluation_lists(

@@ -13,6 +13,7 @@ from speechbrain_ext.decisions import Decisions
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.systems.experiment import read_hyperparams, teacher_name
+from speechbrain_ext.verification.conditions import CARD
 
 README = """\
 # {title}
@@ -80,6 +81,7 @@ def readme(
     facts: Mapping[str, Any],
     package: str,
     results: Mapping[str, Mapping[str, Any]],
+    conditions: bool = False,
 ) -> str:
     """How to use a model folder, and what was measured of it.
 
@@ -93,6 +95,8 @@ def readme(
         What to give ``pip install``.
     results : mapping
         What the recipe found of these weights, by the name of the trials.
+    conditions : bool
+        Whether there is a card of what it does under conditions beside it.
     """
     threshold = facts["threshold"]
     if threshold is None:
@@ -113,6 +117,10 @@ def readme(
         figures = f"{result['eer']:.2f} | {result['eer_threshold']:.4f}"
         thresholds.append(f"| {result.get('title', name)}{synthetic} | {figures} |")
     thresholds.append("")
+    if conditions:
+        thresholds.append(
+            f"How it decides on short, noisy, far or coded speech is in [{CARD}]({CARD}).\n"
+        )
     classes = (
         f"`classify_batch` names one of the {facts['speakers']} training speakers."
         if facts["speakers"]

@@ -36,6 +36,7 @@ from speechbrain_ext.systems.experiment import (
     read_labels,
     weights_sha256,
 )
+from speechbrain_ext.verification.conditions import cards_of, write_conditions_page
 from speechbrain_ext.verification.fitted import FACTS, kept_decisions, write_cohort
 from speechbrain_ext.verification.score_norm import COSINE
 
@@ -151,7 +152,11 @@ def write_model_folder(
         text = json.dumps(facts, indent=1) + "\n"
         (draft / FACTS).write_text(text, encoding="utf-8")
         extra = getattr(encoder.embedding_model, "extra", None)
-        text = readme(experiment, facts, f'".[{extra}]"' if extra else ".", results)
+        cards = cards_of(experiment, weights)
+        if cards:
+            write_conditions_page(draft, cards)
+        package = f'".[{extra}]"' if extra else "."
+        text = readme(experiment, facts, package, results, bool(cards))
         (draft / "README.md").write_text(text, encoding="utf-8")
     return facts
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from speechbrain_ext.corpora.evaluation_lists import Audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.verification.embeddings import (
     BrokenEmbeddings,
@@ -71,6 +72,11 @@ class EmbeddingStore:
                 (name, (size, time)) for name, (size, time) in zip(kept.ids, stamps, strict=True)
             )
         return found
+
+    def missing(self, audio: Iterable[Audio]) -> list[Audio]:
+        """The files without an embedding of what they hold now."""
+        known = self.known()
+        return [each for each in audio if known.get(each.path) != each.stamp]
 
     def add(self, vectors: Mapping[str, np.ndarray], stamps: Mapping[str, Stamp]) -> None:
         """Keep embeddings (D,) float32; written now and then."""

@@ -59,10 +59,10 @@ def read_conditions(path: str | os.PathLike[str]) -> list[Named]:
     Example
     -------
     >>> path = getfixture("tmp_path") / "card.yaml"
-    >>> text = "Duration: {1 s: !new:speechbrain_ext.channels.conditions.Cut {seconds: 1}}"
+    >>> text = "Duration: {1 s: !new:speechbrain_ext.channels.conditions.Excerpt {seconds: 1}}"
     >>> _ = path.write_text(text)
     >>> read_conditions(path)
-    [Named(group='Duration', name='1 s', condition=Cut(seconds=1))]
+    [Named(group='Duration', name='1 s', condition=Excerpt(seconds=1))]
     """
     check_tree(path, read_yaml(path, "give a file of hparams/conditions/"))
     found = []

@@ -24,6 +24,7 @@ from speechbrain_ext.report.records import (
 )
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.train_log import read_train_log
+from speechbrain_ext.verification.conditions import cards_of
 from speechbrain_ext.verification.lists import ENROLLED, FUSION, NORMALIZED
 from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.score_norm import COSINE
@@ -86,6 +87,7 @@ def collect_experiment(exp: Path, teacher: Path | None, manifests: Path) -> Expe
         engines=_read_engines(exp),
         set=kind,
         lists=lists,
+        conditions=cards_of(exp, kept_sha256(exp)),
     )
     for name in lists:
         for score in experiment.rows(name).values():

@@ -18,6 +18,8 @@ from speechbrain_ext.report.projection import Projection
 from speechbrain_ext.report.records import Score, TrainedSystem
 from speechbrain_ext.report.svg import COLOURS, SPEAKER_COLOURS, STYLE, new_figure, to_svg
 from speechbrain_ext.systems.train_log import NOT_A_TERM, best_epoch, selecting_figure
+from speechbrain_ext.verification.conditions import SIDES
+from speechbrain_ext.verification.plots import condition_name
 
 DASHES: dict[str, Any] = {"teacher": (0, (5, 2.2)), "student": "-", "fusion": (0, (1, 1.6))}
 TERM_COLOURS = ("ink", "speaker-3", "speaker-5", "speaker-6", "speaker-7", "speaker-8", "speaker-9")
@@ -213,6 +215,27 @@ def draw_reliability(name: str, scores: dict[str, Score]) -> FigureBlock | None:
     keys = [_role_key(role) for role in tables]
     title = "Calibrated scores beside what was found"
     return FigureBlock(title, _figure(name, title, draw, height=320), keys)
+
+
+def draw_conditions(name: str, card: dict[str, Any]) -> FigureBlock:
+    """Draw the error rate of a list under each condition, by the sides that are changed."""
+    rows, tones = card["rows"], dict(zip(SIDES, ("student", "ink"), strict=True))
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(rows[0]["both"]["eer"], color=COLOURS["muted"], linewidth=1)
+        for side, tone in tones.items():
+            places = [place for place, row in enumerate(rows) if side in row]
+            eers = [rows[place][side]["eer"] for place in places]
+            axes.plot(eers, places, "o", ms=6, color=COLOURS[tone])
+        axes.set_yticks(range(len(rows)), [condition_name(row) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("EER, %")
+
+    title = "Equal error rate under conditions"
+    keys = [Key(f"{SIDES[side]} changed", tone, "solid") for side, tone in tones.items()]
+    height = 90 + 24 * len(rows)
+    return FigureBlock(title, _figure(name, title, draw, height), keys)
 
 
 def draw_projection(role: str, projection: Projection) -> FigureBlock:

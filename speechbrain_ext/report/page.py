@@ -14,6 +14,7 @@ from speechbrain_ext.report.engines import engine_table
 from speechbrain_ext.report.figures import (
     WANTED_SHARE,
     FigureBlock,
+    draw_conditions,
     draw_curve,
     draw_det,
     draw_histogram,
@@ -26,6 +27,14 @@ from speechbrain_ext.report.records import CorpusSummary, Experiment, TrainedSys
 from speechbrain_ext.report.svg import SPEAKER_COLOURS
 from speechbrain_ext.report.table import ResultsTable, giga, to_markdown
 from speechbrain_ext.systems.train_log import EER, RANK_CORRELATION, best_epoch, selecting_figure
+from speechbrain_ext.verification.conditions import (
+    CARD,
+    EVALUATION,
+    HEADINGS,
+    SIDES,
+    card_notes,
+    card_rows,
+)
 from speechbrain_ext.verification.tables import markdown_table
 
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy", "scikit-learn", "matplotlib")
@@ -64,6 +73,16 @@ class TrialSection:
     det: FigureBlock
     histograms: list[FigureBlock]
     reliability: FigureBlock | None
+
+
+@dataclass(frozen=True)
+class ConditionSection:
+    """What the student does under conditions, on one trial list."""
+
+    title: str
+    notes: list[str]
+    rows: list[list[str]]
+    figure: FigureBlock
 
 
 @dataclass(frozen=True)
@@ -119,6 +138,9 @@ def render(experiment: Experiment, table: ResultsTable) -> str:
         low_share=epochs_of_low_share(student),
         wanted_share=WANTED_SHARE,
         sections=trial_sections(experiment),
+        conditions=condition_sections(experiment),
+        condition_sides=list(SIDES.values()),
+        condition_headings=HEADINGS,
         projection=projection_section(experiment),
         speaker_colours=SPEAKER_COLOURS,
     )
@@ -137,6 +159,8 @@ def to_results_md(experiment: Experiment, table: ResultsTable) -> str:
         lines += ["", f"In engines, {experiment.engines.place}:", ""]
         headings, *rows = engine_table(experiment)
         lines.append(markdown_table(headings, rows))
+    if experiment.conditions:
+        lines += ["", f"Under conditions: [{CARD}]({EVALUATION}/{CARD})."]
     lines += [
         "",
         f"EER: equal error rate in percent, with its 95 % interval. {_trial_counts(experiment)}",
@@ -285,6 +309,19 @@ def trial_sections(experiment: Experiment) -> list[TrialSection]:
         det, reliable = draw_det(f"det-{index}", scores), f"reliability-{index}"
         sections.append(TrialSection(title, det, histograms, draw_reliability(reliable, scores)))
     return sections
+
+
+def condition_sections(experiment: Experiment) -> list[ConditionSection]:
+    """Lay out the cards of the student, where there are some."""
+    return [
+        ConditionSection(
+            card["title"],
+            card_notes(card),
+            card_rows(card),
+            draw_conditions(f"conditions-{number}", card),
+        )
+        for number, card in enumerate(experiment.conditions)
+    ]
 
 
 def projection_section(experiment: Experiment) -> ProjectionSection:

@@ -165,6 +165,7 @@ class Experiment:
     engines: Engines | None
     set: str
     lists: list[str]
+    conditions: list[dict[str, Any]]  # of the student, a card of each list it was tried on
 
     @property
     def systems(self) -> list[TrainedSystem]:

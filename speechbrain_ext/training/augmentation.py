@@ -21,10 +21,10 @@ from speechbrain.dataio import audio_io
 from speechbrain.processing.signal_processing import reverberate
 from torch import Tensor, nn
 
+from speechbrain_ext.channels.transmission import Gain, NarrowBand, codecs
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.interfaces import FrontEnd
-from speechbrain_ext.channels.transmission import Gain, NarrowBand, codecs
 
 _EXTENSIONS = {".wav", ".flac"}
 #: SNR in dB by kind of noise, as in voxceleb_trainer.

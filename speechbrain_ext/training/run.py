@@ -14,12 +14,12 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, claimed
+from speechbrain_ext.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.systems.command_line import check_keys, read_command_line
 from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.systems.yaml import load_hparams
 from speechbrain_ext.training.brain import SpeakerBrain
 from speechbrain_ext.training.identity import claim_experiment, made_from
-from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 
 
 def run_training(brain_class: type[SpeakerBrain], argv: list[str]) -> None:

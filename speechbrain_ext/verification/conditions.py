@@ -9,24 +9,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.decisions import FALSE_ALARMS, Decisions
+from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.verification.bootstrap import NO_INTERVAL, eer_interval
+from speechbrain_ext.verification.bootstrap import eer_interval
 from speechbrain_ext.verification.metrics import ErrorRates
-from speechbrain_ext.verification.tables import markdown_table
+from speechbrain_ext.verification.plots import condition_name
+from speechbrain_ext.verification.tables import NO_INTERVAL, markdown_table
 from speechbrain_ext.verification.trials import TrialList
+
+with brought_by("train"):
+    from rich.box import SIMPLE
+    from rich.table import Table
 
 #: Below the folder of an evaluation: a file for each list, and the card of all of them.
 FOLDER, CARD = "conditions", "CONDITIONS.md"
+#: The folder of an experiment whose card its report and its export have.
+EVALUATION = "evaluation"
 #: The rate of false alarms whose threshold is tried.
-FALSE_ALARM = 0.01
+FALSE_ALARM = FALSE_ALARMS[0]
 #: Which side of a trial is under the condition.
 SIDES = {"both": "both sides", "test": "test side"}
 
 HEADINGS = ("EER %", "95 % interval", "false alarms %", "misses %")
 
 
-class Threshold(NamedTuple):
+class CardThreshold(NamedTuple):
     """The cosine from which on trials are accepted.
 
     Arguments
@@ -43,8 +51,22 @@ class Threshold(NamedTuple):
     origin: str
     stored: bool
 
+    @classmethod
+    def of(cls, decisions: Decisions) -> CardThreshold:
+        """That of a model which has one.
 
-def own_threshold(scores: np.ndarray, trials: TrialList) -> Threshold:
+        Example
+        -------
+        >>> from speechbrain_ext.decisions import OperatingPoint
+        >>> point = OperatingPoint("false_alarm_0.01", 0.01, 0.31, 120, True)
+        >>> CardThreshold.of(Decisions({"title": "held-out speakers"}, None, (point,)))
+        CardThreshold(value=0.31, origin='held-out speakers', stored=True)
+        """
+        title = str(decisions.fitted_on["title"])
+        return cls(decisions.at(FALSE_ALARM).threshold, title, True)
+
+
+def own_threshold(scores: np.ndarray, trials: TrialList) -> CardThreshold:
     """Of a model that has none: that of 1 % false alarms on the list as recorded.
 
     Example
@@ -56,7 +78,7 @@ def own_threshold(scores: np.ndarray, trials: TrialList) -> Threshold:
     rates = ErrorRates.from_scores(scores, trials.labels)
     place = int(np.argmax(rates.false_alarm <= FALSE_ALARM))
     origin = "this very list as recorded, since the model has no stored one"
-    return Threshold(float(rates.thresholds[place]), origin, False)
+    return CardThreshold(float(rates.thresholds[place]), origin, False)
 
 
 def measure_side(
@@ -140,6 +162,18 @@ def read_cards(folder: Path) -> list[dict[str, Any]]:
     return cards
 
 
+def cards_of(experiment: Path, weights: str | None) -> list[dict[str, Any]]:
+    """The cards in an experiment's folder ``evaluation/`` that are of its weights.
+
+    Example
+    -------
+    >>> cards_of(getfixture("tmp_path"), "0f3a")
+    []
+    """
+    cards = read_cards(experiment / EVALUATION)
+    return [card for card in cards if card["weights_sha256"] == weights]
+
+
 def card_headings() -> list[str]:
     """The columns of :func:`card_rows`."""
     return ["condition", *(f"{side}: {each}" for side in SIDES.values() for each in HEADINGS)]
@@ -149,7 +183,7 @@ def card_rows(card: Mapping[str, Any]) -> list[list[str]]:
     """The table of a list: a row a condition, as text, the first of the list as recorded."""
     rows = []
     for row in card["rows"]:
-        cells = [f"{row['group']}, {row['name']}" if row["group"] else row["name"]]
+        cells = [condition_name(row)]
         for side in SIDES:
             cells += _cells(row[side]) if row.get(side) else ["–"] * len(HEADINGS)
         rows.append(cells)
@@ -164,6 +198,19 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
         f"{100 * figures['false_alarm']:.2f}",
         f"{100 * figures['miss']:.2f}",
     ]
+
+
+def conditions_table(card: Mapping[str, Any]) -> Table:
+    """The figures of a list as a table for the terminal, without intervals."""
+    table = Table("condition", title=f"{card['title']}: {card['system']}", box=SIMPLE)
+    shown = [place for place, each in enumerate(HEADINGS) if "interval" not in each]
+    for side in SIDES.values():
+        for place in shown:
+            table.add_column(f"{side}\n{HEADINGS[place]}", justify="right")
+    for name, *cells in card_rows(card):
+        several = [cells[start : start + len(HEADINGS)] for start in (0, len(HEADINGS))]
+        table.add_row(name, *(side[place] for side in several for place in shown))
+    return table
 
 
 def card_notes(card: Mapping[str, Any]) -> list[str]:

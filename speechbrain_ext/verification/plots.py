@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -217,6 +219,77 @@ reliability`.
     axes.legend(loc="upper left", fontsize="small")
     _dress(axes, title, subtitle)
     return figure
+
+
+def conditions_plot(
+    rows: Sequence[Mapping[str, Any]], sides: Mapping[str, str], title: str, subtitle: str = ""
+) -> Figure:
+    """Draw the equal error rate under each condition, with its interval, by which side is changed.
+
+    Arguments
+    ---------
+    rows : sequence of mappings
+        ``group`` and ``name`` of a condition, and for each side ``eer`` and ``eer_interval_95`` in
+        per cent; the first is of the recordings as they are, on ``both`` sides.
+    sides : mapping of str to str
+        The keys of the sides, and what each is called.
+    title, subtitle : str
+        As for :func:`det_plot`.
+
+    Returns
+    -------
+    Figure
+        For :func:`save_figure`.
+
+    Example
+    -------
+    >>> figures = {"eer": 5.0, "eer_interval_95": [4.0, 6.0]}
+    >>> rows = [{"group": "", "name": "as recorded", "both": figures}]
+    >>> rows.append({"group": "Duration", "name": "1 s", "both": figures, "test": figures})
+    >>> plot = conditions_plot(rows, {"both": "both sides", "test": "test side"}, "mini test")
+    >>> plot.axes[0].get_xlabel()
+    'Equal error rate (%)'
+    """
+    # A line for each condition, and half a one between groups.
+    groups = [row["group"] for row in rows]
+    gaps = np.cumsum([0.0, *(0.5 * (a != b) for a, b in pairwise(groups))])
+    places = np.arange(len(rows)) + gaps
+    figure = Figure(figsize=(6.4, 1.4 + 0.2 * (places[-1] + 1)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(rows[0]["both"]["eer"], color=_GREY, linestyle="--", linewidth=1.0)
+    for number, (side, name) in enumerate(sides.items()):
+        colour, shift = _COLOURS[number], 0.3 * (number - (len(sides) - 1) / 2)
+        shown = [(place, row[side]) for place, row in zip(places, rows, strict=True) if side in row]
+        for place, found in shown:
+            if found["eer_interval_95"] is not None:
+                ends = found["eer_interval_95"]
+                axes.plot(ends, [place + shift] * 2, color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot(
+            [found["eer"] for _, found in shown],
+            [place + shift for place, _ in shown],
+            "os"[number % 2],
+            color=colour,
+            markersize=4,
+            label=f"{name} changed",
+        )
+    axes.set_yticks(places, [condition_name(row) for row in rows], fontsize=8)
+    axes.set_ylim(places[-1] + 0.8, -0.8)
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel("Equal error rate (%)")
+    axes.legend(loc="lower right", fontsize="small")
+    _dress(axes, title, subtitle)
+    return figure
+
+
+def condition_name(row: Mapping[str, Any]) -> str:
+    """The group and the name of a condition in one.
+
+    Example
+    -------
+    >>> condition_name({"group": "Duration", "name": "1 s"})
+    'Duration, 1 s'
+    """
+    return f"{row['group']}, {row['name']}" if row["group"] else str(row["name"])
 
 
 def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -20,6 +20,7 @@ from speechbrain_ext.audio import read_audio
 from speechbrain_ext.corpora.evaluation_lists import Audio
 from speechbrain_ext.decisions import Calibration, Decisions, OperatingPoint
 from speechbrain_ext.export.model_folder import write_model_folder
+from speechbrain_ext.inference import evaluation
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
 from speechbrain_ext.systems.experiment import weights_sha256
@@ -245,7 +246,7 @@ def test_an_interrupted_run_keeps_what_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out, done = tmp_path / "out", 0
-    embed_batch = evaluate.embed_batch
+    embed_batch = evaluation.embed_batch
 
     def interrupted(*arguments: Any) -> Any:
         nonlocal done
@@ -256,7 +257,7 @@ def test_an_interrupted_run_keeps_what_it_has(
 
     arguments: list[str | Path] = [model, "--out", out, "--max_batch_seconds", "2"]
     arguments += ["--trials", corpus / "valid", corpus / "own.txt"]
-    monkeypatch.setattr(evaluate, "embed_batch", interrupted)
+    monkeypatch.setattr(evaluation, "embed_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         call(*arguments)
     monkeypatch.undo()
@@ -447,7 +448,7 @@ def test_an_embedding_that_is_not_finite_is_named(
     model: Path, faulty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        evaluate, "embed_batch", lambda _, batch, __: dict.fromkeys(batch.ids, np.full(4, np.nan))
+        evaluation, "embed_batch", lambda _, batch, __: dict.fromkeys(batch.ids, np.full(4, np.nan))
     )
     arguments = (model, "--out", faulty / "out", "--trials", faulty / "audio", faulty / "own.txt")
     error = error_of(capsys, *arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_ext.training.processes import first_decides
+from speechbrain_ext.processes import first_decides
 from tests.processes import HANG, environment
 from tests.refusals import refused
 

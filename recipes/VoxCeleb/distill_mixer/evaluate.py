@@ -14,6 +14,11 @@ format; of an utterance in several formats the first that can be used is taken, 
 Where the enrolment side names models of several utterances, `--enrol ROOT FILE` has a line
 `model utterance utterance ...` for each, and the mean of their embeddings is scored.
 
+With `--conditions hparams/conditions/card.yaml` the audio is changed as well: cut, in noise and
+rooms, through telephones and codecs, on both sides of the trials and on the test side alone. The
+error rates, and the decisions at the model's own threshold of 1 % false alarms, are in
+`CONDITIONS.md`.
+
 With `--score_norm asnorm --cohort FILE` the scores are normalised as well, as `<list>_normalized`,
 by embeddings of others that extract.py --cohort or embed.py made with the same model and view.
 
@@ -41,10 +46,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
-from torch import nn
+from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_ext.corpora.evaluation_lists import (
     Audio,
@@ -54,7 +57,7 @@ from speechbrain_ext.corpora.evaluation_lists import (
     read_evaluation_lists,
 )
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.inference.extraction import embed_batch, utterance_loader
+from speechbrain_ext.inference.evaluation import FileEmbedder
 from speechbrain_ext.inference.options import (
     add_model_options,
     add_norm_options,
@@ -64,11 +67,21 @@ from speechbrain_ext.inference.options import (
 from speechbrain_ext.inference.provenance import claim_for_model, model_facts, system_name
 from speechbrain_ext.inference.store import EmbeddingStore
 from speechbrain_ext.inference.views import VIEWS
+from speechbrain_ext.measure.condition_card import ConditionRun
+from speechbrain_ext.measure.conditions import read_conditions
+from speechbrain_ext.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.pretrained import least_samples, load_pretrained
 from speechbrain_ext.terminal import print_table
-from speechbrain_ext.training.processes import first_decides, join_processes, leave_together
 from speechbrain_ext.verification.calibrated import measure_calibrated
+from speechbrain_ext.verification.conditions import (
+    CARD,
+    CardThreshold,
+    card_notes,
+    conditions_table,
+    read_cards,
+    write_conditions_page,
+)
 from speechbrain_ext.verification.embeddings import Embeddings, load_embeddings
 from speechbrain_ext.verification.fitted import Fitted, exported_decisions, kept_decisions
 from speechbrain_ext.verification.lists import NORMALIZED
@@ -85,7 +98,6 @@ from speechbrain_ext.verification.tables import (
     terminal_table,
     write_results_page,
 )
-from speechbrain_ext.verification.trials import TrialList
 
 
 def main() -> None:
@@ -111,11 +123,19 @@ def main() -> None:
         metavar=("ROOT", "FILE"),
         help="folder that the utterances of models are below, and the file that lists them",
     )
+    parser.add_argument(
+        "--conditions",
+        type=Path,
+        metavar="YAML",
+        help="try the model under these conditions too; hparams/conditions/card.yaml has many; its "
+        "classes are made",
+    )
     add_model_options(parser)
     add_norm_options(parser)
     args = parser.parse_args()
     device = check_options(args)
     check_norm_options(args)
+    conditions = read_conditions(args.conditions) if args.conditions else []
     join_processes(device)
 
     encoder = load_pretrained(args.model)
@@ -138,17 +158,22 @@ def main() -> None:
         audio = list({each.path: each for each in checked}.values())
         claim_for_model(args.out, facts)
         check_earlier(args.out, [each.path for each in lists])
-        known = store.known()
-        missing = [each for each in audio if known.get(each.path) != each.stamp]
+        missing = store.missing(audio)
         announce(lists, audio, missing)
         return missing
 
     missing = first_decides(prepare)
-    embed(VIEWS[args.view](encoder.to(device)), missing, store, args, device)
-    ddp_barrier()
+    heard = VIEWS[args.view](encoder.to(device))
+    embedder = FileEmbedder(heard, device, args.max_batch_seconds, args.num_workers)
+    embedder.embed(missing, store)
     if if_main_process():
         file = os.path.abspath(args.cohort) if args.cohort else ""
         score(lists, used, store, args.out, facts, system_name(args.model), cohort, file, fitted)
+    if conditions:
+        given = {"system": system_name(args.model), **facts}
+        threshold = None if fitted is None else CardThreshold.of(fitted.decisions)
+        run = ConditionRun(args.out, store, embedder, least_samples(encoder), given, threshold)
+        show_conditions(args.out, run.measure(conditions, lists, used))
     leave_together()
 
 
@@ -210,35 +235,17 @@ def _time(audio: Sequence[Audio], of_what: str = "") -> str:
     return text + of_what + (f" and {others} of unknown length" if others else "")
 
 
-def embed(
-    encoder: nn.Module,
-    missing: Sequence[Audio],
-    store: EmbeddingStore,
-    args: argparse.Namespace,
-    device: str,
-) -> None:
-    """Embed this process's share of the files and keep it."""
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    store.number_parts(rank, world_size)
-    ddp_barrier()  # the numbers of the parts follow from what is there
-    stamps = {audio.path: audio.stamp for audio in missing}
-    rows = [audio.row for audio in missing]
-    loader = utterance_loader(rows, args.max_batch_seconds, args.num_workers, rank, world_size)
-    shown = bool(rows) and if_main_process()
-    try:
-        for batch in progress_bar(loader, desc="embedding", unit=" batches", disable=not shown):
-            vectors = embed_batch(encoder, batch, device)
-            for path, vector in vectors.items():
-                length = float(np.linalg.norm(vector))
-                if not np.isfinite(length) or length < np.finfo(np.float32).tiny:
-                    raise UserError(
-                        f"the embedding of {path} is zero or not finite: look at that recording, "
-                        "or take it out of the lists.",
-                        code="bad-embedding",
-                    )
-            store.add(vectors, stamps)
-    finally:
-        store.flush()
+def show_conditions(out: Path, names: Sequence[str]) -> None:
+    """Write the page of all lists that were tried under conditions, and show these."""
+    if not names:  # not the first process
+        return
+    cards = read_cards(out)
+    write_conditions_page(out, cards)
+    for card in cards:
+        if card["trials"] in names:
+            print_table(conditions_table(card))
+            Console().print(" ".join(card_notes(card)))
+    print(out / CARD)
 
 
 def score(
@@ -265,7 +272,7 @@ def score(
         {"view": facts["view"]},
     )
     for each in progress_bar(lists, desc="scoring", unit=" lists"):
-        trials = by_row(each, row_of)
+        trials = each.by_row(row_of)
         scores = cosine_scores(trials, embeddings)
         header = {
             "system": system,
@@ -310,21 +317,6 @@ def score(
         print_table(calibrated_table(shown, {"trials": "title"}))
         Console().print(note)
     print(out / "RESULTS.md")
-
-
-def by_row(each: EvaluationList, row_of: Mapping[Files, str]) -> TrialList:
-    """The trials of a list, its utterances named by the rows of their embeddings."""
-    trials = each.trials
-    names: list[str] = []
-    models: dict[str, tuple[str, ...]] = {}
-    for name, files in zip(trials.names.tolist(), each.files, strict=True):
-        rows = tuple(row_of[own] for own in files)
-        if name in trials.models:
-            names.append(f"model {len(models)}")
-            models[names[-1]] = rows
-        else:
-            names.append(rows[0])
-    return TrialList(np.array(names), trials.enrol_index, trials.test_index, trials.labels, models)
 
 
 if __name__ == "__main__":

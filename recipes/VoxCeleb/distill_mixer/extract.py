@@ -26,10 +26,10 @@ from speechbrain_ext.corpora.corpus import Corpus
 from speechbrain_ext.corpora.manifest import Manifest, read_manifest
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.inference.extraction import embed_batch, gather_embeddings, utterance_loader
+from speechbrain_ext.processes import join_processes, leave_together
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.systems.devices import check_device
 from speechbrain_ext.systems.experiment import load_encoder, weights_sha256
-from speechbrain_ext.training.processes import join_processes, leave_together
 from speechbrain_ext.verification.embeddings import COHORT, Embeddings, save_embeddings
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import resample_poly
 
-from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.channels.acoustics import Wave
+from speechbrain_ext.corpora.flac import write_speech
 from speechbrain_ext.corpora.mini.channels import SAMPLE_RATE, draw_channel, transmit
 from speechbrain_ext.corpora.mini.engine import Espeak, data_folder
 from speechbrain_ext.corpora.mini.options import MiniOptions, SpeakerTask, utterance_path

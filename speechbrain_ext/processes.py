@@ -6,15 +6,16 @@ import gc
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-from speechbrain.utils.distributed import (
-    ddp_broadcast,
-    ddp_init_group,
-    get_local_rank,
-    if_main_process,
-)
+from speechbrain_ext.errors import UserError, brought_by, system_sentence
 
-from speechbrain_ext.errors import UserError, system_sentence
+with brought_by("train"):
+    import torch
+    from speechbrain.utils.distributed import (
+        ddp_broadcast,
+        ddp_init_group,
+        get_local_rank,
+        if_main_process,
+    )
 
 Found = TypeVar("Found")
 
