@@ -62,7 +62,7 @@ def test_noise_is_so_far_below_the_speech(noise: Callable[[float], Condition], s
 
 
 def test_hum_is_at_the_overtones_of_the_mains() -> None:
-    added = Hum(10.0)(speechlike(), generator(), list) - speechlike()
+    added = Hum(10.0)(speechlike(), generator(), voices) - speechlike()
     spectrum = np.abs(np.fft.rfft(added[:16000])) ** 2  # a bin a hertz
     assert spectrum[50::50].sum() > 0.999 * spectrum.sum()
 
@@ -71,18 +71,18 @@ def test_a_cut_begins_with_speech_and_a_short_recording_stays() -> None:
     clean = speechlike(4.0)
     starts = set()
     for seed in range(20):
-        part = Excerpt(1.0)(clean, generator(seed), list)
+        part = Excerpt(1.0)(clean, generator(seed), voices)
         assert len(part) == 16000 and spoken_frames(part)[0]
         starts.add(part.tobytes())
     assert len(starts) > 3
-    assert np.array_equal(Excerpt(9.0)(clean, generator(), list), clean)
+    assert np.array_equal(Excerpt(9.0)(clean, generator(), voices), clean)
     assert Excerpt(4.0).spares(4.0) and not Excerpt(3.9).spares(4.0)
 
 
 def test_a_room_keeps_the_direct_sound_in_its_place() -> None:
     click = np.zeros(16000, np.float32)
     click[100] = 1.0
-    heard = Room(0.4, -3.0)(click, generator(), list)
+    heard = Room(0.4, -3.0)(click, generator(), voices)
     assert heard[100] == pytest.approx(1.0) and not np.abs(heard[:100]).max() > 1e-6
     tail = heard[101:]
     assert 10 * np.log10((tail**2).sum()) == pytest.approx(3.0, abs=0.01)
@@ -93,11 +93,11 @@ def test_a_room_keeps_the_direct_sound_in_its_place() -> None:
 
 def test_levels_and_clipping() -> None:
     clean = speechlike()
-    quiet = Loudness(-40.0)(clean, generator(), list)
+    quiet = Loudness(-40.0)(clean, generator(), voices)
     assert np.abs(quiet - clean / 100).max() <= 0.5 / 2**15 + 1e-9
     assert len(np.unique(quiet)) < 300  # what is left of 16 bits
-    assert Loudness(40.0)(clean, generator(), list).max() == 1 - 1 / 2**15
-    cut = Clipped(12.0)(clean, generator(), list)
+    assert Loudness(40.0)(clean, generator(), voices).max() == 1 - 1 / 2**15
+    cut = Clipped(12.0)(clean, generator(), voices)
     assert np.abs(cut).max() == pytest.approx(np.abs(clean).max() / 10**0.6)
 
 
@@ -119,7 +119,7 @@ def test_codecs_take_the_bits_that_they_say(codec: Codec) -> None:
 @pytest.mark.parametrize("codec", [Opus(8), MP3(40)], ids=repr)
 def test_codecs_of_few_bits_keep_the_place_of_the_sound(codec: Codec) -> None:
     clean = speechlike(3.0) + (0.01 * generator().normal(size=48000)).astype(np.float32)
-    heard = Sent(codec)(clean, generator(), list)
+    heard = Sent(codec)(clean, generator(), voices)
     assert heard.shape == clean.shape and heard.dtype == np.float32
     spectra = np.fft.rfft(clean, 96000), np.fft.rfft(heard, 96000)
     assert np.fft.irfft(spectra[0].conj() * spectra[1]).argmax() in (0, 1, 95999)
