@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +22,7 @@ from speechbrain_ext.cli.options import (
     open_model,
     tell,
 )
-from speechbrain_ext.cli.sources import recordings
+from speechbrain_ext.cli.sources import Recordings, find_recordings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.failures import FAILURES, Failure, tell_failures, write_failures
 from speechbrain_ext.files import atomic_path
@@ -75,7 +74,7 @@ def embed(
     elif audio == [STDIN] or out is None or out.suffix == ".npy":
         _embed_one(speaker_model, audio, out, as_json)
     else:
-        failures = _embed_all(speaker_model, recordings(audio, root), out, as_json)
+        failures = _embed_all(speaker_model, find_recordings(audio, root), out, as_json)
         raise typer.Exit(1 if failures else 0)
 
 
@@ -117,10 +116,9 @@ def _slide(
     tell(as_json, {"out": str(out), "windows": len(times)}, f"{out}: {len(times)} windows")
 
 
-def _embed_all(
-    model: SpeakerModel, wanted: Mapping[str, Path], out: Path, as_json: bool
-) -> list[Failure]:
+def _embed_all(model: SpeakerModel, found: Recordings, out: Path, as_json: bool) -> list[Failure]:
     """Embed what is not there yet; write now and then, so that a run that is killed goes on."""
+    wanted = found.paths
     in_one = out.suffix == ".npz"
     kept = _Kept(out if in_one else out / TOGETHER, model)
     failures: list[Failure] = []
@@ -142,10 +140,14 @@ def _embed_all(
         "out": str(out),
         "written": len(missing) - len(failures),
         "present": len(wanted) - len(missing),
+        "other_formats": found.other_formats,
         "failures": [failure._asdict() for failure in failures],
     }
     line = f"{facts['written']} embeddings written, {facts['present']} were there"
-    tell(as_json, facts, f"{out}: {line}, {len(failures)} failed")
+    lines = [f"{out}: {line}, {len(failures)} failed"]
+    if found.other_formats:
+        lines.append(f"passed over as other formats of these: {found.other_formats}")
+    tell(as_json, facts, *lines)
     sys.stdout.flush()
     tell_failures(failures, table)
     return failures

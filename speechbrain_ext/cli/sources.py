@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from speechbrain_ext.audio_files import list_audio_files
 from speechbrain_ext.errors import UserError
@@ -14,7 +15,14 @@ from speechbrain_ext.verification.lists import composed, read_lines
 _GLANCE = 4096  # bytes by which a text is told from sound
 
 
-def recordings(sources: Sequence[str], root: Path = Path()) -> dict[str, Path]:
+class Recordings(NamedTuple):
+    """Recordings by their names, and how many files hold the same in other formats."""
+
+    paths: dict[str, Path]
+    other_formats: int
+
+
+def find_recordings(sources: Sequence[str], root: Path = Path()) -> Recordings:
     """Find the recordings of files, folders, ``wav.scp`` and lists.
 
     Arguments
@@ -27,8 +35,9 @@ def recordings(sources: Sequence[str], root: Path = Path()) -> dict[str, Path]:
 
     Returns
     -------
-    dict of str to Path
-        The names: those of a ``wav.scp``, else paths without their endings, below their folder.
+    Recordings
+        The names are those of a ``wav.scp``, else paths without their endings, below their folder.
+        Of one that lies there in several formats it is the file that other commands take, too.
 
     Raises
     ------
@@ -41,12 +50,17 @@ def recordings(sources: Sequence[str], root: Path = Path()) -> dict[str, Path]:
     >>> for name in ("a.wav", "b.flac"):
     ...     (folder / name).touch()
     >>> _ = (folder / "wav.scp").write_text("anna a.wav\\nben b.flac\\n")
-    >>> sorted(recordings([str(folder)])), sorted(recordings([str(folder / "wav.scp")], folder))
-    (['a', 'b'], ['anna', 'ben'])
+    >>> sorted(find_recordings([str(folder)]).paths)
+    ['a', 'b']
+    >>> sorted(find_recordings([str(folder / "wav.scp")], folder).paths)
+    ['anna', 'ben']
     """
     found: dict[str, Path] = {}
-    for source in sources:
-        for name, path in _of(Path(source), root):
+    others = 0
+    for source in map(Path, sources):
+        below = _below(source) if source.is_dir() else None
+        others += below.other_formats if below else 0
+        for name, path in below.paths.items() if below else _of_file(source, root):
             name = composed(name)
             if found.setdefault(name, path) != path:
                 raise UserError(
@@ -54,25 +68,21 @@ def recordings(sources: Sequence[str], root: Path = Path()) -> dict[str, Path]:
                     "a wav.scp that names them",
                     code="repeated-name",
                 )
-    return found
+    return Recordings(found, others)
 
 
-def _of(source: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    if source.is_dir():
-        yield from _below(source)
-    elif source.suffix.lower() in AUDIO or (source.is_file() and not _is_text(source)):
+def _of_file(source: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    if source.suffix.lower() in AUDIO or (source.is_file() and not _is_text(source)):
         yield strip_audio_extension(os.fspath(source)), source
-    else:
-        lines = list(read_lines(source, "the list of recordings"))
-        if not lines:
-            raise UserError(
-                f"{source} names no recording: give a list with lines", code="empty-list"
-            )
-        for number, line in lines:
-            yield _listed(source, number, line, root)
+        return
+    lines = list(read_lines(source, "the list of recordings"))
+    if not lines:
+        raise UserError(f"{source} names no recording: give a list with lines", code="empty-list")
+    for number, line in lines:
+        yield _listed(source, number, line, root)
 
 
-def _below(folder: Path) -> Iterator[tuple[str, Path]]:
+def _below(folder: Path) -> Recordings:
     """Every audio file at any depth; of one in several formats the first by preference."""
     tree = list_audio_files(folder)
     if tree.unlisted:
@@ -83,11 +93,10 @@ def _below(folder: Path) -> Iterator[tuple[str, Path]]:
         )
     if not tree.files:
         raise UserError(f"{folder} holds no audio file: give another folder", code="no-audio")
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Path] = {}
     for file in sorted(tree.files, key=lambda file: (preference(file), file)):
-        chosen.setdefault(strip_audio_extension(file), file)
-    for name in sorted(chosen):
-        yield name, folder / chosen[name]
+        chosen.setdefault(strip_audio_extension(file), folder / file)
+    return Recordings(dict(sorted(chosen.items())), len(tree.files) - len(chosen))
 
 
 def _is_text(path: Path) -> bool:

@@ -134,6 +134,14 @@ def test_a_name_that_leads_out_is_text_in_one_file(spk: Spk, voices: Path, tmp_p
     assert load_embeddings(tmp_path / "out.npz").ids == ["../../escape"]
 
 
+def test_one_recording_in_several_formats_is_embedded_once(
+    spk: Spk, voices: Path, tmp_path: Path
+) -> None:
+    soundfile.write(voices / "0_0.flac", voice(0), RATE)
+    done = spk("embed", voices, "--out", tmp_path / "out.npz")
+    assert "9 embeddings" in done.out and "other formats of these: 1" in done.out
+
+
 def test_mistakes_of_embed(spk: Spk, voices: Path, tmp_path: Path) -> None:
     empty, twice = tmp_path / "empty", tmp_path / "twice.scp"
     empty.mkdir()

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,23 @@ def test_a_long_recording_is_the_mean_of_its_parts(
     np.testing.assert_allclose(model.embed(samples), expected, atol=1e-5)
     nearly = samples[: 3 * RATE + 800]  # what is left over belongs to the part before it
     np.testing.assert_allclose(model.embed(nearly), model._engine.embed(nearly[None])[0])
+
+
+def test_memory_does_not_grow_with_the_length(model: SpeakerModel, tmp_path: Path) -> None:
+    """Ten minutes are 38 MB at the model's rate; a part of them is held."""
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", 8000, 1) as file:
+        for take in range(10):
+            file.write(voice(1, take, seconds=60, rate=8000))
+    tracemalloc.start()
+    try:
+        heard = model.hear(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert heard.seconds == 600 and 300 < heard.seconds_of_speech < 550
+    assert most < 30e6
+    assert model.similarity(heard.embedding, voice(1)) > 0.98
 
 
 def test_windows_slide_to_the_end(model: SpeakerModel) -> None:
