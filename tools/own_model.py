@@ -18,9 +18,8 @@ from speechbrain_ext.export.card import count_words, operating_points
 from speechbrain_ext.files import replaced_folder, written_files
 from speechbrain_ext.runtime.folder import FACTS, ModelFolder
 from speechbrain_ext.runtime.model import OWN_MODEL
+from speechbrain_ext.verification.conditions import CARD as CONDITIONS
 
-#: What conditions cost, where evaluate.py --conditions has found it.
-CONDITIONS = "CONDITIONS.md"
 MOST_BYTES = 3_000_000
 
 CARD = """\
