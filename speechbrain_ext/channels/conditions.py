@@ -153,7 +153,7 @@ class Hum(_Noise):
     ---------
     snr : float
         Level of the speech over the hum in dB.
-    hertz : float
+    hertz : int
         The tone.
     overtones : int
         How many there are.
@@ -165,18 +165,22 @@ class Hum(_Noise):
     """
 
     snr: float
-    hertz: float = 50.0
+    hertz: int = 50
     overtones: int = 40
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.hertz, int) and self.hertz > 0):
+            raise ValueError(f"hertz must be a whole number above 0, got {self.hertz}")
 
     def noise(self, samples: int, rng: np.random.Generator, voices: Voices) -> Wave:
         """Hum with phases that are drawn."""
-        turns = 2 * np.pi * self.hertz * np.arange(samples) / SAMPLE_RATE
+        turns = 2 * np.pi * self.hertz * np.arange(SAMPLE_RATE) / SAMPLE_RATE
         tones = [
             np.sin(order * turns + rng.uniform(0, 2 * np.pi)) / order
             for order in range(1, self.overtones + 2)
             if order * self.hertz < SAMPLE_RATE / 2
         ]
-        return np.sum(tones, axis=0)
+        return np.resize(np.sum(tones, axis=0), samples)  # every second is the same
 
 
 @dataclass(frozen=True)
