@@ -91,7 +91,7 @@ def benchmark(
     if as_json:
         tell(True, {"file": found.file, "threads": threads, "rounds": rounds, "speeds": rows})
         return
-    table = Table("seconds", "ms (median)", "× real time", title=found.file, box=None)
+    table = Table("seconds", "ms (median)", "× real time", title=Path(found.file).name, box=None)
     for row in rows:
         table.add_row(
             f"{row['seconds']:g}", f"{row['milliseconds']:.1f}", f"{row['times_real_time']:.0f}"

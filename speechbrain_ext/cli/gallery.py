@@ -29,7 +29,8 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.failures import Failure, tell_failures, write_failures
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.runtime import Gallery, Identification
-from speechbrain_ext.runtime.gallery import LEAST_SPEECH, Enrolled, checked_name
+from speechbrain_ext.runtime.gallery import LEAST_SPEECH
+from speechbrain_ext.runtime.speakers import Enrolled, checked_name
 from speechbrain_ext.terminal import print_table
 from speechbrain_ext.verification.lists import read_lines
 

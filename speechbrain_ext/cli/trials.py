@@ -126,7 +126,7 @@ def decision_lines(decisions: Decisions) -> list[str]:
         few = "" if point.supported else ", not supported by so few"
         name = "equal error rate" if point.name == "eer" else "false alarms"
         lines.append(
-            f"{name} {percent(round(point.false_alarm, 6))}: cosine {point.threshold:.3f} "
+            f"{name} {percent(round(point.false_alarm, 4))}: cosine {point.threshold:.3f} "
             f"({point.trials} false alarms{few})"
         )
     if decisions.calibration is not None:

@@ -135,14 +135,14 @@ def readme(
         version=speechbrain_ext.__version__,
         package=package,
         thresholds="\n".join(thresholds),
-        operating_points=operating_points(facts["decisions"]),
+        operating_points=operating_points_table(facts["decisions"]),
         example="" if threshold is not None else ", threshold=0.5",
         classes=classes,
         engines=_engines(facts["files"]),
     )
 
 
-def operating_points(tree: Mapping[str, Any] | None) -> str:
+def operating_points_table(tree: Mapping[str, Any] | None) -> str:
     """Thresholds by what they give, with what supports them, and the calibration."""
     if tree is None:
         return ""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
-import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,36 +15,14 @@ import numpy as np
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import atomic_path, exclusive
 from speechbrain_ext.runtime.decision import choose_threshold
+from speechbrain_ext.runtime.heard import Heard, unit
 from speechbrain_ext.runtime.hearing import Audio, Recording
-from speechbrain_ext.runtime.model import Heard, SpeakerModel, unit
+from speechbrain_ext.runtime.model import SpeakerModel
+from speechbrain_ext.runtime.speakers import FORMAT, Enrolled, Speakers, checked_name
 
 #: Seconds of speech that a speaker is enrolled with at least.
 LEAST_SPEECH = 3.0
-_LONGEST_NAME = 200
-_FORMAT = "speaker gallery 1"
 _ONE = (str, os.PathLike, np.ndarray, Recording, Heard)  # a recording, not a row of them
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """What a speaker is enrolled with by now.
-
-    Arguments
-    ---------
-    name : str
-        The speaker.
-    recordings : int
-        How many.
-    seconds_of_speech : float
-        In all of them.
-    vad : str
-        What told speech in the last ones: ``silero`` or ``energy``.
-    """
-
-    name: str
-    recordings: int
-    seconds_of_speech: float
-    vad: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +70,7 @@ class Gallery:
         self.path, self.model = path, model
         self._enroller = enroll_with or model
         self._stamp: tuple[int, ...] | None = None
-        self._kept = _Kept.empty(model.dim)
+        self._kept = Speakers.empty(model.dim)
         self._refresh()
 
     @classmethod
@@ -196,7 +172,7 @@ class Gallery:
             if not heard:
                 raise UserError(f"{name} has no recording: give one or more", code="missing-option")
 
-        def add(kept: _Kept) -> _Kept:
+        def add(kept: Speakers) -> Speakers:
             kept = kept.with_recordings(added)
             for name, heard in added.items():
                 self._check_speech(kept.enrolled(name, heard[0].vad), least_speech)
@@ -215,7 +191,7 @@ class Gallery:
         """
         name = checked_name(name)
 
-        def remove(kept: _Kept) -> _Kept:
+        def remove(kept: Speakers) -> Speakers:
             if name not in kept.names:
                 raise self._unknown(name)
             return kept.without(name)
@@ -294,15 +270,15 @@ class Gallery:
             f"{self.path} has no speaker {name!r}: give one that it has", code="unknown-name"
         )
 
-    def _refresh(self) -> _Kept:
+    def _refresh(self) -> Speakers:
         """What the file holds now."""
         stamp = _stamp(self.path)
         if stamp != self._stamp:
-            self._kept = _Kept.empty(self.model.dim) if stamp is None else self._read()
+            self._kept = Speakers.empty(self.model.dim) if stamp is None else self._read()
             self._stamp = stamp
         return self._kept
 
-    def _change(self, change: Callable[[_Kept], _Kept]) -> _Kept:
+    def _change(self, change: Callable[[Speakers], Speakers]) -> Speakers:
         """Change the file as it is now, with no other process between."""
         folder = self.path.resolve().parent
         try:
@@ -331,9 +307,9 @@ class Gallery:
         for leftover in folder.glob(pattern):
             leftover.unlink(missing_ok=True)
 
-    def _read(self) -> _Kept:
+    def _read(self) -> Speakers:
         try:
-            kept = _Kept.read(self.path)
+            kept = Speakers.read(self.path)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{self.path} is no gallery ({error}): give another file", code="damaged-file"
@@ -355,13 +331,13 @@ class Gallery:
     def _about(self) -> dict[str, Any]:
         folder = self.model.facts.get("title", "")
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "digest": self.model.digest,
             "model": " ".join(filter(None, [folder, Path(self.model.file).name])),
             "enroller": self._enroller.digest,
         }
 
-    def _check_enroller(self, kept: _Kept) -> None:
+    def _check_enroller(self, kept: Speakers) -> None:
         if kept.about["enroller"] != self._enroller.digest:
             raise UserError(
                 f"the speakers of {self.path} were enrolled with the model "
@@ -369,113 +345,6 @@ class Gallery:
                 "with that one, or in another gallery",
                 code="other-weights",
             )
-
-
-class _Kept:
-    """What the file holds: names, and of each recording its speaker, embedding and seconds."""
-
-    def __init__(
-        self, names: list[str], owners: np.ndarray, vectors: np.ndarray, speech: np.ndarray
-    ) -> None:
-        self.names, self.owners, self.vectors, self.speech = names, owners, vectors, speech
-        self.about: dict[str, Any] = {}
-        self._means: np.ndarray | None = None
-
-    @classmethod
-    def empty(cls, dim: int) -> _Kept:
-        return cls([], np.zeros(0, np.int64), np.zeros((0, dim), np.float32), np.zeros(0))
-
-    @classmethod
-    def read(cls, path: Path) -> _Kept:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(arrays["about"].tobytes())
-            owners, vectors, speech = (arrays[key] for key in ("owners", "vectors", "speech"))
-        names = about.pop("names")
-        if about.get("format") != _FORMAT or not all(isinstance(name, str) for name in names):
-            raise ValueError("another format")
-        rows = len(owners)
-        if owners.shape != (rows,) or speech.shape != (rows,) or vectors.ndim != 2:
-            raise ValueError("arrays of other shapes")
-        if len(vectors) != rows or not np.isfinite(vectors).all():
-            raise ValueError("embeddings are missing or not finite")
-        if not np.array_equal(np.unique(owners), np.arange(len(names))):
-            raise ValueError("a speaker without a recording")
-        kept = cls(names, owners.astype(np.int64), vectors.astype(np.float32), speech)
-        kept.about = {key: str(about[key]) for key in ("format", "digest", "model", "enroller")}
-        return kept
-
-    def write(self, path: Path) -> None:
-        text = json.dumps({**self.about, "names": self.names}).encode()
-        with open(path, "wb") as stream:
-            np.savez(
-                stream,
-                about=np.frombuffer(text, dtype=np.uint8),
-                owners=self.owners,
-                vectors=self.vectors,
-                speech=self.speech,
-            )
-
-    @property
-    def means(self) -> np.ndarray:
-        """Of each speaker the mean of the embeddings of unit length, (N, D), of unit length."""
-        if self._means is None:
-            order = np.argsort(self.owners, kind="stable")
-            first = np.searchsorted(self.owners[order], np.arange(len(self.names)))
-            self._means = unit(np.add.reduceat(unit(self.vectors)[order], first, axis=0))
-        return self._means
-
-    def enrolled(self, name: str, vad: str) -> Enrolled:
-        own = self.owners == self.names.index(name)
-        return Enrolled(name, int(own.sum()), float(self.speech[own].sum()), vad)
-
-    def with_recordings(self, added: Mapping[str, Sequence[Heard]]) -> _Kept:
-        place = {name: row for row, name in enumerate(self.names)}
-        owners, vectors, speech = list[int](), list[np.ndarray](), list[float]()
-        for name, heard in added.items():
-            owner = place.setdefault(name, len(place))
-            known = {vector.tobytes() for vector in self.vectors[self.owners == owner]}
-            for each in heard:
-                if each.embedding.tobytes() not in known:
-                    known.add(each.embedding.tobytes())
-                    owners.append(owner)
-                    vectors.append(each.embedding)
-                    speech.append(each.seconds_of_speech)
-        return _Kept(
-            list(place),
-            np.append(self.owners, np.array(owners, dtype=np.int64)),
-            np.concatenate((self.vectors, *(vector[None] for vector in vectors))),
-            np.append(self.speech, speech),
-        )
-
-    def without(self, name: str) -> _Kept:
-        place = self.names.index(name)
-        left = self.owners != place
-        owners = self.owners[left]
-        names = [each for each in self.names if each != name]
-        return _Kept(names, owners - (owners > place), self.vectors[left], self.speech[left])
-
-
-def checked_name(name: str) -> str:
-    """A speaker's name as it counts: without white space around it, its accents composed.
-
-    Raises
-    ------
-    UserError
-        When it is empty, very long, or has a character that does not print.
-
-    Example
-    -------
-    >>> checked_name(" ../Rene\\u0301 ") == "../Ren\\u00e9"
-    True
-    """
-    name = unicodedata.normalize("NFC", name.strip())
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise UserError(
-            f"{name[:50]!r} is no name of a speaker: give 1 to {_LONGEST_NAME} characters on one "
-            "line",
-            code="bad-name",
-        )
-    return name
 
 
 def _check_taught(model: SpeakerModel, teacher: SpeakerModel) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.decision import COSINE, Decision, choose_threshold
 from speechbrain_ext.runtime.engine import Engine
 from speechbrain_ext.runtime.folder import ModelFolder, read_decisions
+from speechbrain_ext.runtime.heard import Heard, mean_of_parts, unit
 from speechbrain_ext.runtime.hearing import Audio, Recording, signal_blocks
 from speechbrain_ext.runtime.speech import speech_gate
 
@@ -25,26 +25,6 @@ LONGEST = 120
 #: The model that comes with the package.
 OWN_MODEL = Path(__file__).parent / "model"
 _WINDOWS_AT_ONCE = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Heard:
-    """What is kept of a recording: enough to decide, whatever its length.
-
-    Arguments
-    ---------
-    embedding : np.ndarray
-        (D,) float32, as the network gives it.
-    seconds, seconds_of_speech : float
-        Of all of it, and of what the gate takes for speech.
-    vad : str
-        The gate: ``silero`` or ``energy``.
-    """
-
-    embedding: np.ndarray
-    seconds: float
-    seconds_of_speech: float
-    vad: str
 
 
 class SlidingWindows(NamedTuple):
@@ -371,28 +351,9 @@ class SpeakerModel:
         return unit(embedding)
 
     def _embed_blocks(self, blocks: Iterator[np.ndarray]) -> np.ndarray:
-        """The mean of the embeddings of parts, by their lengths; of a short recording, its own."""
-        longest = LONGEST * self.sample_rate
-        waiting: list[np.ndarray] = []
-        held = embedded = 0
-        total = np.zeros(self.dim, dtype=np.float64)
-
-        def embed(samples: np.ndarray) -> None:
-            nonlocal total, embedded
-            total = total + len(samples) * self._engine.embed(samples[None])[0].astype(np.float64)
-            embedded += len(samples)
-
-        for block in blocks:
-            waiting.append(block)
-            held += len(block)
-            # A second is kept back, so that the last part is no shorter.
-            while held >= longest + self.sample_rate:
-                samples = np.concatenate(waiting)
-                embed(samples[:longest])
-                waiting = [samples[longest:]]
-                held -= longest
-        embed(np.concatenate(waiting))
-        return self._checked((total / embedded).astype(np.float32))
+        return self._checked(
+            mean_of_parts(blocks, self._engine.embed, LONGEST * self.sample_rate, self.sample_rate)
+        )
 
     def _checked(self, embedding: np.ndarray) -> np.ndarray:
         if not np.isfinite(embedding).all() or not np.any(embedding):
@@ -402,15 +363,3 @@ class SpeakerModel:
                 code="bad-embedding",
             )
         return embedding
-
-
-def unit(embedding: np.ndarray) -> np.ndarray:
-    """An embedding (D,), or (N, D), of length 1, in float32.
-
-    Example
-    -------
-    >>> unit(np.array([3.0, 4.0], dtype=np.float32)).tolist()
-    [0.6000000238418579, 0.800000011920929]
-    """
-    squares = np.einsum("...d,...d->...", embedding, embedding, dtype=np.float64)
-    return (embedding / np.sqrt(squares)[..., None].astype(np.float32)).astype(np.float32)

@@ -9,7 +9,8 @@ from typing import BinaryIO, TypeVar
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.gallery import Gallery
-from speechbrain_ext.runtime.model import Heard, SpeakerModel
+from speechbrain_ext.runtime.heard import Heard
+from speechbrain_ext.runtime.model import SpeakerModel
 from speechbrain_ext.serve.limits import ServiceLimits
 from speechbrain_ext.serve.metrics import Metrics
 from speechbrain_ext.serve.upload import decode

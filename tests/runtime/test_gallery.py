@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from speechbrain_ext.runtime import Gallery, SpeakerModel, load_model
-from speechbrain_ext.runtime.model import Heard
+from speechbrain_ext.runtime.heard import Heard
 from tests.processes import HANG, ROOT, environment
 from tests.refusals import refused
 from tests.runtime.models import DIM, make_model, voice
@@ -152,7 +152,7 @@ ENROLL = """
 import sys
 import numpy as np
 from speechbrain_ext.runtime import Gallery, load_model
-from speechbrain_ext.runtime.model import Heard
+from speechbrain_ext.runtime.heard import Heard
 gallery = Gallery.open(sys.argv[2], load_model(sys.argv[1]))
 first, last = int(sys.argv[3]), int(sys.argv[4])
 for n in range(first, last):

@@ -16,7 +16,7 @@ import numpy as np
 from speechbrain_ext.decisions import Decisions, OperatingPoint
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.runtime import Gallery, SpeakerModel
-from speechbrain_ext.runtime.model import Heard
+from speechbrain_ext.runtime.heard import Heard
 from speechbrain_ext.serve.run import demo, run
 
 DECISIONS = Decisions(
