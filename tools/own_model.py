@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext.errors import UserError, friendly_exit
-from speechbrain_ext.export.card import count_words
+from speechbrain_ext.export.card import count_words, operating_points_table
 from speechbrain_ext.files import replaced_folder, written_files
 from speechbrain_ext.runtime.folder import FACTS, ModelFolder
 from speechbrain_ext.runtime.model import OWN_MODEL
