@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from speechbrain import RunOptions
 
+from speechbrain_ext.cli.main import app
 from tests.recipe.tiny import RECIPE
 
 ROOT = RECIPE.parents[2]
@@ -53,7 +55,9 @@ def calls(path: Path, names: set[str]) -> Iterator[ast.Call]:
 def imported(path: Path) -> Iterator[Path]:
     """The project's files that a file imports."""
     for node in ast.walk(parsed(path)):
-        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         for name in names:
@@ -99,6 +103,9 @@ def options(command: Path) -> frozenset[str]:
         for c in calls(p, {"add_argument"})
         for name in OPTION.findall(text_of(c, p))
     }
+    if command == SPK:
+        for verb in VERBS.values():
+            found |= {name for each in verb.params for name in OPTION.findall(" ".join(each.opts))}
     text = command.read_text("utf-8")
     if re.search(r"add_argument\(\s*f", text):  # an option for each field of a class
         nodes = (node for path in reached(command) for node in ast.walk(parsed(path)))
@@ -127,7 +134,9 @@ def messages() -> list[tuple[Path, int, str]]:
     ]
 
 
-COMMANDS = [path for path in SOURCES if "__main__" in path.read_text("utf-8")]
+SPK = ROOT / "speechbrain_ext/cli/main.py"
+VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+COMMANDS = [SPK, *(path for path in SOURCES if "__main__" in path.read_text("utf-8"))]
 
 
 @pytest.mark.parametrize(
