@@ -103,7 +103,11 @@ def _card(facts: dict[str, Any], file: dict[str, Any], conditions: bool) -> str:
         f"| {each['title']} | {each['eer']:.2f}{_interval(each)} | {each['difference']:+.2f} |"
         for each in file["trials"]
     )
-    told = f"[{CONDITIONS}]({CONDITIONS}) says what noise, rooms, lines and codecs cost it.\n"
+    told = (
+        f"[{CONDITIONS}]({CONDITIONS}) says what noise, rooms, lines and codecs cost it. It was "
+        "trained on clean\nspeech: look there how many strangers its threshold lets pass where "
+        "both recordings are noisy.\n"
+    )
     return CARD.format(
         size=count_words(facts["parameters"]),
         dim=facts["embedding_size"],

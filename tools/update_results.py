@@ -77,6 +77,8 @@ def experiment_block(name: str, experiment: Path) -> Block:
     title, table, notes, *more = results.split("\n\n")[1:]
     # That of the student's files, where stage 5 could write them.
     engines = more[:2] if more and more[0].startswith("In engines") else []
+    calibrated = [n for n, part in enumerate(more) if part.startswith("Calibration and thresholds")]
+    calibration = more[calibrated[0] : calibrated[0] + 2] if calibrated else []
     folders = {"student": experiment}
     if teacher := read_setting(experiment, "teacher_folder"):  # else it is taken as it is
         # Paths of a hyperparams.yaml are relative to the recipe's folder.
@@ -103,7 +105,7 @@ def experiment_block(name: str, experiment: Path) -> Block:
     header = [f"valid {selecting.words}{selecting.unit}, epoch", *map(str, shown)]
     lines = _markdown([header, ["---"] * len(header), *rows])
     picture = f"![Valid {selecting.words} by epoch](docs/{name}_curve.svg)"
-    parts = [title, table, notes, *engines, lines, picture]
+    parts = [title, table, notes, *calibration, *engines, lines, picture]
     if engines:
         return Block(parts, _tables(engines[1])[0])
     return Block(parts, _tables(table)[0], [picture])
