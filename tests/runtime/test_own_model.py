@@ -14,7 +14,8 @@ from speechbrain_ext.runtime import load_model
 from speechbrain_ext.runtime.model import OWN_MODEL
 from speechbrain_ext.verification.metrics import equal_error_rate
 
-SPEECH = Path(__file__).parents[3] / "shared/data/libri_mini/dev"
+ROOT = Path(__file__).parents[2]
+SPEECH = ROOT.parent / "shared/data/libri_mini/dev"
 
 
 def test_it_is_whole_and_small() -> None:
@@ -29,6 +30,17 @@ def test_it_is_whole_and_small() -> None:
     card = (OWN_MODEL / "README.md").read_text(encoding="utf-8")
     for point in model.decisions.operating_points:
         assert f"{point.threshold:.4f}" in card
+
+
+def test_the_readme_says_what_its_card_says() -> None:
+    lines = (OWN_MODEL / "CONDITIONS.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = {row[0]: row for row in cells if len(row) > 4}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("as recorded", "Opus, 12 kbit/s", "Telephone, 8 kHz", "White noise, 20 dB"):
+        assert f"{rows[name][1]} %" in readme
+    for name in ("as recorded", "White noise, 20 dB"):
+        assert f"{rows[name][3]} %" in readme
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="there is no real speech")

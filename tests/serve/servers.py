@@ -33,10 +33,19 @@ SPK = ("-c", "from speechbrain_ext.cli.main import main; main()")
 def serving(
     *options: str, program: tuple[str, ...] = STAND_IN, **variables: str
 ) -> Iterator[Server]:
-    """Start the stand-in, or a program that serves, and end it as a power cut would."""
+    """Start the stand-in, or a program that serves, and end it as a power cut would.
+
+    It hears Ctrl-C even where the tests run in the background, whose processes inherit that they
+    do not.
+    """
     command = [sys.executable, *program, *options]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**environment(), **variables}
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**environment(), **variables},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             assert process.stdout is not None
