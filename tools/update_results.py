@@ -75,10 +75,9 @@ def experiment_block(name: str, experiment: Path) -> Block:
     """The table and the curve of an experiment."""
     results = (experiment / "RESULTS.md").read_text(encoding="utf-8")
     title, table, notes, *more = results.split("\n\n")[1:]
+    calibration = _part(more, "Calibration and thresholds")
     # That of the student's files, where stage 5 could write them.
-    engines = more[:2] if more and more[0].startswith("In engines") else []
-    calibrated = [n for n, part in enumerate(more) if part.startswith("Calibration and thresholds")]
-    calibration = more[calibrated[0] : calibrated[0] + 2] if calibrated else []
+    engines = _part(more, "In engines")
     folders = {"student": experiment}
     if teacher := read_setting(experiment, "teacher_folder"):  # else it is taken as it is
         # Paths of a hyperparams.yaml are relative to the recipe's folder.
@@ -109,6 +108,12 @@ def experiment_block(name: str, experiment: Path) -> Block:
     if engines:
         return Block(parts, _tables(engines[1])[0])
     return Block(parts, _tables(table)[0], [picture])
+
+
+def _part(paragraphs: list[str], start: str) -> list[str]:
+    """The paragraph that begins so, and the table after it; nothing where there is none."""
+    places = (n for n, paragraph in enumerate(paragraphs) if paragraph.startswith(start))
+    return next((paragraphs[n : n + 2] for n in places), [])
 
 
 def comparison_block(folder: Path) -> Block:

@@ -63,10 +63,13 @@ def test_of_a_students_files_the_readme_has_the_table(root: Path) -> None:
         "In engines, one thread:\n\n| System | MB |\n| --- | ---: |\n| v6 | 9.9 |\n| v6 | 2.7 |\n"
     )
     (root / "README.md").write_text("<!-- results: mine of v6 -->\n<!-- end -->\n")
-    (student / "RESULTS.md").write_text(f"{RESULTS_MD}\n{table}\nEER: the rate.\n")
+    calibrated = "Calibration and thresholds are fitted:\n\n"
+    calibrated += "| System | Cllr |\n| --- | ---: |\n| v6 | 0.2 |\n"
+    (student / "RESULTS.md").write_text(f"{RESULTS_MD}\n{calibrated}\n{table}\nEER: the rate.\n")
     update_results.main([f"mine={student}"])
     page, readme = ((root / each).read_text() for each in ("docs/results.md", "README.md"))
     assert "| teacher | 2.00 |" in page and "In engines, one thread:\n\n| System" in page
+    assert "are fitted:\n\n| System | Cllr |\n| --- | ---: |\n| v6 | 0.2 |" in page
     assert "| v6 | 9.9 |\n| v6 | 2.7 |" in readme and "| teacher | 2.00 |" not in readme
 
 
