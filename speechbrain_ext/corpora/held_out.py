@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 from speechbrain_ext.audio import read_utterance
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.utterances import Half, UnlabelledFile, Utterance
-from speechbrain_ext.errors import UserError
+from speechbrain_ext.errors import UserError, first_few
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.sound import AudioFault
 from speechbrain_ext.verification.lists import composed, read_lines
@@ -23,7 +23,9 @@ _LEAST_FILES = 2
 
 
 def hold_out(
-    utterances: Sequence[Utterance], settings: ManifestSettings
+    utterances: Sequence[Utterance],
+    settings: ManifestSettings,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[list[Utterance], list[Utterance], TrialList]:
     """Split off the validation speakers and form trials between them.
 
@@ -36,6 +38,8 @@ def hold_out(
         All usable utterances, sorted.
     settings : ManifestSettings
         Number of speakers, seed, utterances of each.
+    groups : mapping of str to str, optional
+        The group of each speaker: trials are then within groups.
 
     Returns
     -------
@@ -63,6 +67,7 @@ def hold_out(
         [utterance.id for utterance in valid],
         [utterance.speaker for utterance in valid],
         [utterance.session for utterance in valid],
+        None if groups is None else [groups[utterance.speaker] for utterance in valid],
     )
     return train, valid, trials
 
@@ -257,6 +262,52 @@ def read_excluded(
             code="unknown-name",
         )
     return frozenset(excluded), unknown
+
+
+def read_groups(path: str | os.PathLike[str], speakers: Collection[str]) -> dict[str, str]:
+    """Read the group of each speaker: a corpus, a sex, as Kaldi's ``spk2gender`` has it.
+
+    Arguments
+    ---------
+    path : str or path
+        UTF-8 text, a line ``speaker group`` for each speaker; others may be in it.
+    speakers : collection of str
+        All speakers.
+
+    Returns
+    -------
+    dict of str to str
+        Speaker -> group.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read, or does not give each speaker one group.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "spk2gender"
+    >>> _ = path.write_text("ann f\\nben m\\n")
+    >>> read_groups(path, {"ann"})
+    {'ann': 'f', 'ben': 'm'}
+    """
+    groups: dict[str, str] = {}
+    for number, line in read_lines(path, "the groups of speakers"):
+        speaker, *group = composed(line).rsplit(maxsplit=1)
+        if not group or groups.setdefault(speaker, group[0]) != group[0]:
+            raise UserError(
+                f"{path}:{number}: {line[:200]!r} does not give a speaker one group; write "
+                '"speaker group", a line for each.',
+                code="bad-line",
+            )
+    missing = sorted(set(speakers) - set(groups))
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} speakers below --train have no group there: "
+            f"{first_few(missing)}; add them, or leave out --speaker_groups.",
+            code="unknown-name",
+        )
+    return groups
 
 
 def _named(entry: str, speakers: Set[str], by_case: dict[str, list[str]]) -> set[str]:

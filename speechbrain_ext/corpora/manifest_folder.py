@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from speechbrain_ext import files
-from speechbrain_ext.corpora.held_out import hold_out, hold_out_files, read_excluded
+from speechbrain_ext.corpora.held_out import (
+    hold_out,
+    hold_out_files,
+    read_excluded,
+    read_groups,
+)
 from speechbrain_ext.corpora.manifest import WITH_VOICES, read_manifest
 from speechbrain_ext.corpora.manifest_settings import ManifestSettings
 from speechbrain_ext.corpora.mirror.make import mirrored_source
@@ -66,6 +71,8 @@ class ManifestSources:
         File with the utterances of the models that the lists name.
     exclude_speakers : str or None
         File naming speakers to leave out of training, one a line.
+    speaker_groups : str or None
+        File with the group of each speaker, within which held-out speakers are compared.
     allow_overlap : bool
         Whether training speakers may be in a test list.
     unlabelled : str or None
@@ -77,6 +84,7 @@ class ManifestSources:
     trials_root: str | None = None
     enrol: str | None = None
     exclude_speakers: str | None = None
+    speaker_groups: str | None = None
     allow_overlap: bool = False
     unlabelled: str | None = None
 
@@ -130,6 +138,7 @@ def make_manifests(
         ),
         "enrol": _digest(sources.enrol) if sources.enrol else None,
         "exclude": _digest(sources.exclude_speakers) if sources.exclude_speakers else None,
+        "groups": _digest(sources.speaker_groups) if sources.speaker_groups else None,
         "allow_overlap": sources.allow_overlap,
     }
     wanted = files.fingerprint(made_from)
@@ -181,6 +190,9 @@ def _write(
     unknown: list[str] = []
     if sources.exclude_speakers is not None:
         excluded, unknown = read_excluded(sources.exclude_speakers, listed)
+    groups = None
+    if sources.speaker_groups is not None:
+        groups = read_groups(sources.speaker_groups, listed - excluded)
     check_overlap(lists, listed - excluded, sources.allow_overlap)
 
     test = []
@@ -206,8 +218,9 @@ def _write(
         if unlabelled is not None and not files:
             raise UserError(f"{unlabelled.root} has no usable file:", code="unusable-audio")
         if train_trees:
-            train, valid, valid_trials = hold_out(usable, settings)
-            sets, title = {"train": [*train, *files], "valid": valid}, "held-out training speakers"
+            train, valid, valid_trials = hold_out(usable, settings, groups)
+            sets = {"train": [*train, *files], "valid": valid}
+            title = "held-out training speakers" + ", within groups" * (groups is not None)
         else:
             heard, halves, valid_trials = hold_out_files(files, settings)
             sets, title = {"train": heard, "valid": halves}, HALVES
@@ -280,6 +293,11 @@ def _check_sources(sources: ManifestSources) -> None:
     if sources.exclude_speakers and not sources.train:
         raise UserError(
             "--exclude_speakers needs --train, the speakers of which it leaves some out.",
+            code="bad-command",
+        )
+    if sources.speaker_groups and not sources.train:
+        raise UserError(
+            "--speaker_groups needs --train, whose speakers are in these groups.",
             code="bad-command",
         )
     for number, root in enumerate(sources.train):

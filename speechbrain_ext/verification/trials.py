@@ -385,7 +385,12 @@ def write_trials(path: str | os.PathLike[str], trials: TrialList) -> None:
         )
 
 
-def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[str]) -> TrialList:
+def make_trials(
+    ids: Sequence[str],
+    speakers: Sequence[str],
+    sessions: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> TrialList:
     """Pair every utterance with every later one.
 
     Two utterances of one session share room and microphone, and a system may recognise those; so a
@@ -396,6 +401,8 @@ def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[
     ---------
     ids, speakers, sessions : sequence of str
         (U,) each: the name of an utterance, its speaker, and its session within the speaker.
+    groups : sequence of str, optional
+        (U,) the group of its speaker: pairs of different groups are left out.
 
     Returns
     -------
@@ -413,10 +420,11 @@ def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[
     >>> list(zip(trials.enrol.tolist(), trials.test.tolist(), trials.labels.tolist()))
     [('a1', 'a2', True), ('a1', 'b1', False), ('a2', 'b1', False)]
     """
-    if not len(ids) == len(speakers) == len(sessions):
+    groups = [""] * len(ids) if groups is None else groups
+    if not len(ids) == len(speakers) == len(sessions) == len(groups):
         raise ValueError(
-            f"ids, speakers and sessions differ in length: {len(ids)}, {len(speakers)}, "
-            f"{len(sessions)}"
+            f"ids, speakers, sessions and groups differ in length: {len(ids)}, {len(speakers)}, "
+            f"{len(sessions)}, {len(groups)}"
         )
     speaker_codes: dict[str, int] = {}
     session_codes: dict[tuple[str, str], int] = {}
@@ -430,18 +438,19 @@ def make_trials(ids: Sequence[str], speakers: Sequence[str], sessions: Sequence[
         [session_codes[pair] for pair in zip(speakers, sessions, strict=True)], dtype=np.int32
     )
     several = np.array([len(sessions_of[speaker]) > 1 for speaker in speakers], dtype=bool)
+    group_of = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)[1].astype(np.int32)
 
     first, second = (index.astype(np.int32) for index in np.triu_indices(len(ids), k=1))
     same_session = session_of[first] == session_of[second]
-    kept = ~(same_session & several[first])
+    kept = ~(same_session & several[first]) & (group_of[first] == group_of[second])
     first, second = first[kept], second[kept]
     labels = speaker_of[first] == speaker_of[second]
     if not labels.any() or labels.all():
         missing = "non-target" if labels.any() else "target"
         raise UserError(
             f"{len(ids)} utterances of {len(speaker_codes)} speakers form no {missing} trial: at "
-            "least two speakers are needed, and one of them with two or more utterances; hold out "
-            "more speakers or give more recordings of each.",
+            "least two speakers of a group are needed, and one with two or more utterances; hold "
+            "out more speakers or give more recordings of each.",
             code="one-sided-trials",
         )
     return TrialList(np.array(ids, dtype=np.str_), first, second, labels)

@@ -271,6 +271,23 @@ def test_too_few_speakers_or_utterances_to_validate(
     assert "names all speakers" in text
 
 
+def test_groups_of_speakers_that_cannot_be(
+    refused: Callable[..., str], tmp_path: Path, train: Path
+) -> None:
+    names = tmp_path / "spk2gender"
+    options = ["--train", train, "--speaker_groups", names]
+    assert f"{names}" in refused(*options)
+    write_list(names, "spk00 f", "spk01")
+    assert f"{names}:2: 'spk01' does not give" in refused(*options)
+    write_list(names, "spk00 f", "spk00 m")
+    assert f"{names}:2: 'spk00 m' does not give" in refused(*options)
+    write_list(names, "spk00 f", "spk02 f")
+    text = refused(*options)
+    assert f"{names}: 2 speakers below --train have no group there: spk01, spk03" in text
+    write_list(names, *(f"spk0{number} {number}" for number in range(4)))
+    assert "no non-target trial" in refused(*options)
+
+
 def test_test_speakers_in_training(tmp_path: Path, refused: Callable[..., str]) -> None:
     train = tree(tmp_path / "train", 9)
     trials = write_list(

@@ -269,6 +269,25 @@ def test_an_excluded_name_may_hold_a_comma(tmp_path: Path) -> None:
     assert run(tmp_path, "--train", train, "--exclude_speakers", names)["excluded_speakers"] == 1
 
 
+def test_held_out_speakers_are_compared_within_groups(tmp_path: Path) -> None:
+    train = tree(tmp_path / "train", 8, sessions=1)
+    groups = {f"spk{number:02}": "ab"[number % 2] for number in range(8)}
+    lines = [f"{speaker}\t{group}" for speaker, group in groups.items()]
+    names = write_list(tmp_path / "spk2corpus", *lines, "nobody a")
+    options: list[object] = ["--train", train, "--speaker_groups", names]
+    manifest = run(tmp_path, *options, valid=5)
+    valid = manifest["trials"][0]
+    assert valid["title"] == "held-out training speakers, within groups"
+    listed = (tmp_path / "manifests" / valid["file"]).read_text().splitlines()
+    pairs = [[name.split("/")[0] for name in line.split()[1:]] for line in listed]
+    assert all(groups[one] == groups[other] for one, other in pairs)
+    everything = run(tmp_path, "--train", train, valid=5)["trials"][0]
+    assert valid["targets"] == everything["targets"] == 5
+    assert 0 < valid["nontargets"] < everything["nontargets"]
+    write_list(names, *lines[1:], "spk00 b")
+    assert run(tmp_path, *options, valid=5)["fingerprint"] != manifest["fingerprint"]
+
+
 def test_linked_folders_are_followed(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     for speaker in (audio / "train").iterdir():

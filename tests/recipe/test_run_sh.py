@@ -232,6 +232,7 @@ def test_help_explains_every_option(recipe: Recipe) -> None:
         (["--data", ".", "--name", "x", "--trials_root", "."], "--trials_root needs --trials"),
         (["--exclude_speakers", "no.txt"], "--exclude_speakers"),
         (["--enrol", "no.map"], "--enrol"),
+        (["--speaker_groups", "no.txt"], "--speaker_groups"),
         (["--name", ""], "--name"),
         (["--name", "x"], "--name x names the speech of --data"),
         (["--name", "x", "--corpus", "voxceleb"], "--name x names the speech of --data"),

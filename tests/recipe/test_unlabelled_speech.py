@@ -186,6 +186,8 @@ def test_what_cannot_be_held_out_or_kept_apart_is_one_sentence(tmp_path: Path) -
     names = write_list(tmp_path / "names", "spk00")
     with refused("bad-command", "--exclude_speakers", "--train"):
         stage_1(tmp_path, "--unlabelled", calls, "--exclude_speakers", names)
+    with refused("bad-command", "--speaker_groups", "--train"):
+        stage_1(tmp_path, "--unlabelled", calls, "--speaker_groups", names)
     trials = write_list(tmp_path / "t.txt", "1 spk00/s0/00000 spk00/s1/00000",
                         "0 spk00/s0/00000 spk01/s0/00000")  # fmt: skip
     test = ["--trials", trials, "--trials_root", labelled, "--valid_files", 2]

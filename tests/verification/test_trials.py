@@ -243,6 +243,15 @@ def test_make_trials_against_a_plain_loop() -> None:
     assert _pairs(make_trials(ids, speakers, sessions)) == expected
 
 
+def test_pairs_within_groups() -> None:
+    speakers = ["a", "b", "a", "c", "d"]
+    trials = make_trials(list("12345"), speakers, ["s"] * 5, ["f", "m", "f", "f", "m"])
+    expected = [("1", "3", True), ("1", "4", False), ("2", "5", False), ("3", "4", False)]
+    assert _pairs(trials) == expected
+    with refused("one-sided-trials", "no non-target", "of a group"):
+        make_trials(["1", "2", "3"], ["a", "a", "b"], ["s"] * 3, ["f", "f", "m"])
+
+
 @pytest.mark.parametrize(
     ("speakers", "missing"),
     [(["a", "b"], " target"), (["a", "a"], " non-target"), ([], " target")],

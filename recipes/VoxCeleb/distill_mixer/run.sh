@@ -28,6 +28,7 @@ trials=""  # trial lists to score, "label enrol test", "enrol test label" or a t
 trials_root=""  # folder that the names in the trial lists are below, or a list as for --data
 enrol=""  # file with the utterances of the models that the trial lists name, "model utterance utterance ..."
 exclude_speakers=""  # file of speakers to leave out of training, one a line
+speaker_groups=""  # file with lines "speaker group", such as a corpus or sex: held-out speakers are compared within groups
 allow_overlap=false  # go on although speakers of a trial list are training speakers
 manifest_args=""  # overrides of keys of hparams/manifests.yaml, as in "--valid_speakers 5"
 teacher=hparams/teacher.yaml  # the teacher's YAML
@@ -64,7 +65,7 @@ cd "$here"
 die() { echo "error: $*" >&2; exit 1; }
 
 # Paths of the command line are the caller's; the defaults are this folder's.
-for option in data unlabelled data_root exp_root trials_root enrol exclude_speakers teacher student large_margin teacher_exp student_exp; do
+for option in data unlabelled data_root exp_root trials_root enrol exclude_speakers speaker_groups teacher student large_margin teacher_exp student_exp; do
     path=${!option}
     case $given in *" $option "*) ;; *) continue ;; esac
     case $path in "" | /*) continue ;; esac
@@ -195,7 +196,7 @@ if { [ "$kind" = own ] || [ -z "$corpus_options" ]; } && [ "$stage" -le 1 ] && [
     [ ${#lists[@]} -gt 0 ] || [ -z "$trials_root" ] ||
         die "--trials_root needs --trials, the lists whose utterances are below it."
 fi
-for option in enrol exclude_speakers; do
+for option in enrol exclude_speakers speaker_groups; do
     [ -z "${!option}" ] || [ -f "${!option}" ] || die "--$option ${!option}: there is no such file."
 done
 launch=("$python")
@@ -315,6 +316,7 @@ stage_1() {
     [ ! -e "${lists[0]}" ] || options+=(--trials "${lists[@]}" --trials_root "$corpus_dir/test")
     [ -z "$enrol" ] || options+=(--enrol "$enrol")
     [ -z "$exclude_speakers" ] || options+=(--exclude_speakers "$exclude_speakers")
+    [ -z "$speaker_groups" ] || options+=(--speaker_groups "$speaker_groups")
     ! $allow_overlap || options+=(--allow_overlap)
     "$python" local/prepare_manifests.py hparams/manifests.yaml "${options[@]}" \
         ${split_manifest[@]+"${split_manifest[@]}"}

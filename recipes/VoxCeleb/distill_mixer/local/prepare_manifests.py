@@ -59,6 +59,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="speakers to leave out of training, one a line",
     )
     parser.add_argument(
+        "--speaker_groups",
+        metavar="FILE",
+        help='a line "speaker group" for each, such as its corpus or sex: held-out speakers are '
+        "compared within groups",
+    )
+    parser.add_argument(
         "--allow_overlap",
         action="store_true",
         help="go on although speakers of a test list are training speakers",
@@ -126,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.trials_root,
             options.enrol,
             options.exclude_speakers,
+            options.speaker_groups,
             options.allow_overlap,
             options.unlabelled,
         )
