@@ -168,9 +168,11 @@ def told_apart(number: float, limit: float, decimals: int = 1) -> str:
 def friendly_exit(status: int = 1) -> Iterator[None]:
     """Turn a :class:`UserError` into its sentence on standard error and an exit status.
 
-    So is a file or folder that the system does not let us read or write, a full disk, and the
-    death of a process that reads for this one. Ctrl-C ends the program as ever, which a shell's
-    loop relies on, but without a traceback. What a terminal cannot show is a question mark there.
+    So is a file or folder that the system does not let us read or write, a full disk, also where
+    standard output goes, and the death of a process that reads for this one. Where whoever reads
+    standard output has gone, as ``head`` does, the status alone tells. Ctrl-C ends the program as
+    ever, which a shell's loop relies on, but without a traceback. What a terminal cannot show is a
+    question mark there.
 
     Arguments
     ---------
@@ -186,7 +188,8 @@ def friendly_exit(status: int = 1) -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        yield
+        with _written_out():
+            yield
     except UserError as error:
         _tell(sentence_of(error), error.code)
         raise SystemExit(status) from None
@@ -202,6 +205,8 @@ def friendly_exit(status: int = 1) -> Iterator[None]:
         else:
             raise
         raise SystemExit(status) from None
+    except BrokenPipeError:
+        raise SystemExit(status) from None
     except OSError as error:
         if (sentence := system_sentence(error)) is None:
             raise
@@ -211,6 +216,22 @@ def friendly_exit(status: int = 1) -> Iterator[None]:
         print("stopped", file=sys.stderr)
         sys.excepthook = lambda *_: None
         raise
+
+
+@contextlib.contextmanager
+def _written_out() -> Iterator[None]:
+    """Write out what is printed in the block at its end, where a fault can still be told."""
+    try:
+        yield
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:
+            # What is left would be written when Python ends, and the fault be told in its words.
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            raise
 
 
 def _tell(sentence: str, code: str) -> None:

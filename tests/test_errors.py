@@ -84,6 +84,35 @@ def test_ctrl_c_ends_a_program_and_its_loop_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "stopped\n")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("piped", "said"),
+    [
+        (False, "error: a file could not be written (No space left on device): make room and run "),
+        (True, ""),
+    ],
+)
+def test_what_cannot_be_printed_is_told_once(unbuffered: str, piped: bool, said: str) -> None:
+    """A full disk as a sentence, a reader who has gone by the status; never in Python's words."""
+    code = "from speechbrain_ext import errors as e; import sys\n"
+    code += "sys.stdin.read()\nwith e.friendly_exit(3): print('yes'); raise SystemExit(0)"
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if piped else full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    if process.stdout:
+        process.stdout.close()
+        process.stdout = None
+    _, told = process.communicate()
+    assert process.returncode == 3
+    assert told.startswith(said) and told.count("\n") == bool(said)
+
+
 def test_a_terminal_that_knows_only_ascii_ends_nothing() -> None:
     """Nor does a file name that is no text."""
     code = "from speechbrain_ext import errors as e\n"

@@ -60,4 +60,12 @@ def _options(
 def main() -> None:
     """Run the command."""
     with friendly_exit(FAILED):
-        app()
+        try:
+            app()
+        except SystemExit as stop:
+            # Typer makes a status of Ctrl-C and of a closed pipe, by which a loop in a shell goes
+            # on and a verb says no.
+            for cause in (stop.__context__, stop.__context__ and stop.__context__.__cause__):
+                if isinstance(cause, (KeyboardInterrupt, BrokenPipeError)):
+                    raise cause from None
+            raise

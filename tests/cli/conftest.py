@@ -42,6 +42,7 @@ def spk(
 ) -> Spk:
     """Run the command in this process, with the model of tones by default."""
     monkeypatch.setenv("SPK_MODEL", str(model_folder))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which Ctrl-C takes away
 
     def run(*words: str | Path) -> Done:
         monkeypatch.setattr(sys, "argv", ["spk", *map(str, words)])
