@@ -40,20 +40,24 @@ def write_failures(path: str | os.PathLike[str], failures: Sequence[Failure]) ->
         return
     with (
         atomic_path(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         file.write("path\tcause\tdetail\n")
         for failure in failures:
-            name = failure.path.replace("\t", "\\t").replace("\n", "\\n")
-            file.write(f"{name}\t{failure.cause}\t{failure.detail}\n")
+            file.write("\t".join(map(_printable, failure)) + "\n")
 
 
 def tell_failures(failures: Sequence[Failure], table: str | os.PathLike[str]) -> None:
     """Print the first failures on standard error, and where the others are."""
     for failure in failures[:_MOST_SHOWN]:
-        line = f"failed: {failure.path}: {failure.cause}: {failure.detail}"
-        # A name need not be UTF-8, and the terminal need not know all of its letters.
+        line = "failed: " + ": ".join(map(_printable, failure))
+        # The terminal need not know all letters of a name.
         encoding = sys.stderr.encoding or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
     if len(failures) > _MOST_SHOWN:
         print(f"... and {len(failures) - _MOST_SHOWN} more, in {table}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Without line ends, tabs and what else moves a terminal's cursor."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
