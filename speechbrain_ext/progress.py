@@ -7,11 +7,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from speechbrain_ext.errors import brought_by
-
-with brought_by("train"):
-    from tqdm import tqdm
-
+from tqdm import tqdm
 
 TERMINAL = "PROGRESS_TERMINAL"
 

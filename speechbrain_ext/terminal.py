@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from speechbrain_ext.errors import brought_by
-
-with brought_by("train"):
-    from rich.console import Console
-    from rich.table import Table
-
+from rich.console import Console
+from rich.table import Table
 
 _WIDEST = 1_000_000
 
