@@ -84,7 +84,7 @@ def choose_threshold(
     Raises
     ------
     UserError
-        When the model has nothing to decide by.
+        When the model has nothing to decide by, or is given two things, or costs without a prior.
 
     Example
     -------
@@ -95,6 +95,17 @@ def choose_threshold(
     speechbrain_ext.errors.UserError: the model has no operating points, since its recipe has \
 scored no speakers held out: give a threshold, or calibrate the model on trials of your own
     """
+    if p_target is None and (c_miss, c_fa) != (1.0, 1.0):
+        raise UserError(
+            "the costs c_miss and c_fa decide together with a prior: give p_target, too, or "
+            "leave them out",
+            code="missing-option",
+        )
+    if p_target is not None and threshold is not None:
+        raise UserError(
+            "a threshold and a prior p_target are two ways to decide: give one of them",
+            code="bad-option",
+        )
     if threshold is not None:
         return Threshold(threshold, COSINE, "given", True)
     if p_target is not None:

@@ -154,6 +154,10 @@ def read_decisions(path: Path) -> Decisions:
     """
     try:
         return Decisions.read(json.loads(path.read_text(encoding="utf-8")))
+    except UserError:  # which speaks of the model's own
+        raise UserError(
+            f"{path} holds no decisions: give a file that spk calibrate wrote", code="damaged-file"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} holds no decisions ({error}): give a file that spk calibrate wrote",
