@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from speechbrain_ext.cli.options import (
     DecisionsFile,
@@ -17,6 +18,7 @@ from speechbrain_ext.cli.options import (
     Model,
     Precision,
     Threads,
+    number,
     open_model,
     tell,
 )
@@ -60,7 +62,9 @@ def info(
 
 def benchmark(
     model: Model = None,
-    seconds: Annotated[list[float], typer.Option(help="Of a recording; may be repeated.")] = [  # noqa: B006
+    seconds: Annotated[
+        list[float], typer.Option(help="Of a recording; may be repeated.", parser=number)
+    ] = [  # noqa: B006
         2.0,
         10.0,
         60.0,
@@ -91,7 +95,9 @@ def benchmark(
     if as_json:
         tell(True, {"file": found.file, "threads": threads, "rounds": rounds, "speeds": rows})
         return
-    table = Table("seconds", "ms (median)", "× real time", title=Path(found.file).name, box=None)
+    table = Table(
+        "seconds", "ms (median)", "× real time", title=Text(Path(found.file).name), box=None
+    )
     for row in rows:
         table.add_row(
             f"{row['seconds']:g}", f"{row['milliseconds']:.1f}", f"{row['times_real_time']:.0f}"
@@ -105,8 +111,12 @@ def export(
         Path | None, typer.Option("--out", "-o", help="Folder to write; EXPERIMENT/export else.")
     ] = None,
     formats: Annotated[
-        str, typer.Option(help="Of onnx, int8 and fp16, with commas, or none.")
-    ] = "onnx,int8",
+        str | None,
+        typer.Option(
+            help="Of onnx, int8 and fp16, with commas, or none; else onnx and int8 where the "
+            "network can leave PyTorch."
+        ),
+    ] = None,
     manifests: Annotated[
         Path | None,
         typer.Option(help="Folder of the corpus that measures the files; the training's else."),
@@ -116,8 +126,8 @@ def export(
     """Make a model folder of a training. Its YAML is executed: trust it first."""
     from speechbrain_ext.export.command import FORMATS, export_experiment
 
-    wanted = formats.split(",")
-    if unknown := [each for each in wanted if each not in ("none", *FORMATS)]:
+    wanted = None if formats is None else formats.split(",")
+    if unknown := [each for each in wanted or () if each not in ("none", *FORMATS)]:
         raise UserError(
             f"--formats {unknown[0]} is none: give {', '.join(FORMATS)}, or none",
             code="bad-option",

@@ -17,6 +17,7 @@ from speechbrain_ext.cli.options import (
     Threads,
     Threshold,
     given_audio,
+    number,
     open_model,
     percent,
     tell,
@@ -31,10 +32,17 @@ def verify(
     false_alarm: FalseAlarm = 0.01,
     p_target: Annotated[
         float | None,
-        typer.Option(help="Prior probability of one speaker: decides by the likelihood ratio."),
+        typer.Option(
+            help="Prior probability of one speaker: decides by the likelihood ratio.",
+            parser=number,
+        ),
     ] = None,
-    c_miss: Annotated[float, typer.Option(help="Cost of refusing one speaker.")] = 1.0,
-    c_fa: Annotated[float, typer.Option(help="Cost of accepting two speakers.")] = 1.0,
+    c_miss: Annotated[
+        float, typer.Option(help="With a prior: cost of refusing one speaker.", parser=number)
+    ] = 1.0,
+    c_fa: Annotated[
+        float, typer.Option(help="With a prior: cost of accepting two speakers.", parser=number)
+    ] = 1.0,
     threshold: Threshold = None,
     decisions: DecisionsFile = None,
     precision: Precision = None,

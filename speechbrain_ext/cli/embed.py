@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +20,11 @@ from speechbrain_ext.cli.options import (
     Precision,
     Threads,
     given_audio,
+    number,
     open_model,
     tell,
 )
-from speechbrain_ext.cli.sources import Recordings, find_recordings
+from speechbrain_ext.cli.sources import Recordings, find_recordings, holds_recordings
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.failures import FAILURES, Failure, tell_failures, write_failures
 from speechbrain_ext.files import atomic_path
@@ -49,15 +51,20 @@ def embed(
         typer.Option(
             "--out",
             "-o",
-            help="NAME.npz for all in one file, or a folder for one .npy each and that file.",
+            help="NAME.npz for all in one file, a folder for one .npy each and that file, or, of "
+            "one recording, NAME.npy.",
         ),
     ] = None,
     root: Annotated[Path, typer.Option(help="The folder that paths in lists are below.")] = Path(),
     window: Annotated[
         str, typer.Option(help="whole, or sliding: one embedding for each window of one file.")
     ] = "whole",
-    duration: Annotated[float, typer.Option(help="Seconds of a sliding window.")] = 3.0,
-    step: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
+    duration: Annotated[
+        float, typer.Option(help="Seconds of a sliding window.", parser=number)
+    ] = 3.0,
+    step: Annotated[
+        float, typer.Option(help="Seconds from one window to the next.", parser=number)
+    ] = 1.0,
     model: Model = None,
     precision: Precision = None,
     threads: Threads = 1,
@@ -79,10 +86,15 @@ def embed(
 
 
 def _embed_one(model: SpeakerModel, audio: list[str], out: Path | None, as_json: bool) -> None:
-    if len(audio) > 1 or Path(audio[0]).is_dir():
+    if not _is_one(audio):
         raise UserError(
             "where several recordings are embedded, say where to: give --out NAME.npz or a folder",
             code="missing-option",
+        )
+    if out is not None and out.suffix not in (".npy", ".npz"):
+        raise UserError(
+            "standard input has no name in a folder: give --out NAME.npy or NAME.npz",
+            code="bad-option",
         )
     with given_audio(audio[0]) as (path,):
         embedding = model.embed(path)
@@ -97,6 +109,12 @@ def _embed_one(model: SpeakerModel, audio: list[str], out: Path | None, as_json:
     tell(as_json, {"out": str(out), "embeddings": 1}, f"{out}: 1 embedding of {model.dim} numbers")
 
 
+def _is_one(audio: list[str]) -> bool:
+    """Whether it is a recording, and neither several nor a folder or list of some."""
+    (first, *others), path = audio, Path(audio[0])
+    return not others and (first == STDIN or not path.exists() or not holds_recordings(path))
+
+
 def _slide(
     model: SpeakerModel,
     audio: list[str],
@@ -105,9 +123,10 @@ def _slide(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    if len(audio) > 1 or out is None or out.suffix != ".npz":
+    if not _is_one(audio) or out is None or out.suffix != ".npz":
         raise UserError(
-            "a sliding window goes over one file: give one, and --out NAME.npz", code="bad-command"
+            "a sliding window goes over one recording: give one, and --out NAME.npz",
+            code="bad-command",
         )
     with given_audio(audio[0]) as (path,):
         times, embeddings = model.windows(path, duration, step)
@@ -120,9 +139,11 @@ def _embed_all(model: SpeakerModel, found: Recordings, out: Path, as_json: bool)
     """Embed what is not there yet; write now and then, so that a run that is killed goes on."""
     wanted = found.paths
     in_one = out.suffix == ".npz"
+    if not in_one and out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder: give --out NAME.npz or a folder", code="bad-option")
     kept = _Kept(out if in_one else out / TOGETHER, model)
     failures: list[Failure] = []
-    targets = {} if in_one else {name: _target(out, name) for name in wanted}
+    targets = {} if in_one else _targets(out, wanted)
     missing = [
         name
         for name, path in wanted.items()
@@ -228,16 +249,26 @@ class _Kept:
         self._took = self._written - begun
 
 
-def _target(out: Path, name: str) -> Path:
-    """The file of an embedding, below the folder whatever the name is."""
-    target = out / f"{name}.npy"
-    if not Path(os.path.normpath(target)).is_relative_to(os.path.normpath(out)):
-        raise UserError(
-            f"the recording {name!r} would be written outside of {out}: give --out NAME.npz, which "
-            "keeps names as text, or a wav.scp with other names",
-            code="bad-name",
-        )
-    return target
+def _targets(out: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The files of embeddings, below the folder whatever the names are: absolute ones, too."""
+    targets: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    for name in names:
+        target = Path(os.path.normpath(out / f"{name.lstrip('/')}.npy"))
+        if not target.is_relative_to(os.path.normpath(out)):
+            raise UserError(
+                f"the recording {name!r} would be written outside of {out}: give --out NAME.npz, "
+                "which keeps names as text, or a wav.scp with other names",
+                code="bad-name",
+            )
+        if (owner := owners.setdefault(target, name)) != name:
+            raise UserError(
+                f"the embeddings of {owner!r} and {name!r} would both be called {target}: give "
+                "--out NAME.npz, which keeps names as text, or a wav.scp with other names",
+                code="repeated-name",
+            )
+        targets[name] = target
+    return targets
 
 
 def _stamp(path: Path) -> tuple[int, int]:

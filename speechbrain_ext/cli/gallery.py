@@ -21,6 +21,7 @@ from speechbrain_ext.cli.options import (
     Threads,
     Threshold,
     given_audio,
+    number,
     open_model,
     percent,
     tell,
@@ -29,6 +30,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.failures import Failure, tell_failures, write_failures
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.runtime import Gallery, Identification
+from speechbrain_ext.runtime.decision import COSINE
 from speechbrain_ext.runtime.gallery import LEAST_SPEECH
 from speechbrain_ext.runtime.speakers import Enrolled, checked_name
 from speechbrain_ext.terminal import print_table
@@ -46,7 +48,8 @@ def enroll(
         typer.Option(help="In place of them a list: a name and the path of a recording a line."),
     ] = None,
     least_speech: Annotated[
-        float, typer.Option(help="Seconds of speech that there have to be of a speaker.")
+        float,
+        typer.Option(help="Seconds of speech that there have to be of a speaker.", parser=number),
     ] = LEAST_SPEECH,
     teacher: Annotated[
         Path | None,
@@ -84,11 +87,11 @@ def _line(enrolled: Enrolled) -> str:
 def _enroll_list(gallery: Gallery, path: Path, least_speech: float, as_json: bool) -> None:
     """Enrol the speakers of a list one by one; those who cannot be are told at the end."""
     speakers: dict[str, list[str]] = {}
-    for number, line in read_lines(path, "the list of speakers"):
+    for place, line in read_lines(path, "the list of speakers"):
         name, _, recording = line.partition(" " if "\t" not in line else "\t")
         if not recording.strip():
             raise UserError(
-                f"{path}:{number}: {line[:200]!r} has no recording: write a name and a path",
+                f"{path}:{place}: {line[:200]!r} has no recording: write a name and a path",
                 code="bad-line",
             )
         speakers.setdefault(checked_name(name), []).append(recording.strip())
@@ -107,8 +110,8 @@ def _enroll_list(gallery: Gallery, path: Path, least_speech: float, as_json: boo
         "enrolled": [asdict(each) for each in done],
         "failures": [each._asdict() for each in failures],
     }
-    table = path.with_suffix(".failures.tsv")
-    tell(as_json, facts, f"{len(done)} speakers enrolled, {len(failures)} not")
+    table = gallery.path.with_suffix(".failures.tsv")
+    tell(as_json, facts, f"enrolled: {len(done)}, not enrolled: {len(failures)}")
     write_failures(table, failures)
     tell_failures(failures, table)
     raise typer.Exit(1 if failures else 0)
@@ -131,7 +134,7 @@ def identify(
     with given_audio(audio) as (path,):
         found = opened.identify(path, false_alarm, top, threshold=threshold)
     if as_json:
-        tell(True, asdict(found))
+        tell(True, {**asdict(found), "scale": COSINE})
     else:
         _show(found, false_alarm)
     raise typer.Exit(1 if found.name is None else 0)
@@ -160,6 +163,8 @@ def list_speakers(
     as_json: Json = False,
 ) -> None:
     """List who is enrolled."""
+    if not gallery.exists():
+        raise UserError(f"{gallery}: there is no gallery; give another path", code="missing-file")
     opened = Gallery.open(gallery, open_model(model, precision, 1))
     speakers = [opened.enrolled(name) for name in opened.names()]
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -13,11 +14,30 @@ from typing import Annotated, Any
 
 import typer
 
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime import SpeakerModel, load_model
 from speechbrain_ext.runtime.hearing import UnusableAudio
 
 #: The audio on standard input.
 STDIN = "-"
+
+
+def number(text: str) -> float:
+    """A number as options take it: one that others can be less or more than, and JSON can hold.
+
+    Example
+    -------
+    >>> number("0.5")
+    0.5
+    >>> number("nan")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    typer.BadParameter: 'nan' is no number
+    """
+    with contextlib.suppress(ValueError):
+        if math.isfinite(found := float(text)):
+            return found
+    raise typer.BadParameter(f"{text!r} is no number")
+
 
 Audio = Annotated[
     str, typer.Argument(metavar="AUDIO", help="A file of any format and rate; - is standard input.")
@@ -35,17 +55,18 @@ Precision = Annotated[
     str | None,
     typer.Option(help="Of the folder's files: int8, fp32 or fp16; the first that there is."),
 ]
-Threads = Annotated[int, typer.Option(help="Of the CPU.")]
+Threads = Annotated[int, typer.Option(help="Of the CPU.", max=1024)]
 Json = Annotated[bool, typer.Option("--json", help="Answer in one line of JSON.")]
 DecisionsFile = Annotated[
     Path | None,
     typer.Option("--decisions", help="A file of calibrate, in place of what the model decides by."),
 ]
 FalseAlarm = Annotated[
-    float, typer.Option(help="Share of pairs of two speakers that may be taken for one.")
+    float,
+    typer.Option(help="Share of pairs of two speakers that may be taken for one.", parser=number),
 ]
 Threshold = Annotated[
-    float | None, typer.Option(help="A cosine of your own, in place of the model's.")
+    float | None, typer.Option(help="A cosine of your own, in place of the model's.", parser=number)
 ]
 GalleryFile = Annotated[
     Path, typer.Option("--gallery", "-g", envvar="SPK_GALLERY", help="The file of the speakers.")
@@ -81,6 +102,11 @@ def given_audio(*names: str) -> Iterator[list[str]]:
     list of str
         Paths to read.
 
+    Raises
+    ------
+    UserError
+        When standard input is asked for twice, or is closed.
+
     Example
     -------
     >>> with given_audio("a.wav", "b.wav") as paths:
@@ -90,6 +116,8 @@ def given_audio(*names: str) -> Iterator[list[str]]:
     if STDIN not in names:
         yield list(names)
         return
+    if names.count(STDIN) > 1 or sys.stdin is None:
+        raise UserError("standard input holds one recording: give - once", code="bad-command")
     with tempfile.NamedTemporaryFile() as kept:
         shutil.copyfileobj(sys.stdin.buffer, kept)
         kept.flush()

@@ -71,8 +71,15 @@ def find_recordings(sources: Sequence[str], root: Path = Path()) -> Recordings:
     return Recordings(found, others)
 
 
+def holds_recordings(source: Path) -> bool:
+    """Whether a path is a folder or a list of recordings, and no recording itself."""
+    return source.is_dir() or not (
+        source.suffix.lower() in AUDIO or (source.is_file() and not _is_text(source))
+    )
+
+
 def _of_file(source: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    if source.suffix.lower() in AUDIO or (source.is_file() and not _is_text(source)):
+    if not holds_recordings(source):
         yield strip_audio_extension(os.fspath(source)), source
         return
     lines = list(read_lines(source, "the list of recordings"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,24 @@ def test_verify_by_prior_and_by_threshold_in_json(spk: Spk, voices: Path) -> Non
     assert "log-likelihood ratio" in shown.out and "cosine" in shown.out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threshold", "nan"], "--threshold"),
+        (["--threshold", "inf"], "--threshold"),
+        (["--threshold", "high"], "--threshold"),
+        (["--c-fa", "10"], "p_target"),
+        (["--p-target", "0.1", "--threshold", "0.5"], "threshold"),
+        (["--threads", "100000"], "--threads"),
+    ],
+)
+def test_nothing_that_is_given_is_passed_over(
+    spk: Spk, voices: Path, words: list[str], said: str
+) -> None:
+    done = spk("verify", voices / "0_0.wav", voices / "0_1.wav", *words)
+    assert (done.status, done.out) == (2, "") and said in done.err
+
+
 def test_audio_on_standard_input(spk: Spk, voices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def give(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
@@ -53,6 +72,28 @@ def test_audio_on_standard_input(spk: Spk, voices: Path, monkeypatch: pytest.Mon
     assert fault.status == 2 and "standard input cannot be used" in fault.err
     give((voices / "0_0.wav").read_bytes())
     assert len(spk("embed", "-", "--json").json) == 16
+    both = spk("verify", "-", "-")  # would be the same recording twice
+    assert both.status == 2 and "once" in both.err
+    monkeypatch.setattr(sys, "stdin", None)
+    closed = spk("verify", "-", voices / "0_1.wav")
+    assert closed.status == 2 and "standard input" in closed.err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_no_answer(voices: Path, model_folder: Path, unbuffered: str) -> None:
+    """``spk verify … | true`` ends with 2: 1 would say that there are two speakers."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["verify", voices / "0_0.wav", voices / "0_1.wav", "--model", model_folder]
+    with open(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", "from speechbrain_ext.cli.main import main; main()", *words],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env={**environment(), "PYTHONUNBUFFERED": unbuffered},
+            cwd=ROOT,
+        )
+    assert (done.returncode, done.stderr) == (2, b"")
 
 
 def test_speakers_of_a_gallery(spk: Spk, voices: Path, tmp_path: Path) -> None:
@@ -66,7 +107,7 @@ def test_speakers_of_a_gallery(spk: Spk, voices: Path, tmp_path: Path) -> None:
     assert "up to 2 % of strangers" in known.out and "speaker [0]" in known.out
     stranger = spk("identify", voices / "2_0.wav", *team, "--json")
     assert stranger.status == 1 and stranger.json["name"] is None
-    assert len(stranger.json["ranked"]) == 2
+    assert len(stranger.json["ranked"]) == 2 and stranger.json["scale"] == "cosine"
     names = [each["name"] for each in spk("list", *team, "--json").json]
     assert names == ["speaker [0]", "speaker [1]"] and names[0] in spk("list", *team).out
     assert spk("remove", "speaker [0]", *team).status == 0
@@ -87,7 +128,7 @@ def test_a_list_of_speakers(spk: Spk, voices: Path, tmp_path: Path) -> None:
     enrolled = [(each["name"], each["recordings"]) for each in done.json["enrolled"]]
     assert enrolled == [("ann", 2), ("eve", 1)]
     assert [each["path"] for each in done.json["failures"]] == ["ben"]
-    assert "bad.wav" in (tmp_path / "speakers.failures.tsv").read_text()
+    assert "bad.wav" in (tmp_path / "team.failures.tsv").read_text()
     listed.write_text("ann\n")
     assert "speakers.txt:1" in spk("enroll", "--speaker-file", listed, *team).err
 
@@ -99,6 +140,9 @@ def test_a_list_of_speakers(spk: Spk, voices: Path, tmp_path: Path) -> None:
         (["enroll", "ann"], "no recording"),
         (["enroll", "ann", "{voices}/0_0.wav", "--least-speech", "60"], "s more"),
         (["enroll", "a\nb", "{voices}/0_0.wav"], "no name of a speaker"),
+        (["enroll", "ann", "{voices}/0_0.wav", "--least-speech", "nan"], "--least-speech"),
+        (["enroll", "ann", "-", "-"], "once"),
+        (["list"], "no gallery"),
         (["identify", "{voices}/0_0.wav"], "enrol somebody first"),
         (["identify", "{voices}/0_0.wav", "--top", "0"], "top 0"),
     ],

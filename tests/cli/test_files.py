@@ -75,7 +75,8 @@ def test_a_run_that_was_stopped_goes_on(
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(SpeakerModel, "_checked", stop_at_the_fifth)
-        assert spk("embed", voices, "--out", out).status == 130
+        with pytest.raises(KeyboardInterrupt):  # of which the process ends, as a shell's loop asks
+            spk("embed", voices, "--out", out)
     there = spk("embed", voices, "--out", out, "--json").json
     assert (there["written"], there["present"]) == (5, 4)
     os.utime(voices / "0_0.wav", (1, 1))
@@ -112,7 +113,7 @@ def test_lists_of_recordings(spk: Spk, voices: Path, tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("../../escape {voices}/0_0.wav", "outside"),
-        ("/absolute {voices}/0_0.wav", "outside"),
+        ("/a {voices}/0_0.wav\na {voices}/0_0.wav", "both be called"),
         ("ann sox {voices}/0_0.wav -t wav - |", "command"),
     ],
 )
@@ -124,7 +125,17 @@ def test_lists_lead_nowhere_else(
     scp.write_text(line.format(voices=voices))
     done = spk("embed", scp, "--out", tmp_path / "deep" / "er" / "out")
     assert done.status == 2 and said in done.err
-    assert not list(tmp_path.rglob("*.npy")) and not Path("/absolute.npy").exists()
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_absolute_paths_lie_below_the_folder(spk: Spk, voices: Path, tmp_path: Path) -> None:
+    """As tar has them: lists of absolute paths are the commonest."""
+    listed, out = tmp_path / "list.txt", tmp_path / "out"
+    listed.write_text(f"{voices}/0_0.wav\n{voices}/0_1.wav\n")
+    assert spk("embed", listed, voices / "1_0.wav", "--out", out).status == 0
+    arrays = sorted(path.relative_to(out) for path in out.rglob("*.npy"))
+    assert arrays == [Path(f"{voices}/{name}.npy".lstrip("/")) for name in ("0_0", "0_1", "1_0")]
+    assert spk("embed", listed, "--out", out, "--json").json["present"] == 2
 
 
 def test_a_name_that_leads_out_is_text_in_one_file(spk: Spk, voices: Path, tmp_path: Path) -> None:
@@ -145,6 +156,7 @@ def test_one_recording_in_several_formats_is_embedded_once(
 def test_mistakes_of_embed(spk: Spk, voices: Path, tmp_path: Path) -> None:
     empty, twice = tmp_path / "empty", tmp_path / "twice.scp"
     empty.mkdir()
+    sliding = ("--window", "sliding", "--out", tmp_path / "o.npz")
     twice.write_text(f"a {voices}/0_0.wav\na {voices}/0_1.wav\n")
     for words, said in (
         ((empty, "--out", tmp_path / "o.npz"), "no audio"),
@@ -153,10 +165,18 @@ def test_mistakes_of_embed(spk: Spk, voices: Path, tmp_path: Path) -> None:
         ((voices, "--window", "hopping"), "hopping"),
         ((voices / "0_0.wav", "--window", "sliding"), "--out NAME.npz"),
         (("-", voices / "0_0.wav"), "alone"),
+        (("-", "--out", tmp_path / "folder"), "no name"),
+        ((twice,), "--out"),
+        ((twice, "--out", tmp_path / "o.npy"), "--out"),
+        ((voices, "--out", voices / "0_0.wav"), "no folder"),
+        ((twice, *sliding), "one recording"),
+        ((voices, *sliding), "one recording"),
+        ((voices / "0_0.wav", *sliding, "--duration", "inf"), "--duration"),
+        ((voices / "0_0.wav", *sliding, "--step", "nan"), "--step"),
     ):
         done = spk("embed", *words)
         assert done.status == 2 and said in done.err, done
-    assert not (tmp_path / "o.npz").exists()
+    assert not list(tmp_path.glob("o.*")) and not (tmp_path / "folder").exists()
 
 
 def test_a_window_slides(spk: Spk, voices: Path, tmp_path: Path) -> None:
@@ -216,7 +236,17 @@ def test_calibrate_on_trials_of_ones_own(
     assert decision["threshold"] == points["false_alarm_0.01"] and decision["same"]
     fitted.write_text("{}")
     broken = spk("verify", *pair, "--decisions", fitted)
-    assert broken.status == 2 and "decisions" in broken.err
+    assert broken.status == 2 and str(fitted) in broken.err and "spk calibrate" in broken.err
+
+
+def test_a_failure_is_one_line(spk: Spk, voices: Path, tmp_path: Path) -> None:
+    """On the terminal and in the table, whatever the name has in it."""
+    (voices / "two\n\x1b[2Jlines\t.wav").write_text("no sound")
+    done = spk("embed", voices, "--out", tmp_path / "o.npz")
+    assert done.status == 1 and done.err.count("\n") == 1
+    assert r"two\n\x1b[2Jlines\t.wav: unreadable" in done.err
+    _, row = (tmp_path / "o.failures.tsv").read_text().splitlines()
+    assert row.split("\t")[:2] == [rf"{voices}/two\n\x1b[2Jlines\t.wav", "unreadable"]
 
 
 def test_info_says_what_the_model_is(spk: Spk, model_folder: Path) -> None:
@@ -228,6 +258,13 @@ def test_info_says_what_the_model_is(spk: Spk, model_folder: Path) -> None:
     assert "not supported by so few" in shown and "0.01 %" in shown
     alone = spk("info", "--model", model_folder / "waveform.onnx")
     assert alone.status == 0 and "no threshold" in alone.out
+
+
+def test_a_models_name_is_no_markup(spk: Spk, model_folder: Path, tmp_path: Path) -> None:
+    named = tmp_path / "[bold]v6.onnx"
+    named.write_bytes((model_folder / "waveform.onnx").read_bytes())
+    done = spk("benchmark", "--seconds", "0.5", "--rounds", "1", "--model", named)
+    assert done.status == 0 and "[bold]v6.onnx" in done.out
 
 
 def test_benchmark_measures(spk: Spk) -> None:
@@ -253,3 +290,5 @@ def test_export_is_the_recipes(spk: Spk, tmp_path: Path, monkeypatch: pytest.Mon
     facts = json.loads((experiment / "export" / "model.json").read_text())
     assert facts["embedding_size"] == 8
     assert spk("export", experiment, "--formats", "mp3").status == 2
+    alone = spk("export", experiment)  # as export.py, where no other file can be made
+    assert alone.status == 0 and "SpeechBrain alone" in alone.out
