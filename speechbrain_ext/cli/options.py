@@ -55,7 +55,7 @@ Precision = Annotated[
     str | None,
     typer.Option(help="Of the folder's files: int8, fp32 or fp16; the first that there is."),
 ]
-Threads = Annotated[int, typer.Option(help="Of the CPU.", max=1024)]
+Threads = Annotated[int, typer.Option(help="Of the CPU.", max=256)]
 Json = Annotated[bool, typer.Option("--json", help="Answer in one line of JSON.")]
 DecisionsFile = Annotated[
     Path | None,
@@ -116,8 +116,10 @@ def given_audio(*names: str) -> Iterator[list[str]]:
     if STDIN not in names:
         yield list(names)
         return
-    if names.count(STDIN) > 1 or sys.stdin is None:
+    if names.count(STDIN) > 1:
         raise UserError("standard input holds one recording: give - once", code="bad-command")
+    if sys.stdin is None:
+        raise UserError("standard input is closed: give a file in place of -", code="missing-file")
     with tempfile.NamedTemporaryFile() as kept:
         shutil.copyfileobj(sys.stdin.buffer, kept)
         kept.flush()

@@ -76,7 +76,7 @@ def test_audio_on_standard_input(spk: Spk, voices: Path, monkeypatch: pytest.Mon
     assert both.status == 2 and "once" in both.err
     monkeypatch.setattr(sys, "stdin", None)
     closed = spk("verify", "-", voices / "0_1.wav")
-    assert closed.status == 2 and "standard input" in closed.err
+    assert closed.status == 2 and "is closed" in closed.err
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -87,7 +87,12 @@ def test_a_closed_pipe_is_no_answer(voices: Path, model_folder: Path, unbuffered
     words = ["verify", voices / "0_0.wav", voices / "0_1.wav", "--model", model_folder]
     with open(writer, "wb") as closed:
         done = subprocess.run(
-            [sys.executable, "-c", "from speechbrain_ext.cli.main import main; main()", *words],
+            [
+                sys.executable,
+                "-c",
+                "from speechbrain_ext.cli.main import main; main()",
+                *map(str, words),
+            ],
             stdout=closed,
             stderr=subprocess.PIPE,
             env={**environment(), "PYTHONUNBUFFERED": unbuffered},
