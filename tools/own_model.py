@@ -3,7 +3,8 @@
 
     python -m tools.own_model EXPORT
 
-writes its INT8 network, what it decides by and its card to `speechbrain_ext/runtime/model`.
+writes its INT8 network, what it decides by, its cohort where it has one, and its card to
+`speechbrain_ext/runtime/model`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from speechbrain_ext.errors import UserError, friendly_exit
 from speechbrain_ext.export.card import count_words, operating_points_table
 from speechbrain_ext.files import replaced_folder, written_files
-from speechbrain_ext.runtime.folder import FACTS, ModelFolder
+from speechbrain_ext.runtime.folder import COHORT, FACTS, ModelFolder
 from speechbrain_ext.runtime.model import OWN_MODEL
 from speechbrain_ext.verification.conditions import CARD as CONDITIONS
 
@@ -81,6 +82,8 @@ def main() -> None:
         )
     with replaced_folder(OWN_MODEL) as draft:
         (draft / network.name).write_bytes(content)
+        if COHORT in given.facts["sha256"]:
+            (draft / COHORT).write_bytes(given.read(args.export / COHORT))
         conditions = args.export / CONDITIONS
         if conditions.is_file():
             (draft / CONDITIONS).write_text(conditions.read_text("utf-8"), encoding="utf-8")

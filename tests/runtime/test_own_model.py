@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from speechbrain_ext.runtime import load_model
 from speechbrain_ext.runtime.model import OWN_MODEL
 from speechbrain_ext.verification.metrics import equal_error_rate
+from tests.refusals import refused
+from tests.runtime.models import make_model, voice, write_facts
+from tools import own_model
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT.parent / "shared/data/libri_mini/dev"
@@ -41,6 +45,28 @@ def test_the_readme_says_what_its_card_says() -> None:
         assert f"{rows[name][1]} %" in readme
     for name in ("as recorded", "White noise, 20 dB"):
         assert f"{rows[name][3]} %" in readme
+
+
+def test_one_is_made_of_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole: with the cohort that its calibration weighs, too."""
+    export, made = make_model(tmp_path / "export"), tmp_path / "own"
+    (export / "waveform.onnx").rename(export / "waveform.int8.onnx")
+    facts = json.loads((export / "model.json").read_text(encoding="utf-8"))
+    trials = {"title": "tones", "eer": 2.5, "difference": 0.1, "interval_95": [1.0, 4.0]}
+    file = {"file": "waveform.int8.onnx", "bytes": 9000, "trials": [trials]}
+    fitted_on = {"title": "tones", "targets": 9, "nontargets": 27, "speakers": 3}
+    facts = {**facts, "parameters": 16, "files": [file]}
+    facts["decisions"] = {**facts["decisions"], "fitted_on": fitted_on}
+    write_facts(export, facts)
+    monkeypatch.setattr(own_model, "OWN_MODEL", made)
+    monkeypatch.setattr(sys, "argv", ["own_model", str(export)])
+    own_model.main()
+    one, other = (load_model(made).hear(voice(0, take)) for take in range(2))
+    assert load_model(made).llr(one, other) == load_model(export).llr(one, other)
+    assert "| tones | 2.50 [1.00, 4.00] | +0.10 |" in (made / "README.md").read_text("utf-8")
+    write_facts(export, {**facts, "files": []})
+    with refused("not-a-model", export, "export a system"):
+        own_model.main()
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="there is no real speech")
