@@ -326,6 +326,8 @@ def _checked_size(path: str | os.PathLike[str]) -> None:
     try:
         if os.stat(path).st_size == 0:
             raise AudioFault("empty", "0 bytes")
+        with open(path, "rb"):  # of a file that may not be read libsndfile says "System error."
+            pass
     except OSError as error:
         raise AudioFault("unreadable", error.strerror or str(error)) from None
 

@@ -27,6 +27,8 @@ def test_verify_ends_with_its_answer(spk: Spk, voices: Path) -> None:
     missing = spk("verify", voices / "0_0.wav", voices / "none.wav")
     assert missing.status == 2 and "none.wav" in missing.err and "Traceback" not in missing.err
     assert spk("verify", voices / "0_0.wav").status == 2
+    folder = spk("verify", voices / "0_0.wav", voices)
+    assert folder.status == 2 and "Is a directory" in folder.err
     rate = spk("verify", voices / "0_0.wav", voices / "0_1.wav", "--false-alarm", "0.5")
     assert rate.status == 2 and "0.01 or 0.001 or 0.0001" in rate.err
 
