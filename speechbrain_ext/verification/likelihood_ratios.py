@@ -9,7 +9,7 @@ from speechbrain_ext.errors import brought_by
 from speechbrain_ext.verification.metrics import checked_scores
 
 with brought_by("train"):
-    from scipy.special import expit, logit
+    from scipy.special import log_expit, logsumexp
     from sklearn.isotonic import IsotonicRegression
 
 
@@ -166,15 +166,15 @@ def reliability(llr: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str
     llr, labels : np.ndarray
         As for :func:`act_dcf`.
     bins : int
-        How many there are; those with targets alone, or without any, are left out, since what is
-        found there has no end.
+        How many there are; equal ratios are in one. Those with targets alone, or without any, are
+        left out, since what is found there has no end.
 
     Returns
     -------
     dict
-        ``said``, the mean of the ratios in a bin, ``found``, the logarithm of how many times more
-        frequent targets are there than non-targets, each as a share of its kind, and how many
-        ``targets`` and ``nontargets`` that is.
+        ``said``, the ratio of the mean posterior in a bin, at even odds; ``found``, the logarithm
+        of how many times more frequent targets are there than non-targets, each as a share of its
+        kind; and how many ``targets`` and ``nontargets`` that is.
 
     Example
     -------
@@ -184,18 +184,23 @@ def reliability(llr: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str
     True
     """
     llr, is_target = checked_scores(llr, labels)
-    weights = balanced_weights(is_target, 0.5)
-    order = np.argsort(llr, kind="stable")
-    place = np.minimum((np.cumsum(weights[order]) * bins).astype(int), bins - 1)
+    ratios, weights = llr.astype(np.float64), balanced_weights(is_target, 0.5)
+    # Equal ratios are in one bin, that of their middle.
+    _, run_of = np.unique(ratios, return_inverse=True)
+    share_of = np.bincount(run_of, weights)
+    middle = np.cumsum(share_of) - 0.5 * share_of
+    place = np.minimum((middle * bins).astype(int), bins - 1)[run_of]
     table: dict[str, list[float]] = {"said": [], "found": [], "targets": [], "nontargets": []}
     for number in range(bins):
-        chosen = order[place == number]
-        share = weights[chosen]
-        of_targets, of_all = share[is_target[chosen]].sum(), share.sum()
-        if not 0.0 < of_targets < of_all * (1.0 - 1e-12):
+        chosen = place == number
+        targets, nontargets = (chosen & kind for kind in (is_target, ~is_target))
+        if not (targets.any() and nontargets.any()):
             continue
-        table["said"].append(float(logit(np.average(expit(llr[chosen]), weights=share))))
-        table["found"].append(float(logit(of_targets / of_all)))
-        table["targets"].append(int(np.count_nonzero(is_target[chosen])))
-        table["nontargets"].append(int(np.count_nonzero(~is_target[chosen])))
+        own, share = ratios[chosen], weights[chosen]
+        # By logarithms: a mean of posteriors that are 1 to the last digit has no ratio.
+        said = logsumexp(log_expit(own), b=share) - logsumexp(log_expit(-own), b=share)
+        table["said"].append(float(said))
+        table["found"].append(float(np.log(weights[targets].sum() / weights[nontargets].sum())))
+        table["targets"].append(int(np.count_nonzero(targets)))
+        table["nontargets"].append(int(np.count_nonzero(nontargets)))
     return table

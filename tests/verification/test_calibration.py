@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from speechbrain_ext.decisions import Calibration, Decisions, OperatingPoint, trial_values
 from speechbrain_ext.verification.bootstrap import eer_interval
@@ -72,6 +73,20 @@ def test_trials_without_an_error_have_finite_weights() -> None:
     assert act_dcf(llr, labels, 0.05) == 0.0
 
 
+@pytest.mark.parametrize("apart", [0.4, 5.0])  # without an error where it is 5
+def test_the_fit_is_the_minimum_of_its_loss(apart: float) -> None:
+    """The penalty bounds it, and not the solver's patience."""
+    labels = np.arange(50000) < 1500
+    scores = np.random.default_rng(0).normal(labels * apart, 0.2)
+    found = fit_calibration({"score": scores}, labels)
+    standard = (scores - scores.mean()) / scores.std()
+    slope = found.weights["score"] * scores.std()
+    posterior = expit(found.llr({"score": scores}) + logit(0.05))
+    error = np.where(labels, 0.05 / 1500, 0.95 / 48500) * len(labels) * (posterior - labels)
+    assert error.sum() == pytest.approx(0.0, abs=1e-2)
+    assert error @ standard + slope == pytest.approx(0.0, abs=1e-2)
+
+
 def test_too_few_trials_are_refused() -> None:
     scores, labels = gaussians(9, 400)
     with refused("few-trials", "9 target trials", "hold more speakers out"):
@@ -130,6 +145,20 @@ def test_reliability_shows_ratios_that_say_too_much() -> None:
     for table, slope in ((good, 1.0), (loud, 0.5)):
         found = np.polyfit(table["said"], table["found"], 1)[0]
         assert found == pytest.approx(slope, rel=0.2)
+
+
+def test_reliability_of_equal_and_of_endless_ratios() -> None:
+    """The order of the list says nothing, and a posterior may be 1 to the last digit."""
+    labels = np.arange(100) < 30
+    for order in (labels, labels[::-1]):
+        table = reliability(np.zeros(100), order)
+        assert table["found"] == pytest.approx([0.0]) and table["said"] == pytest.approx([0.0])
+        assert (table["targets"], table["nontargets"]) == ([30], [70])
+    llr = np.where(labels, 60.0, -900.0)
+    llr[[0, -1]] = -900.0, 60.0  # an error of each kind
+    table = reliability(llr, labels)
+    assert table["said"] == pytest.approx([-900.0, 60.0])
+    assert table["found"] == pytest.approx(np.log([(1 / 30) / (69 / 70), (29 / 30) / (1 / 70)]))
 
 
 def test_cross_validation_keeps_speakers_apart() -> None:
