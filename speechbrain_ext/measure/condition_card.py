@@ -18,6 +18,7 @@ from speechbrain_ext.measure.conditions import Named, Others, Under
 from speechbrain_ext.processes import first_decides
 from speechbrain_ext.progress import progress_bar
 from speechbrain_ext.verification.conditions import (
+    HEADINGS,
     SIDES,
     CardThreshold,
     measure_side,
@@ -91,6 +92,7 @@ class ConditionCard:
                 "audio": [[each.path, *each.stamp] for each in self.audio],
                 "weights": self.clean.weights_sha256,
                 "threshold": self.found.value,
+                "figures": HEADINGS,
             }
         )
 

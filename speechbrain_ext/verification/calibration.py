@@ -84,7 +84,9 @@ def fit_calibration(
     varies = deviation > 1e-6 * np.maximum(1.0, np.abs(mean))
     standard = (columns - mean) * varies / np.where(varies, deviation, 1.0)
     weights = balanced_weights(is_target, p_target) * len(is_target)
-    fitted = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(standard, is_target, weights)
+    fitted = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(
+        standard, is_target, weights
+    )
     plain = fitted.coef_[0] / np.where(varies, deviation, 1.0)
     bias = float(fitted.intercept_[0] - plain @ mean - np.log(p_target / (1.0 - p_target)))
     return Calibration(bias, dict(zip(values, plain.tolist(), strict=True)), p_target)

@@ -12,10 +12,11 @@ import numpy as np
 from speechbrain_ext.decisions import FALSE_ALARMS, Decisions
 from speechbrain_ext.errors import UserError, brought_by
 from speechbrain_ext.files import atomic_path
-from speechbrain_ext.verification.bootstrap import eer_interval
+from speechbrain_ext.verification.bootstrap import eer_draws, mean_draws
+from speechbrain_ext.verification.draws import few_speakers
 from speechbrain_ext.verification.metrics import ErrorRates
 from speechbrain_ext.verification.plots import condition_name
-from speechbrain_ext.verification.tables import NO_INTERVAL, markdown_table
+from speechbrain_ext.verification.tables import NO_INTERVAL, markdown_table, with_interval
 from speechbrain_ext.verification.trials import TrialList
 
 with brought_by("train"):
@@ -31,7 +32,8 @@ FALSE_ALARM = FALSE_ALARMS[0]
 #: Which side of a trial is under the condition.
 SIDES = {"both": "both sides", "test": "test side"}
 
-HEADINGS = ("EER %", "95 % interval", "false alarms %", "misses %")
+HEADINGS = ("EER %", "false alarms %", "misses %")
+_FIGURES = ("eer", "false_alarm", "miss")
 
 
 class CardThreshold(NamedTuple):
@@ -77,7 +79,7 @@ def own_threshold(scores: np.ndarray, trials: TrialList) -> CardThreshold:
     """
     rates = ErrorRates.from_scores(scores, trials.labels)
     place = int(np.argmax(rates.false_alarm <= FALSE_ALARM))
-    origin = "this very list as recorded, since the model has no stored one"
+    origin = "this very list as recorded, since none is stored for this model and view"
     return CardThreshold(float(rates.thresholds[place]), origin, False)
 
 
@@ -100,28 +102,32 @@ def measure_side(
     Returns
     -------
     dict
-        ``eer`` and ``eer_interval_95`` in per cent, the latter None where there is none;
-        ``false_alarm`` and ``miss`` at the threshold, in 0..1.
+        ``eer`` in per cent, ``false_alarm`` and ``miss`` at the threshold in 0..1; and
+        ``eer_interval_95`` and so on, None where there is none.
 
     Example
     -------
     >>> trials = TrialList.from_names(["a", "a"], ["b", "c"], [True, False])
-    >>> measure_side(np.array([0.9, 0.7]), trials, None, 0.5)
-    {'eer': 0.0, 'eer_interval_95': None, 'false_alarm': 1.0, 'miss': 0.0}
+    >>> found = measure_side(np.array([0.9, 0.7]), trials, None, 0.5)
+    >>> found["eer"], found["false_alarm"], found["miss"], found["miss_interval_95"]
+    (0.0, 1.0, 0.0, None)
     """
-    rates, interval = ErrorRates.from_scores(scores, trials.labels), None
-    if speakers is not None:
-        bounds = eer_interval(
-            scores, trials.labels, speakers[trials.enrol_index], speakers[trials.test_index]
-        )
-        interval = [100 * bound for bound in bounds] if bounds else None
+    rates, labels = ErrorRates.from_scores(scores, trials.labels), trials.labels
     accepted = np.asarray(scores, dtype=np.float64) >= threshold
-    return {
+    found: dict[str, Any] = {
         "eer": 100 * rates.equal_error_rate()[0],
-        "eer_interval_95": interval,
-        "false_alarm": float(accepted[~trials.labels].mean()),
-        "miss": float(1.0 - accepted[trials.labels].mean()),
+        "false_alarm": float(accepted[~labels].mean()),
+        "miss": float(1.0 - accepted[labels].mean()),
     }
+    bounds: list[list[float] | None] = [None] * len(_FIGURES)
+    if speakers is not None:
+        sides = speakers[trials.enrol_index], speakers[trials.test_index]
+        if not few_speakers(*sides):
+            errors = mean_draws([accepted != labels], labels, *sides)[:, 0]
+            draws = np.column_stack((100 * eer_draws([scores], labels, *sides), errors))
+            bounds = np.quantile(draws, (0.025, 0.975), axis=0).T.tolist()
+    keys = (f"{name}_interval_95" for name in _FIGURES)
+    return found | dict(zip(keys, bounds, strict=True))
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
@@ -191,25 +197,21 @@ def card_rows(card: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:
-    interval = figures["eer_interval_95"]
-    return [
-        f"{figures['eer']:.2f}",
-        "–" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}",
-        f"{100 * figures['false_alarm']:.2f}",
-        f"{100 * figures['miss']:.2f}",
-    ]
+    cells = []
+    for name, scale in zip(_FIGURES, (1.0, 100.0, 100.0), strict=True):
+        # Cards of earlier versions have intervals of the equal error rate alone.
+        figure = {"value": figures[name], "interval_95": figures.get(f"{name}_interval_95")}
+        cells.append(with_interval(figure, scale, 2))
+    return cells
 
 
 def conditions_table(card: Mapping[str, Any]) -> Table:
     """The figures of a list as a table for the terminal, without intervals."""
     table = Table("condition", title=f"{card['title']}: {card['system']}", box=SIMPLE)
-    shown = [place for place, each in enumerate(HEADINGS) if "interval" not in each]
-    for side in SIDES.values():
-        for place in shown:
-            table.add_column(f"{side}\n{HEADINGS[place]}", justify="right")
+    for heading in card_headings()[1:]:
+        table.add_column(heading.replace(": ", "\n"), justify="right")
     for name, *cells in card_rows(card):
-        several = [cells[start : start + len(HEADINGS)] for start in (0, len(HEADINGS))]
-        table.add_row(name, *(side[place] for side in several for place in shown))
+        table.add_row(name, *(cell.partition(" [")[0] for cell in cells))
     return table
 
 
@@ -245,7 +247,7 @@ def write_conditions_page(folder: Path, cards: Sequence[Mapping[str, Any]]) -> N
         "",
         f"Weights `{cards[0]['weights_sha256'][:16]}`, view `{cards[0]['view']}`. Recordings are "
         "changed by simulation, each by chance of its own, the same in every run: both sides of a "
-        "trial, or the test side alone.",
+        "trial, or the test side alone. Behind a figure is its 95 % interval for other speakers.",
     ]
     for card in cards:
         lines += ["", f"## {card['title']}", "", " ".join(card_notes(card)), ""]

@@ -168,12 +168,19 @@ def calibrated_cells(calibrated: Mapping[str, Any], intervals: bool = True) -> l
         point["found"] for point in calibrated["operating_points"] if point["name"] == AT_ONE
     )
     costs = [*(calibrated["act_dcf"][str(prior)] for prior in PRIORS), calibrated["cllr"]]
-    cells = [_with_interval(cost, 1.0, 3, intervals) for cost in costs]
+    cells = [with_interval(cost, 1.0, 3, intervals) for cost in costs]
     cells.append(f"{calibrated['min_cllr']:.3f}")
-    return cells + [_with_interval(found[kind], 100.0, 2) for kind in ("false_alarm", "miss")]
+    return cells + [with_interval(found[kind], 100.0, 2) for kind in ("false_alarm", "miss")]
 
 
-def _with_interval(figure: Mapping[str, Any], scale: float, digits: int, shown: bool = True) -> str:
+def with_interval(figure: Mapping[str, Any], scale: float, digits: int, shown: bool = True) -> str:
+    """A figure ``value`` as text, and behind it its ``interval_95`` where it has one.
+
+    Example
+    -------
+    >>> with_interval({"value": 0.031, "interval_95": [0.02, 0.045]}, 100.0, 1)
+    '3.1 [2.0, 4.5]'
+    """
     numbers = [
         f"{scale * each:.{digits}f}" for each in (figure["value"], *(figure["interval_95"] or ()))
     ]

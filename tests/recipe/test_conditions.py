@@ -19,7 +19,7 @@ from speechbrain_ext.decisions import Decisions, OperatingPoint
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.systems.experiment import weights_sha256
 from speechbrain_ext.systems.pretrained import load_pretrained
-from speechbrain_ext.verification.conditions import CARD, EVALUATION, FOLDER
+from speechbrain_ext.verification.conditions import CARD, EVALUATION, FOLDER, card_rows
 from speechbrain_ext.verification.fitted import Fitted, keep_decisions
 from speechbrain_ext.verification.metrics import equal_error_rate
 from speechbrain_ext.verification.trials import read_trials
@@ -109,7 +109,7 @@ def test_a_card_and_what_a_second_run_keeps(model: Path, corpus: Path, tmp_path:
         assert quiet[side]["eer"] == pytest.approx(eer, abs=0.5)
 
     page = (out / CARD).read_text()
-    assert "| Duration, 0.4 s |" in page and "since the model has no stored one" in page
+    assert "| Duration, 0.4 s |" in page and "since none is stored for this model" in page
     assert (out / "plots" / "own_conditions.svg").is_file()
 
     # Nothing is left to embed, and the figures are the same.
@@ -163,12 +163,20 @@ def test_the_stored_threshold_decides(corpus: Path, tmp_path: Path) -> None:
     assert card["threshold"] == {"value": 2.0, "origin": title, "stored": True}
     for row in card["rows"]:  # no cosine is as high
         assert (row["both"]["false_alarm"], row["both"]["miss"]) == (0.0, 1.0)
+    # An earlier version's card, without intervals at the threshold, is shown, and measured anew.
+    path = model / EVALUATION / FOLDER / "own.json"
+    earlier = json.loads(path.read_text())
+    for row in earlier["rows"]:
+        row["digest"] = "of an earlier version"
+        del row["both"]["miss_interval_95"]
+    path.write_text(json.dumps(earlier))
+    assert card_rows(earlier) == card_rows(card)
+    assert call(model, corpus, model / EVALUATION) == card
     # An export has the card of its weights, and its README names it.
     write_model_folder(model, tmp_path / "export")
     page = (tmp_path / "export" / CARD).read_text()
     assert page == (model / EVALUATION / CARD).read_text() and "2.0000: 1 %" in page
     assert CARD in (tmp_path / "export" / "README.md").read_text()
-    path = model / EVALUATION / FOLDER / "own.json"
     path.write_text(json.dumps({**card, "weights_sha256": "another"}))
     write_model_folder(model, tmp_path / "export")
     assert not (tmp_path / "export" / CARD).exists()
@@ -192,6 +200,7 @@ def test_lists_and_conditions_that_do_not_go_together(
 def test_the_report_has_a_section_of_conditions(tmp_path: Path) -> None:
     paths = report_fixture.make_experiment(tmp_path)
     figures = {"eer": 5.0, "eer_interval_95": [4.0, 6.5], "false_alarm": 0.031, "miss": 0.25}
+    figures["false_alarm_interval_95"] = [0.0224, 0.0476]
     row = {"group": "", "name": "as recorded", "spared": 0, "both": figures}
     changed = {**row, "group": "White noise", "name": "5 dB", "test": {**figures, "eer": 17.25}}
     threshold = {"value": 0.4, "origin": "held-out speakers", "stored": True}
@@ -203,6 +212,6 @@ def test_the_report_has_a_section_of_conditions(tmp_path: Path) -> None:
     report_fixture.write_json(paths["exp"] / EVALUATION / FOLDER / "test.json", card)
     assert report_fixture.write_report(paths).returncode == 0
     page = (paths["exp"] / "report.html").read_text()
-    for text in ("Under conditions", "List of the card", "White noise, 5 dB", "17.25", "3.10"):
+    for text in ("Under conditions", "List of the card", "White noise, 5 dB", "17.25", "3.10 [2.24, 4.76]"):
         assert text in page, text
     assert f"({EVALUATION}/{CARD})" in (paths["exp"] / "RESULTS.md").read_text()

@@ -18,6 +18,7 @@ from speechbrain_ext.verification.calibration import (
     fit_decisions,
     operating_points,
 )
+from speechbrain_ext.verification.conditions import measure_side
 from speechbrain_ext.verification.embeddings import Embeddings
 from speechbrain_ext.verification.fitted import DECISIONS, Fitted, keep_decisions, kept_decisions
 from speechbrain_ext.verification.likelihood_ratios import (
@@ -223,13 +224,25 @@ def test_figures_of_a_list() -> None:
     assert rates["miss"]["value"] == np.mean(scores[trials.labels] < 0.5)
     for rate in rates.values():
         assert rate["interval_95"][0] < rate["value"] < rate["interval_95"][1]
-    # As wide as that of the equal error rate, which is drawn alike.
-    sides = speakers[trials.enrol_index], speakers[trials.test_index]
-    bounds = eer_interval(scores, trials.labels, *sides)
-    assert bounds is not None
     alone = measure_calibrated(decisions, llr, trials, scores, None)
     assert alone["cllr"] == {"value": found["cllr"]["value"], "interval_95": None}
     assert alone["reliability"] == found["reliability"]
+
+
+def test_decisions_under_a_condition_have_the_intervals_of_the_same_decisions() -> None:
+    trials, speakers = many_trials()
+    scores = np.random.default_rng(0).normal(trials.labels * 0.5, 0.25)
+    found = measure_side(scores, trials, speakers, 0.5)
+    decisions = Decisions({}, None, (OperatingPoint("false_alarm_0.01", 0.01, 0.5, 31, True),))
+    at = measure_calibrated(decisions, scores, trials, scores, speakers)["operating_points"][0]
+    for kind in ("false_alarm", "miss"):
+        expected = at["found"][kind]
+        assert found[kind] == pytest.approx(expected["value"])
+        assert found[f"{kind}_interval_95"] == pytest.approx(expected["interval_95"])
+    sides = speakers[trials.enrol_index], speakers[trials.test_index]
+    bounds = eer_interval(scores, trials.labels, *sides)
+    assert bounds is not None
+    assert found["eer_interval_95"] == pytest.approx([100 * bound for bound in bounds])
 
 
 def test_what_is_fitted_is_kept_with_its_weights(tmp_path: Path) -> None:
