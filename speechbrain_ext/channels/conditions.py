@@ -291,7 +291,7 @@ class Clipped(Condition):
         _check_positive("decibels", self.decibels)
 
     def __call__(self, wav: np.ndarray, rng: np.random.Generator, voices: Voices) -> np.ndarray:
-        """Excerpt off."""
+        """Cut off."""
         limit = np.abs(wav).max() / 10 ** (self.decibels / 20)
         return np.clip(wav, -limit, limit)
 

@@ -29,7 +29,13 @@ from speechbrain_ext.verification.lists import NORMALIZED
 from speechbrain_ext.verification.metrics import PRIORS
 from speechbrain_ext.verification.score_norm import NORMS, Cohort, normalized_scores
 from speechbrain_ext.verification.scores import cosine_scores
+from speechbrain_ext.verification.tables import calibrated_figures
 from speechbrain_ext.verification.trials import TrialList
+
+#: The errors at the stored threshold of 1 % false alarms, in %.
+RATES = ("stored_false_alarm", "stored_miss")
+#: What calibrated scores are known by, in the order of ``CALIBRATED_HEADINGS``.
+CALIBRATED = (*(f"act_dcf_{prior}" for prior in PRIORS), "cllr", "min_cllr", *RATES)
 
 
 class Training(NamedTuple):
@@ -358,6 +364,11 @@ def _rows(
         for prior in PRIORS:
             costs = [each.results[list_name]["min_dcf"][str(prior)]["value"] for each in own]
             values |= _spread(f"min_dcf_{prior}", costs)
+        fits = [fit for each in own if (fit := each.results[list_name].get("calibrated"))]
+        if len(fits) == len(own):
+            for key, *figures in zip(CALIBRATED, *map(calibrated_figures, fits), strict=True):
+                scale = 100 if key in RATES else 1
+                values |= _spread(key, [scale * figure["value"] for figure in figures])
         difference = comparison.difference(name, reference) if name != reference else None
         if difference is not None:
             keys = ("difference", "difference_low", "difference_high", "difference_seeds")

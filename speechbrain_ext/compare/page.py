@@ -9,13 +9,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from speechbrain_ext.compare.claims import CONFIRMED, CONTRADICTED, Verdict, decide
-from speechbrain_ext.compare.collect import Evidence, ListEvidence, Missing, Row, Trained
+from speechbrain_ext.compare.collect import (
+    CALIBRATED,
+    RATES,
+    Evidence,
+    ListEvidence,
+    Missing,
+    Row,
+    Trained,
+)
 from speechbrain_ext.compare.plan import Plan
 from speechbrain_ext.measure.by_length import length_tables
 from speechbrain_ext.systems.train_log import FIGURES
 from speechbrain_ext.verification.draws import NO_INTERVAL
 from speechbrain_ext.verification.metrics import PRIORS
-from speechbrain_ext.verification.tables import markdown_table
+from speechbrain_ext.verification.tables import CALIBRATED_HEADINGS, markdown_table
 
 LENGTHS = "cost_by_length"  # names the plot and the CSV
 NONE = "–"
@@ -62,6 +70,7 @@ def results_page(
             *(_picture(stem) for stem in plots[on.name]),
             f"### Against {plan.reference}",
             _difference_table(on.rows, plan.reference),
+            *_calibrated(on.rows, "### Calibrated"),
         ]
     for on in evidence.normalized:
         sections += [
@@ -70,6 +79,7 @@ def results_page(
             _accuracy_table(on.rows, plan.baseline),
             f"### Against {plan.reference}, normalised",
             _difference_table(on.rows, plan.reference),
+            *_calibrated(on.rows, "### Calibrated, normalised"),
         ]
     sections += _by_length(evidence.cost.get("by_length"))
     sections += _claims(evidence, verdicts)
@@ -88,7 +98,7 @@ def results_page(
 
 
 def results_csv(evidence: Evidence) -> str:
-    """The rows of all lists as CSV, EERs and differences in %, one column a value."""
+    """The rows of all lists as CSV, error rates and differences in %, one column a value."""
     rows = [row for on in [*evidence.lists, *evidence.normalized] for row in on.rows]
     columns: dict[str, None] = {}
     for row in rows:
@@ -197,7 +207,8 @@ def _method(tests: Sequence[ListEvidence]) -> str:
         "- Every system was trained on the same speakers with the settings above, but for what the"
         " last table lists as changed; a student's teacher has the student's seed. Epochs were"
         " chosen on trials of training speakers held out of training; the test lists were read at"
-        " scoring only.",
+        " scoring only. Calibrations and thresholds of 1 % false alarms are fitted where epochs"
+        " were chosen.",
         "- ± is the standard deviation over seeds. The interval beside an EER is that of the mean"
         " over seeds for other test speakers: 1000 draws of speakers with replacement, every seed"
         " scored on the same draws.",
@@ -287,6 +298,24 @@ def _difference_table(rows: Sequence[Row], reference: str) -> str:
         between = _between(row, "difference_low", "difference_high", "+.2f")
         lines.append([*line, between, words.get(word, word)])
     return markdown_table(["System", "Seeds", f"EER − {reference}'s", "95 %", "Verdict"], lines)
+
+
+def _calibrated(rows: Sequence[Row], title: str) -> list[str]:
+    """What calibrated scores cost, and what a stored threshold gives, of systems that have them."""
+    finished = [row for row in rows if row.values["seeds"]]
+    calibrated = [row for row in finished if "cllr" in row.values]
+    if not calibrated:
+        return []
+    forms = {key: ".2f" if key in RATES else ".3f" for key in CALIBRATED}
+    lines = [
+        [row.system, _number(row, "seeds", "d")]
+        + [_mean_and_spread(row, key, form) for key, form in forms.items()]
+        for row in calibrated
+    ]
+    without = [row.system for row in finished if row not in calibrated]
+    table = markdown_table(["System", "Seeds", *CALIBRATED_HEADINGS], lines)
+    note = f"Scored without a calibration: {', '.join(without)}." if without else ""
+    return [title, table, note]
 
 
 def claims_table(verdicts: Sequence[Verdict]) -> str:

@@ -164,13 +164,19 @@ def calibrated_cells(calibrated: Mapping[str, Any], intervals: bool = True) -> l
     intervals : bool
         Whether the costs have theirs; the rates have them always.
     """
+    *costs, false_alarm, miss = calibrated_figures(calibrated)
+    cells = [with_interval(cost, 1.0, 3, intervals) for cost in costs]
+    return cells + [with_interval(rate, 100.0, 2) for rate in (false_alarm, miss)]
+
+
+def calibrated_figures(calibrated: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The ``value`` and the ``interval_95`` below each of ``CALIBRATED_HEADINGS``."""
     found = next(
         point["found"] for point in calibrated["operating_points"] if point["name"] == AT_ONE
     )
-    costs = [*(calibrated["act_dcf"][str(prior)] for prior in PRIORS), calibrated["cllr"]]
-    cells = [with_interval(cost, 1.0, 3, intervals) for cost in costs]
-    cells.append(f"{calibrated['min_cllr']:.3f}")
-    return cells + [with_interval(found[kind], 100.0, 2) for kind in ("false_alarm", "miss")]
+    costs = [calibrated["act_dcf"][str(prior)] for prior in PRIORS]
+    least = {"value": calibrated["min_cllr"], "interval_95": None}
+    return [*costs, calibrated["cllr"], least, found["false_alarm"], found["miss"]]
 
 
 def with_interval(figure: Mapping[str, Any], scale: float, digits: int, shown: bool = True) -> str:

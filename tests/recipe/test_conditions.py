@@ -212,6 +212,12 @@ def test_the_report_has_a_section_of_conditions(tmp_path: Path) -> None:
     report_fixture.write_json(paths["exp"] / EVALUATION / FOLDER / "test.json", card)
     assert report_fixture.write_report(paths).returncode == 0
     page = (paths["exp"] / "report.html").read_text()
-    for text in ("Under conditions", "List of the card", "White noise, 5 dB", "17.25", "3.10 [2.24, 4.76]"):
+    for text in (
+        "Under conditions",
+        "List of the card",
+        "White noise, 5 dB",
+        "17.25",
+        "3.10 [2.24, 4.76]",
+    ):
         assert text in page, text
     assert f"({EVALUATION}/{CARD})" in (paths["exp"] / "RESULTS.md").read_text()
