@@ -342,6 +342,10 @@ class Chain(Condition):
 
     steps: Sequence[Condition]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, Sequence) or not self.steps:
+            raise ValueError(f"steps must be a list of conditions, got {self.steps}")
+
     @property
     def needs_voices(self) -> bool:  # type: ignore[override]
         """Whether others are heard in one of them."""

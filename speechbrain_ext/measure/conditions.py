@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from speechbrain_ext.audio import SAMPLE_RATE, read_audio
-from speechbrain_ext.channels.conditions import Condition
+from speechbrain_ext.channels.conditions import Condition, Voices
 from speechbrain_ext.corpora.evaluation_lists import Audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import fingerprint
@@ -182,32 +182,54 @@ class Under:
             assert self.others is not None  # of those that need it
             return self.others.voices(path, count, rng)
 
-        changed = self.named.condition(samples, rng, voices)
-        if len(changed) < self.least_samples or not np.isfinite(changed).all():
-            what = "sound that is not finite"
-            if len(changed) < self.least_samples:
-                what = f"{len(changed)} samples, and the model needs {self.least_samples}"
-            raise UserError(
-                f"{self._name} makes {what} of {path}: mend it, or take it out of the conditions",
-                code="bad-setting",
-            )
+        changed = self._changed(samples, rng, voices, path)
+        if len(changed) < self.least_samples:
+            what = f"{len(changed)} samples of {path}, and the model needs {self.least_samples}"
+            raise self._refusal(f"makes {what}")
         return torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32))
+
+    def _changed(
+        self, wav: np.ndarray, rng: np.random.Generator, voices: Voices, of: str
+    ) -> np.ndarray:
+        try:
+            with np.errstate(all="ignore"):
+                changed = np.asarray(self.named.condition(wav, rng, voices))
+        except UserError:
+            raise
+        except Exception as error:  # a class of anybody's, with any values
+            raise self._refusal(f"fails on {of} ({error!r})") from error
+        if not np.isfinite(changed).all():
+            raise self._refusal(f"makes sound that is not finite of {of}")
+        return changed
+
+    def _refusal(self, what: str) -> UserError:
+        return UserError(
+            f"{self._name} {what}: mend it, or take it out of the conditions", code="bad-setting"
+        )
 
     def key(self, audio: Sequence[Audio]) -> str:
         """What tells its embeddings from those of any other condition, as a digest.
 
         The fields of the condition, what it makes of a second of noise, which its code and the
         libraries under it decide, and, where others are heard, who.
+
+        Raises
+        ------
+        UserError
+            When the condition fails on that.
         """
         noise = np.random.default_rng(0).normal(size=SAMPLE_RATE).astype(np.float32) / 10
         condition, heard = self.named.condition, []
         if self.others is not None and condition.needs_voices:
             stamps = {each.path: list(each.stamp) for each in audio}
             heard = [[file, speaker, stamps[file]] for file, speaker in self.others.files]
-        made = condition(
-            noise, np.random.default_rng(0), lambda count, rng: [noise[::-1]] * min(count, 3)
+        made = self._changed(
+            noise,
+            np.random.default_rng(0),
+            lambda count, rng: [noise[::-1]] * min(count, 3),
+            "a second of noise",
         )
         # Processors round differently.
-        whole = np.round(np.asarray(made, dtype=np.float64) * 2**10).astype(np.int64)
+        whole = np.round(made.astype(np.float64) * 2**10).astype(np.int64)
         probe = hashlib.sha256(whole.tobytes()).hexdigest()
         return fingerprint({"condition": repr(condition), "probe": probe, "others": heard})

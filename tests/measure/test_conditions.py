@@ -47,6 +47,8 @@ def test_the_card_of_the_recipe_has_what_people_ask_for() -> None:
         ("Noise: {a: !new:torch.nn.Identity {}}", "bad-setting", ["Noise, a", "Identity"]),
         ("Duration: []", "bad-setting", ["Duration"]),
         (f"Noise: {{a: !new:{__name__}.NoFields }}", "bad-setting", ["Noise, a", "NoFields"]),
+        (f"Far: {{a: {CLASSES}.Chain {{steps: 3}}}}", "bad-setting", ["Far", "steps", "3"]),
+        (f"Far: {{a: {CLASSES}.Chain {{steps: []}}}}", "bad-setting", ["Far", "steps"]),
         ("Duration: [", "bad-yaml", []),
         ("", "missing-key", []),
     ],
@@ -89,6 +91,26 @@ def test_what_cannot_be_embedded_is_named(kind: str, fact: str) -> None:
     under = Under(Named("Own", kind, Nothing(kind)), None, least_samples=400)
     with refused("bad-setting", f"Own, {kind}", fact, "/a.wav"):
         under("/a.wav", torch.randn(16000))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "Excerpt {seconds: .inf}",
+        "ColouredNoise {kind: pink, snr: loud}",
+        "ColouredNoise {kind: pink, snr: .nan}",
+        "Hum {snr: 3, hertz: 9000}",
+        "Room {decay: 1, direct: far}",
+        "Sent {channel: 3}",
+        "Sent {channel: !new:speechbrain_ext.channels.transmission.G711 {law: X}}",
+    ],
+)
+def test_what_fails_is_refused_before_anything_is_embedded(condition: str, tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(f"A group: {{a name: {CLASSES}.{condition}}}")
+    (named,) = read_conditions(path)
+    with refused("bad-setting", "A group, a name", "a second of noise"):
+        Under(named, None).key([])
 
 
 def speakers_of(folder: Path, speakers: int) -> dict[str, int]:
