@@ -17,7 +17,7 @@ from speechbrain_ext.inference.provenance import system_name
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.verification.embeddings import COHORT, Embeddings, load_embeddings
 from speechbrain_ext.verification.quality import unit_cohort
-from speechbrain_ext.verification.score_norm import SNORM, Cohort
+from speechbrain_ext.verification.score_norm import SNORM, Cohort, view_of
 
 
 class System:
@@ -88,8 +88,13 @@ class System:
                     f"which needs {LEAST_NEAREST}."
                 )
                 return None
+        weights, view = kept_sha256(self.folder) or members.weights_sha256, "full"
+        if self._together is not None:
+            weights, view = self._together.weights_sha256, view_of(self._together)
         with about(str(path)):
-            return Cohort.of(members, norm, nearest)
+            cohort = Cohort.of(members, norm, nearest)
+            cohort.check(weights, view)
+            return cohort
 
     def unit_cohort(self) -> np.ndarray:
         """The training speakers (M, D) as a calibration measures the likeness to them."""

@@ -208,6 +208,7 @@ def test_a_model_is_measured_by_its_own_calibration(
     assert result(tmp_path / "of_seed_1", "own")["calibrated"] is None
     call(experiment / "export", "--out", tmp_path / "parts", *trials, "--view", "segments")
     assert result(tmp_path / "parts", "own")["calibrated"] is None
+    assert "Nothing is calibrated" in capsys.readouterr().out
     # A length that only decoding tells is no duration.
     unknown = [evaluate.Audio("a.opus", float("inf"), (0, 0))]
     with refused("unusable-audio", "a.opus", experiment, "--calibration score"):

@@ -88,7 +88,9 @@ def test_cohorts_that_cannot_be_used(folders: Folders, tmp_path: Path) -> None:
         score(folders, "--score_norm", "asnorm", "--top_n", "31")
 
 
-def test_a_cohort_of_other_weights_than_are_kept(folders: Folders) -> None:
+def test_a_cohort_of_other_weights_than_are_kept(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
     network = torch.nn.Linear(2, 2)
     save_weights(folders.student, network, {})
     for name in ("valid", "test"):
@@ -98,6 +100,10 @@ def test_a_cohort_of_other_weights_than_are_kept(folders: Folders) -> None:
     path = _cohort(folders)
     with refused("other-weights", path, folders.student, "extract.py", "--cohort"):
         score(folders, "--score_norm", "asnorm")
+    capsys.readouterr()
+    with refused("other-weights", path, "embed it again"):
+        score(folders, "--score_norm", "asnorm", "--cohort", path)
+    assert "not calibrated" not in capsys.readouterr().out  # nothing was begun
 
 
 def test_few_training_speakers_are_no_cohort(

@@ -198,9 +198,12 @@ def read_cohort(args: argparse.Namespace, facts: Mapping[str, Any]) -> Cohort | 
 
 def fitted_of(model: Path, facts: Mapping[str, Any]) -> Fitted | None:
     """What the model decides by, fitted when its recipe scored it; of whole utterances alone."""
-    if facts["view"] != "full":
+    fitted = kept_decisions(model, facts["weights_sha256"]) or exported_decisions(model)
+    if fitted is not None and facts["view"] != "full":
+        if if_main_process():
+            print(f"Nothing is calibrated: what {model} decides by is of --view full.")
         return None
-    return kept_decisions(model, facts["weights_sha256"]) or exported_decisions(model)
+    return fitted
 
 
 def check_lengths(model: Path, audio: Sequence[Audio]) -> None:
