@@ -30,4 +30,5 @@ def calibration_table(experiment: Experiment) -> list[list[str]]:
 def calibration_words(experiment: Experiment) -> str:
     """What the calibration was fitted on, in a sentence or two; empty where there is none."""
     scores = [experiment.student.scores[name] for name in experiment.lists]
+    scores += [score for name in experiment.lists for score in experiment.rows(name).values()]
     return calibration_note([{"calibrated": score.calibrated} for score in scores])

@@ -226,6 +226,9 @@ def calibration_note(results: Sequence[Mapping[str, Any]]) -> str:
         f"{point['trials']:,} false alarms stand behind the threshold of 1 %"
         + ("." if point["supported"] else ", which so few do not support.")
     )
+    trials = ("title", "targets", "nontargets", "speakers")
+    if len({tuple(fit["fitted_on"][key] for key in trials) for fit in fits}) > 1:
+        text += " That of other scores here is of other trials: score all again to compare them."
     if any(fit["cross_validated"] for fit in fits):
         text += (
             " The log-likelihood ratios of these very trials are cross-validated: each is of a fit "

@@ -29,6 +29,7 @@ from speechbrain_ext.verification.likelihood_ratios import (
 )
 from speechbrain_ext.verification.metrics import min_dcf
 from speechbrain_ext.verification.quality import unit_cohort, values_of
+from speechbrain_ext.verification.tables import calibration_note
 from speechbrain_ext.verification.trials import TrialList, make_trials
 from tests.refusals import refused
 
@@ -243,6 +244,18 @@ def test_decisions_under_a_condition_have_the_intervals_of_the_same_decisions() 
     bounds = eer_interval(scores, trials.labels, *sides)
     assert bounds is not None
     assert found["eer_interval_95"] == pytest.approx([100 * bound for bound in bounds])
+
+
+def test_the_note_tells_fits_on_other_trials() -> None:
+    fitted_on = {"title": "held out", "targets": 9, "nontargets": 4000, "speakers": 5}
+    point = {"name": "false_alarm_0.01", "trials": 40, "supported": True}
+    fit = {"fitted_on": fitted_on, "operating_points": [point], "cross_validated": False}
+    same, other = (
+        {**fit, "fitted_on": {**fitted_on, **more}} for more in ({"digest": 1}, {"targets": 8})
+    )
+    plain = calibration_note([{"calibrated": fit}, {"calibrated": None}, {"calibrated": same}])
+    assert "4,000 non-target trials" in plain and "other trials" not in plain
+    assert "of other trials" in calibration_note([{"calibrated": fit}, {"calibrated": other}])
 
 
 def test_what_is_fitted_is_kept_with_its_weights(tmp_path: Path) -> None:
