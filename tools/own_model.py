@@ -34,7 +34,9 @@ attention.
 
 Its teacher is CAM++ of 3D-Speaker (Apache-2.0), trained on 200,000 speakers. It learnt the
 teacher's embeddings, without labels, of one hour of read English in its own and in ten synthetic
-voices:
+voices. The teacher heard them clean. The student heard half of them in white, pink or brown noise,
+among synthetic voices (0 to 15 dB) or in a simulated room, and some quieter, in a telephone's band
+or through a codec. The speech is
 
 - 30 minutes of LibriSpeech (train-clean-100; Vassil Panayotov and others, 2015; CC BY 4.0);
 - 30 minutes of the training part of speechocean762 (Zhang and others, Interspeech 2021): Mandarin
@@ -107,9 +109,9 @@ def _card(facts: dict[str, Any], file: dict[str, Any], conditions: bool) -> str:
         for each in file["trials"]
     )
     told = (
-        f"[{CONDITIONS}]({CONDITIONS}) says what noise, rooms, lines and codecs cost it. It was "
-        "trained on clean\nspeech: look there how many strangers its threshold lets pass where "
-        "both recordings are noisy.\n"
+        f"[{CONDITIONS}]({CONDITIONS}) says what noise, rooms, lines and codecs cost it. Look there "
+        "how many\nstrangers its threshold lets pass where both recordings are noisy; loud hum of "
+        "the mains and others\nwho speak as loudly were not in its training.\n"
     )
     return CARD.format(
         size=count_words(facts["parameters"]),
