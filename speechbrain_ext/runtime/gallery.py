@@ -340,9 +340,9 @@ class Gallery:
     def _check_enroller(self, kept: Speakers) -> None:
         if kept.about["enroller"] != self._enroller.digest:
             raise UserError(
-                f"the speakers of {self.path} were enrolled with the model "
-                f"{kept.about['enroller'][:12]}, and this is {self._enroller.digest[:12]}: enrol "
-                "with that one, or in another gallery",
+                f"{self.path} has speakers whom the model {kept.about['enroller'][:12]} enrolled, "
+                f"and this is {self._enroller.digest[:12]}: enrol with that one, or in another "
+                "gallery",
                 code="other-weights",
             )
 

@@ -34,6 +34,9 @@ class Service:
     def __init__(self, model: SpeakerModel, gallery: Gallery | None, limits: ServiceLimits) -> None:
         self.model, self.limits, self.metrics = model, limits, Metrics()
         self._gallery = gallery
+        self._paths = {model.file: "the model"}  # with which sentences about them begin
+        if gallery is not None:
+            self._paths[str(gallery.path)] = "the gallery"
         self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="spk")
 
     @property
@@ -67,9 +70,10 @@ class Service:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, do)
         except UserError as error:
-            sentence = str(error).replace(self.model.file, "the model")
-            if self._gallery is not None:
-                sentence = sentence.replace(str(self._gallery.path), "the gallery")
+            sentence = str(error)
+            for path, thing in self._paths.items():
+                if sentence.startswith(f"{path} "):
+                    sentence = thing + sentence.removeprefix(path)
             raise UserError(sentence, code=error.code) from None
 
     async def hear(self, recordings: Mapping[str, BinaryIO]) -> list[Heard]:

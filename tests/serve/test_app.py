@@ -107,6 +107,21 @@ def test_gallery(client: TestClient, tmp_path: Path) -> None:
     assert client.get("/speakers").json() == {"names": ["Ann"]}
 
 
+def test_what_a_gallery_is_called_stays_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is its name taken for a part of the sentence."""
+    monkeypatch.chdir(tmp_path)
+    with client_of(Path("s")) as client:
+        client.post("/enroll", data={"name": "Ann"}, files={"files": tone(200, 4)})
+        answer = client.delete("/speakers", params={"name": "/s"})
+        told = "the gallery has no speaker '/s': give one that it has"
+        assert answer.json()["message"] == told
+        (tmp_path / "s").write_bytes(b"no gallery at all")
+        told = client.get("/speakers").json()["message"]
+        assert told.startswith("the gallery is no gallery (")
+
+
 def test_too_little_speech_to_enroll(client: TestClient) -> None:
     answer = client.post("/enroll", data={"name": "Ann"}, files={"files": tone(200)})
     refused(answer, 422, "little-speech", "2.0 s more")
@@ -279,6 +294,29 @@ def test_without_a_key_its_own_page_may_ask(client: TestClient, host: str) -> No
     headers = {"Host": host, "Origin": f"http://{host}"}
     answer = client.post("/embed", files={"file": tone(300)}, headers=headers)
     assert answer.status_code == 200
+
+
+def test_two_lengths_are_refused() -> None:
+    """A proxy may go by the other one, and take the rest for another client's request."""
+    parts = iter([b"x"])  # sent in chunks
+    headers = {"Content-Length": "1", "Transfer-Encoding": "chunked"}
+    with client_of() as client:
+        answer = client.post("/embed", content=parts, headers=headers)
+        refused(answer, 400, "bad-request", "Content-Length")
+        assert answer.headers["connection"] == "close"
+
+
+def test_answers_are_not_kept_and_not_taken_for_pages(client: TestClient) -> None:
+    """By the browser, or by a proxy on the way; the pages themselves may be asked for again."""
+    client.post("/enroll", data={"name": "<b>Ann"}, files={"files": tone(200, 4)})
+    for path in ("/speakers", "/health", "/metrics", "/openapi.json", "/nothing"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+    for path in ("/", "/docs"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers.get_list("cache-control") == ["no-cache"]
 
 
 def test_a_large_upload(tmp_path: Path) -> None:
