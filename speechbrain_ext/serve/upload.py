@@ -22,8 +22,8 @@ def decode(recordings: Mapping[str, BinaryIO], seconds: float, rate: int) -> lis
     Arguments
     ---------
     recordings : mapping
-        From what each is called in answers to a temporary file on disk. It has no name there, and
-        is read by its number.
+        From what each is called in answers to a temporary file, which is closed. On disk it has no
+        name, and is read by its number.
     seconds : float
         Of all recordings together; nothing after it is decoded.
     rate : int
@@ -53,7 +53,8 @@ def decode(recordings: Mapping[str, BinaryIO], seconds: float, rate: int) -> lis
     for name, file in recordings.items():
         file.flush()
         try:
-            samples = _samples(f"/dev/fd/{file.fileno()}", left, rate)
+            with file:  # no more than one of them is open for long
+                samples = _samples(f"/dev/fd/{file.fileno()}", left, rate)
         except (AudioFault, UnusableAudio) as fault:
             raise UserError(
                 f"{name} cannot be used ({fault.detail}): send speech as WAV, FLAC, Ogg, Opus, "
