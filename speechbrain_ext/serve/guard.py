@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 import time
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -88,6 +88,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
@@ -104,6 +107,14 @@ class Guard:
             _check_local(headers)
         elif scope["path"] not in OPEN:
             _check_key(headers, self._key)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            error = UserError(
+                "Content-Length and Transfer-Encoding cannot both be: send one", code="bad-request"
+            )
+            refusal = answer(error, 400)
+            refusal.headers["Connection"] = "close"
+            await refusal(scope, receive, send)
+            return
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return

@@ -44,7 +44,6 @@ def page(name: str) -> HTMLResponse:
     )
     headers = {
         "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
     }

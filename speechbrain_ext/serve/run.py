@@ -119,10 +119,12 @@ more (--key, or SPK_KEY in the environment), or --host 127.0.0.1
             "SPK_KEY in the environment), or --host 127.0.0.1",
             code="bad-option",
         )
-    if key is not None and (len(key) < MIN_KEY or not key.isascii() or key != key.strip()):
+    if key is not None and (
+        len(key) < MIN_KEY or not key.isascii() or not key.isprintable() or key != key.strip()
+    ):
         raise UserError(
-            f"the key cannot be used: give {MIN_KEY} ASCII characters or more, without spaces "
-            "around them",
+            f"the key cannot be used: give {MIN_KEY} printable ASCII characters or more, without "
+            "spaces around them",
             code="bad-option",
         )
 

@@ -31,7 +31,9 @@ def test_what_others_can_reach_wants_a_key(host: str) -> None:
     check_key(host, "sixteen letters!")
 
 
-@pytest.mark.parametrize("key", ["", "fifteen letters", " sixteen letters", "sechzehn Zeichen ü"])
+@pytest.mark.parametrize(
+    "key", ["", "fifteen letters", " sixteen letters", "sechzehn Zeichen ü", "two lines\nof a key"]
+)
 def test_a_key_is_long_and_can_be_sent(key: str) -> None:
     with refused("bad-option", "16"):
         check_key("127.0.0.1", key)
