@@ -24,6 +24,9 @@ class ServiceLimits:
         Threads that decode and embed.
     upload_seconds : float
         In which a body has to arrive.
+    idle_seconds : int
+        After which a connection ends that waits for its client: to ask, or to take an answer. It
+        may last twice as long.
     """
 
     upload_bytes: int = 32 << 20
@@ -31,3 +34,4 @@ class ServiceLimits:
     requests: int = 16
     workers: int = 2
     upload_seconds: float = 60.0
+    idle_seconds: int = 15

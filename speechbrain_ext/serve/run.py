@@ -17,6 +17,7 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.gallery import Gallery
 from speechbrain_ext.runtime.model import SpeakerModel
 from speechbrain_ext.serve.app import create_app
+from speechbrain_ext.serve.connection import ImpatientProtocol
 from speechbrain_ext.serve.guard import is_loopback
 from speechbrain_ext.serve.limits import ServiceLimits
 
@@ -61,6 +62,7 @@ def run(
         When a key is missing or short, or the port cannot be had.
     """
     check_key(host, key)
+    limits = limits or ServiceLimits()
     app = create_app(model, gallery, key, limits)
     with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
@@ -69,7 +71,14 @@ def run(
         if browser:
             webbrowser.open(address)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, proxy_headers=False
+            app,
+            http=ImpatientProtocol,
+            ws="none",
+            timeout_keep_alive=limits.idle_seconds,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
         )
         uvicorn.Server(config).run(sockets=[listener])
 

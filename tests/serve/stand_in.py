@@ -17,6 +17,7 @@ from speechbrain_ext.decisions import Decisions, OperatingPoint
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.runtime import Gallery, SpeakerModel
 from speechbrain_ext.runtime.heard import Heard
+from speechbrain_ext.serve.limits import ServiceLimits
 from speechbrain_ext.serve.run import demo, run
 
 DECISIONS = Decisions(
@@ -70,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--gallery", type=Path)
     parser.add_argument("--gate", type=Path)
+    parser.add_argument("--idle-seconds", type=int, default=ServiceLimits.idle_seconds)
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--undecided", action="store_true", help="without thresholds")
     options = parser.parse_args()
@@ -78,7 +80,8 @@ def main() -> None:
     if options.demo:
         demo(model, gallery=gallery, browser=False)
     else:
-        run(model, port=0, gallery=gallery)
+        limits = ServiceLimits(idle_seconds=options.idle_seconds)
+        run(model, port=0, gallery=gallery, limits=limits)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import select
 import socket
 import sys
 import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import httpx2 as httpx
 from speechbrain_ext.runtime import Gallery
 from speechbrain_ext.serve.app import create_app
 from speechbrain_ext.serve.limits import ServiceLimits
+from tests.processes import HANG
 from tests.serve.servers import serving
 from tests.serve.sounds import opus_silence, tone
 from tests.serve.stand_in import StandIn
@@ -137,6 +142,50 @@ def test_clients_that_hang_up_give_their_places_back() -> None:
             pass
         answer = httpx.post(f"{server.url}/embed", files={"file": tone(300)})
         assert answer.status_code == 200
+
+
+def test_clients_that_keep_the_service_waiting_are_hung_up_on(tmp_path: Path) -> None:
+    """A process has so many connections and no more; one whose answer is being made stays."""
+    gate, local = tmp_path / "gate", b"HTTP/1.1\r\nHost: localhost\r\n"
+    waiting = {
+        "silent": (b"", b""),
+        "a head without an end": (b"GET /health " + local, b"X: y\r\n"),
+        "a body after its answer": (
+            b"POST /nothing " + local + b"Transfer-Encoding: chunked\r\n\r\n",
+            b"1\r\nx\r\n",
+        ),
+        "answers that nobody reads": (4000 * (b"GET / " + local + b"\r\n"), b""),
+    }
+    options = "--gate", str(gate), "--idle-seconds", "1"
+    with ThreadPoolExecutor() as threads, serving(*options) as server:
+        host, _, port = server.url.rpartition("/")[2].partition(":")
+        sent = {"files": {"file": tone(300)}, "timeout": HANG}
+        answer = threads.submit(httpx.post, f"{server.url}/embed", **sent)
+        while "in_flight 1" not in httpx.get(f"{server.url}/metrics").text:
+            pass
+        for name, (first, again) in waiting.items():
+            with socket.create_connection((host, int(port)), timeout=60) as client:
+                assert hung_up(client, first, again), name
+        gate.touch()
+        assert answer.result().status_code == 200
+
+
+def hung_up(client: socket.socket, first: bytes, again: bytes) -> bool:
+    """Whether the other side ends a connection that goes on and on, within a minute."""
+    ended, end = select.poll(), time.monotonic() + 60
+    ended.register(client, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
+    threading.Thread(target=send_all, args=(client, first), daemon=True).start()
+    while time.monotonic() < end:
+        if ended.poll(100):
+            return True
+        if again:
+            send_all(client, again)
+    return False
+
+
+def send_all(client: socket.socket, content: bytes) -> None:
+    with contextlib.suppress(OSError):  # of which poll tells
+        client.sendall(content)
 
 
 @pytest.mark.slow

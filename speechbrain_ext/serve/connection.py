@@ -1,0 +1,31 @@
+"""Connections that do not wait for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP that hangs up on clients which do nothing, and those that only seem to do something.
+
+    A process can have so many connections and no more. uvicorn ends those that are silent after an
+    answer; this also ends those that never ask, send the head of a request byte by byte, go on with
+    a body that was answered, or take no answer. While an answer is made, they can wait. h11, and
+    no other parser of HTTP that may be installed, bounds the head of a request.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+
+    def _look(self, before: object = None) -> None:
+        """Hang up where the client was waited for at the look before as well."""
+        asked = self.cycle
+        waits = asked is None or asked.response_complete or self.flow.write_paused
+        now = (waits or self.transport.is_closing(), asked)
+        if now[0] and now == before:
+            self.transport.abort()
+        else:
+            self.loop.call_later(self.timeout_keep_alive, self._look, now)
