@@ -9,7 +9,9 @@ import typer
 
 from speechbrain_ext.cli.options import DecisionsFile, Model, Precision, Threads, open_model
 from speechbrain_ext.runtime import Gallery, SpeakerModel
+from speechbrain_ext.service_limits import ServiceLimits
 
+_LIMITS = ServiceLimits()
 Host = Annotated[str, typer.Option(help="The address to listen on; others need a --key.")]
 Port = Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)]
 Speakers = Annotated[
@@ -26,6 +28,15 @@ def serve_http(
         str | None,
         typer.Option(envvar="SPK_KEY", help="What clients have to send, 16 characters or more."),
     ] = None,
+    max_mib: Annotated[
+        int, typer.Option("--max-mib", help="MiB of a request at most.", min=1)
+    ] = _LIMITS.upload_bytes >> 20,
+    max_seconds: Annotated[
+        int, typer.Option(help="Seconds of audio in a request at most.", min=1)
+    ] = int(_LIMITS.seconds),
+    max_requests: Annotated[
+        int, typer.Option(help="Requests at once; more are answered with 429.", min=1)
+    ] = _LIMITS.requests,
     model: Model = None,
     decisions: DecisionsFile = None,
     precision: Precision = None,
@@ -35,7 +46,8 @@ def serve_http(
     from speechbrain_ext.serve.run import run
 
     speaker_model = open_model(model, precision, threads, decisions)
-    run(speaker_model, host, port, _opened(gallery, speaker_model), key)
+    limits = ServiceLimits(upload_bytes=max_mib << 20, seconds=max_seconds, requests=max_requests)
+    run(speaker_model, host, port, _opened(gallery, speaker_model), key, limits)
 
 
 def show_demo(

@@ -18,8 +18,8 @@ from speechbrain_ext.runtime.gallery import Gallery
 from speechbrain_ext.runtime.model import SpeakerModel
 from speechbrain_ext.serve import answers, pages
 from speechbrain_ext.serve.guard import Guard, answer
-from speechbrain_ext.serve.limits import ServiceLimits
 from speechbrain_ext.serve.service import Service
+from speechbrain_ext.service_limits import ServiceLimits
 
 A = TypeVar("A", bound=BaseModel)
 Recording = Annotated[UploadFile, File(description="WAV, FLAC, Ogg, Opus, MP3, AIFF or AU")]

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.serve.limits import ServiceLimits
 from speechbrain_ext.serve.metrics import Metrics
+from speechbrain_ext.service_limits import ServiceLimits
 
 #: Paths that hold nobody's data, which are answered without the key.
 OPEN = ("/", "/docs", "/health", "/openapi.json")

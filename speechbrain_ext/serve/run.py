@@ -19,7 +19,7 @@ from speechbrain_ext.runtime.model import SpeakerModel
 from speechbrain_ext.serve.app import create_app
 from speechbrain_ext.serve.connection import ImpatientProtocol
 from speechbrain_ext.serve.guard import is_loopback
-from speechbrain_ext.serve.limits import ServiceLimits
+from speechbrain_ext.service_limits import ServiceLimits
 
 #: A key that is shorter can be guessed.
 MIN_KEY = 16

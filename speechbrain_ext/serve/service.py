@@ -11,9 +11,9 @@ from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.gallery import Gallery
 from speechbrain_ext.runtime.heard import Heard
 from speechbrain_ext.runtime.model import SpeakerModel
-from speechbrain_ext.serve.limits import ServiceLimits
 from speechbrain_ext.serve.metrics import Metrics
 from speechbrain_ext.serve.upload import decode
+from speechbrain_ext.service_limits import ServiceLimits
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.hearing import UnusableAudio, signal_blocks
-from speechbrain_ext.serve.limits import MAX_CHANNELS, MAX_RATE
+from speechbrain_ext.service_limits import MAX_CHANNELS, MAX_RATE
 from speechbrain_ext.sound import AudioFault, open_audio
 
 

@@ -17,8 +17,8 @@ from speechbrain_ext.decisions import Decisions, OperatingPoint
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.runtime import Gallery, SpeakerModel
 from speechbrain_ext.runtime.heard import Heard
-from speechbrain_ext.serve.limits import ServiceLimits
 from speechbrain_ext.serve.run import demo, run
+from speechbrain_ext.service_limits import ServiceLimits
 
 DECISIONS = Decisions(
     {"title": "tones"},

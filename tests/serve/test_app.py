@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from speechbrain_ext.decisions import Decisions
 from speechbrain_ext.runtime import Gallery
 from speechbrain_ext.serve.app import create_app
-from speechbrain_ext.serve.limits import ServiceLimits
+from speechbrain_ext.service_limits import ServiceLimits
 from tests.serve.sounds import tone
 from tests.serve.stand_in import DECISIONS, StandIn
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,32 @@ def test_the_service_decides_as_the_model_does(tmp_path: Path) -> None:
         assert "Who speaks?" in httpx.get(server.url).text
 
 
+def test_limits_are_options(tmp_path: Path) -> None:
+    options = ["serve", "--port", "0", "--model", str(make_model(tmp_path / "tones"))]
+    options += ["--max-mib", "1", "--max-seconds", "5", "--max-requests", "1"]
+    with serving(*options, program=SPK) as server, httpx.Client(base_url=server.url) as client:
+        told = client.get("/health").json()
+        assert (told["upload_bytes"], told["seconds"]) == (1 << 20, 5)
+        answer = client.post("/embed", files={"file": bytes(1 << 20)})
+        assert answer.json()["code"] == "too-large" and "1 MiB" in answer.json()["message"]
+        answer = client.post("/embed", files={"file": wav(0, 0)})
+        assert answer.json()["code"] == "too-long" and "5 s" in answer.json()["message"]
+        with socket.create_connection(("127.0.0.1", client.base_url.port or 80)) as other:
+            other.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n")
+            other.sendall(b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b")
+            while "in_flight 1" not in client.get("/metrics").text:
+                pass
+            answer = client.post("/embed", files={"file": wav(0, 0)})
+            assert (answer.status_code, answer.json()["code"]) == (429, "busy")
+
+
 @pytest.mark.parametrize(
     ("options", "fact"),
-    [(["--host", "0.0.0.0"], "--key"), (["--key", "short"], "16")],
+    [
+        (["--host", "0.0.0.0"], "--key"),
+        (["--key", "short"], "16"),
+        (["--max-requests", "0"], "--max-requests"),
+    ],
 )
 def test_what_cannot_be_served_is_one_sentence(
     tmp_path: Path, options: list[str], fact: str

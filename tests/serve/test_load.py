@@ -22,7 +22,7 @@ import httpx2 as httpx
 
 from speechbrain_ext.runtime import Gallery
 from speechbrain_ext.serve.app import create_app
-from speechbrain_ext.serve.limits import ServiceLimits
+from speechbrain_ext.service_limits import ServiceLimits
 from tests.processes import HANG
 from tests.serve.servers import serving
 from tests.serve.sounds import opus_silence, tone
@@ -159,8 +159,9 @@ def test_clients_that_keep_the_service_waiting_are_hung_up_on(tmp_path: Path) ->
     options = "--gate", str(gate), "--idle-seconds", "1"
     with ThreadPoolExecutor() as threads, serving(*options) as server:
         host, _, port = server.url.rpartition("/")[2].partition(":")
-        sent = {"files": {"file": tone(300)}, "timeout": HANG}
-        answer = threads.submit(httpx.post, f"{server.url}/embed", **sent)
+        answer = threads.submit(
+            httpx.post, f"{server.url}/embed", files={"file": tone(300)}, timeout=HANG
+        )
         while "in_flight 1" not in httpx.get(f"{server.url}/metrics").text:
             pass
         for name, (first, again) in waiting.items():

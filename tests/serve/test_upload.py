@@ -14,9 +14,8 @@ from tests.serve.sounds import tone
 
 def test_recordings_are_closed_one_after_another() -> None:
     """A thousand of them in a request would take all the files that a process can have open."""
-    files = {}
-    for number in range(3):
-        files[f"file {number}"] = file = tempfile.SpooledTemporaryFile()
-        file.write(tone(300 + number))
+    files = {f"file {number}": tempfile.TemporaryFile() for number in range(3)}
+    for file in files.values():
+        file.write(tone(300))
     assert len(decode(files, seconds=10, rate=16000)) == 3
     assert all(file.closed for file in files.values())

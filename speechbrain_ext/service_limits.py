@@ -1,4 +1,4 @@
-"""How much one client can ask of the service."""
+"""How much one client can ask of the service: ``spk`` tells it where no service is installed."""
 
 from __future__ import annotations
 
