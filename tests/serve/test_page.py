@@ -33,6 +33,13 @@ NAMELESS = """() => [...document.querySelectorAll("button, input, select, audio,
   .filter(each => !each.ariaLabel && !each.labels?.length && !each.textContent.trim())
   .map(each => each.outerHTML.slice(0, 80))"""
 
+# On how many lines each of some texts stands.
+LINES = """texts => texts.map(text => {
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  return range.getClientRects().length;
+})"""
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -115,6 +122,79 @@ def test_two_recordings(page: Any, files: Path) -> None:
     page.wait_for_selector("#compare-result:has-text('0.800')")
 
 
+def test_a_decision_goes_with_what_it_was_about(page: Any, files: Path) -> None:
+    """Beside another recording or another rate it would be taken for the decision on that."""
+
+    def decide() -> None:
+        press(page, "Compare")
+        page.wait_for_selector("#compare-result:has-text('Same speaker')")
+
+    choose(page, "a", files / "ann.wav")
+    choose(page, "b", files / "again.wav")
+    decide()
+    page.get_by_label("Pairs of different speakers that may pass").select_option("0.001")
+    page.wait_for_selector("#compare-result:empty", state="attached")
+    decide()
+    choose(page, "b", files / "bob.wav")
+    page.wait_for_selector("#compare-result:empty", state="attached")
+    page.evaluate("""() => {
+        const ask = fetch;
+        window.fetch = async (...asked) => {
+            await new Promise(done => {
+                window.goOn = done;
+                document.body.classList.add("asked");
+            });
+            return ask(...asked);
+        };
+    }""")
+    press(page, "Compare")
+    page.wait_for_selector("body.asked")
+    choose(page, "b", files / "again.wav")
+    page.evaluate("goOn()")
+    page.wait_for_selector("#compare-wrong:has-text('changed meanwhile')")
+    # Screen readers hear what appears in a place that was there before.
+    shown = page.locator("#compare-result").evaluate("each => getComputedStyle(each).display")
+    assert shown != "none"
+
+
+def test_the_file_chosen_last_is_compared(page: Any, files: Path) -> None:
+    """Also where an earlier one takes longer to decode, and while it is decoded."""
+    page.evaluate("""() => {
+        const decode = AudioContext.prototype.decodeAudioData;
+        let first = true;
+        AudioContext.prototype.decodeAudioData = async function (content) {
+            const slow = first;
+            first = false;
+            if (slow) await new Promise(done => {
+                window.goOn = done;
+                document.body.classList.add("slow");
+            });
+            return decode.call(this, content);
+        };
+    }""")
+    page.set_input_files("#b-file", files / "bob.wav")
+    page.wait_for_selector("body.slow")
+    page.set_input_files("#b-file", files / "again.wav")
+    choose(page, "a", files / "ann.wav")
+    press(page, "Compare")
+    page.evaluate("goOn()")
+    page.wait_for_selector("#compare-result:has-text('Same speaker')")
+    assert page.locator("#b-state").inner_text() == "again.wav, 3.5 s"
+    assert page.locator("[data-recorder=b] [role=img]").count() == 1
+
+
+def test_what_stands_before_the_service_may_answer(browser: Any, files: Path) -> None:
+    with serving("--demo") as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.route("**/verify", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway"))
+        choose(page, "a", files / "ann.wav")
+        choose(page, "b", files / "again.wav")
+        press(page, "Compare")
+        page.wait_for_selector("#compare-wrong:has-text('502')")
+        page.close()
+
+
 def test_the_keyboard_reaches_everything_in_order(page: Any) -> None:
     wanted = ["a-file", "a-record", "b-file", "b-record", "rate", "compare"]
     wanted += ["enroll-file", "enroll-record", "name", "enroll", "identify-file", "identify-record"]
@@ -158,6 +238,7 @@ def test_more_speech_is_added_to_what_is_too_little(page: Any, files: Path, tmp_
     page.wait_for_selector("#enroll-result:has-text('Cleo is enrolled with 2 recordings, 5.5 s')")
     press(page, "Remove Cleo")
     page.get_by_role("button", name="Remove Cleo", exact=True).wait_for(state="detached")
+    page.wait_for_selector("#names-title:focus")
 
 
 def test_a_file_without_speech_is_refused(page: Any, files: Path, tmp_path: Path) -> None:
@@ -171,7 +252,8 @@ def test_a_file_without_speech_is_refused(page: Any, files: Path, tmp_path: Path
 
 
 def test_enrol_identify_and_remove(page: Any, files: Path) -> None:
-    for name in ("Ann <b>Example</b>", "Bob"):
+    long = "Bob of a long house in Somewhere, and of Elsewhere before that"
+    for name in ("Ann <b>Example</b>", long):
         choose(page, "enroll", files / f"{name[:3].lower()}.wav")
         page.get_by_label("Name").fill(name)
         press(page, "Enrol")
@@ -181,7 +263,9 @@ def test_enrol_identify_and_remove(page: Any, files: Path) -> None:
     page.wait_for_selector("#identify-result:has-text('Ann <b>Example</b>')")
     ranked = page.get_by_role("list", name="Most similar first").inner_text()
     assert ranked.index("Ann") < ranked.index("Bob")
-    for name in ("Ann <b>Example</b>", "Bob"):
+    beside = page.locator("#identify-result li > :last-child, #names button")  # what is one word
+    assert beside.evaluate_all(LINES) == [1, 1, 1, 1]
+    for name in ("Ann <b>Example</b>", long):
         press(page, f"Remove {name}")
         page.get_by_role("button", name=f"Remove {name}", exact=True).wait_for(state="detached")
     assert "Nobody yet." in page.locator("#names").inner_text()
