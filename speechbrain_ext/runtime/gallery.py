@@ -69,8 +69,8 @@ class Gallery:
     ) -> None:
         self.path, self.model = path, model
         self._enroller = enroll_with or model
-        self._stamp: tuple[int, ...] | None = None
-        self._kept = Speakers.empty(model.dim)
+        # The file's stamp and what it held then, in one: threads may set it between one another.
+        self._known: tuple[tuple[int, ...] | None, Speakers] = None, Speakers.empty(model.dim)
         self._refresh()
 
     @classmethod
@@ -273,10 +273,11 @@ class Gallery:
     def _refresh(self) -> Speakers:
         """What the file holds now."""
         stamp = _stamp(self.path)
-        if stamp != self._stamp:
-            self._kept = Speakers.empty(self.model.dim) if stamp is None else self._read()
-            self._stamp = stamp
-        return self._kept
+        known, kept = self._known
+        if stamp != known:
+            kept = Speakers.empty(self.model.dim) if stamp is None else self._read()
+            self._known = stamp, kept
+        return kept
 
     def _change(self, change: Callable[[Speakers], Speakers]) -> Speakers:
         """Change the file as it is now, with no other process between."""
@@ -292,7 +293,7 @@ class Gallery:
                 kept.about = self._about()
                 with atomic_path(self.path.resolve()) as temporary:
                     kept.write(temporary)
-                self._kept, self._stamp = kept, _stamp(self.path)
+                self._known = _stamp(self.path), kept
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written ({error.strerror}): mend that, or choose another "

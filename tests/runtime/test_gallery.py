@@ -116,7 +116,7 @@ def test_a_teacher_enrols_and_its_student_verifies(tmp_path: Path) -> None:
     Gallery.open(path, student, enroll_with=teacher).enroll("a", [voice(1)])
     gallery = Gallery.open(path, student)
     assert gallery.identify(voice(1, 1)).name == "a"
-    np.testing.assert_allclose(gallery._kept.vectors[0], teacher.embed(voice(1)), atol=1e-6)
+    np.testing.assert_allclose(gallery._refresh().vectors[0], teacher.embed(voice(1)), atol=1e-6)
     with refused("other-weights", path, teacher.digest[:12], student.digest[:12]):
         gallery.enroll("b", [voice(2)])
     with refused("no-teacher"):
@@ -201,7 +201,7 @@ def test_a_kill_leaves_a_state_between_two_enrolments(
         assert names == [f"{n:04d}" for n in range(len(names))]
         assert told + 1 <= len(names) <= told + 2
         enrolled = len(names)
-    kept = Gallery.open(path, model)._kept
+    kept = Gallery.open(path, model)._refresh()
     for row, owner in enumerate(kept.owners):
         expected = np.random.default_rng(int(kept.names[owner])).normal(size=16)
         np.testing.assert_array_equal(kept.vectors[row], expected.astype(np.float32))
@@ -215,3 +215,24 @@ def test_about_is_json_that_anybody_reads(gallery: Gallery) -> None:
         about = json.loads(arrays["about"].tobytes())
     assert about["names"] == ["a"] and about["digest"] == gallery.model.digest
     assert about["model"] == "tones waveform.onnx"
+
+
+def test_a_thread_that_read_earlier_hides_nobody(model: SpeakerModel, tmp_path: Path) -> None:
+    """Threads of the service share a gallery; one of them may store what it read at any moment."""
+
+    class Shared(Gallery):
+        read_earlier: dict[str, object] | None = None
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if Shared.read_earlier is not None:
+                earlier, Shared.read_earlier = Shared.read_earlier, None
+                self.__dict__.update(earlier)
+
+    gallery = Shared(tmp_path / "gallery", model)
+    gallery.enroll("a", [heard(np.eye(DIM)[0])])
+    Shared.read_earlier = dict(gallery.__dict__)
+    gallery.enroll("b", [heard(np.eye(DIM)[1])])
+    assert Shared.read_earlier is None
+    gallery.enroll("c", [heard(np.eye(DIM)[2])])
+    assert gallery.names() == ["a", "b", "c"]
