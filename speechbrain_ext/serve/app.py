@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, File, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -67,20 +68,26 @@ def create_app(
         lifespan=living,
         docs_url=None,  # pages of its own, which load nothing from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         responses={"4XX": {"model": answers.RefusalAnswer}},
     )
     app.add_middleware(Guard, key=key, limits=service.limits, metrics=service.metrics)
     _tell_mistakes(app)
-    _add_decisions(app, service)
-    _add_gallery(app, service)
+    # Guard looks at the key; here the description tells of it.
+    bearer = HTTPBearer(auto_error=False, description="The key of the service.")
+    keyed = APIRouter(dependencies=[] if key is None else [Depends(bearer)])
+    _add_decisions(keyed, service)
+    _add_gallery(keyed, service)
+    _add_metrics(keyed, service)
+    app.include_router(keyed)
     _add_facts(app, service, key is not None)
     return app
 
 
-def _add_decisions(app: FastAPI, service: Service) -> None:
+def _add_decisions(router: APIRouter, service: Service) -> None:
     model = service.model
 
-    @app.post("/embed")
+    @router.post("/embed")
     async def embed(file: Recording) -> answers.EmbedAnswer:
         """Give a recording's embedding."""
         (heard,) = await service.hear({"file": file.file})
@@ -92,7 +99,7 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
             vad=heard.vad,
         )
 
-    @app.post("/verify")
+    @router.post("/verify")
     async def verify(
         a: Recording,
         b: Recording,
@@ -122,8 +129,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         return _filled(answers.VerifyAnswer, decision)
 
 
-def _add_gallery(app: FastAPI, service: Service) -> None:
-    @app.post("/enroll")
+def _add_gallery(router: APIRouter, service: Service) -> None:
+    @router.post("/enroll")
     async def enroll(
         name: Annotated[str, Form(description="of the speaker")],
         files: Annotated[list[UploadFile], File(description="recordings of one speaker")],
@@ -135,7 +142,7 @@ def _add_gallery(app: FastAPI, service: Service) -> None:
         enrolled = await service.work(lambda: gallery.enroll(name, heard))
         return _filled(answers.EnrollAnswer, enrolled)
 
-    @app.post("/identify")
+    @router.post("/identify")
     async def identify(
         file: Recording,
         false_alarm: FalseAlarm = 0.01,
@@ -151,16 +158,23 @@ def _add_gallery(app: FastAPI, service: Service) -> None:
         ranked = [answers.RankedSpeaker(name=name, score=score) for name, score in found.ranked]
         return _filled(answers.IdentifyAnswer, found, ranked=ranked, scale="cosine")
 
-    @app.get("/speakers")
+    @router.get("/speakers")
     async def speakers() -> answers.SpeakersAnswer:
         """List the gallery."""
         return answers.SpeakersAnswer(names=await service.work(service.gallery.names))
 
-    @app.delete("/speakers", status_code=204)
+    @router.delete("/speakers", status_code=204)
     async def remove(name: Annotated[str, Query(description="of the speaker")]) -> None:
         """Forget a speaker."""
         gallery = service.gallery
         await service.work(lambda: gallery.remove(name))
+
+
+def _add_metrics(router: APIRouter, service: Service) -> None:
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> str:
+        """Give what Prometheus reads."""
+        return service.metrics.text()
 
 
 def _add_facts(app: FastAPI, service: Service, has_key: bool) -> None:
@@ -184,11 +198,6 @@ def _add_facts(app: FastAPI, service: Service, has_key: bool) -> None:
             gallery=service.has_gallery,
             key=has_key,
         )
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> str:
-        """Give what Prometheus reads."""
-        return service.metrics.text()
 
     @app.get("/", include_in_schema=False)
     async def demo() -> Response:

@@ -16,7 +16,7 @@ class Metrics:
     # HELP spk_requests_total Requests that were answered.
     # TYPE spk_requests_total counter
     spk_requests_total{path="/embed",status="200"} 1
-    # HELP spk_request_seconds_total Time from a request's first byte to its answer's last.
+    # HELP spk_request_seconds_total Time from a request's head to its answer's end.
     # TYPE spk_request_seconds_total counter
     spk_request_seconds_total{path="/embed"} 0.250000
     # HELP spk_audio_seconds_total Audio that was decoded.
@@ -57,7 +57,7 @@ class Metrics:
         lines += _head(
             "spk_request_seconds_total",
             "counter",
-            "Time from a request's first byte to its answer's last.",
+            "Time from a request's head to its answer's end.",
         )
         for path, seconds in sorted(self._seconds.items()):
             lines.append(f'spk_request_seconds_total{{path="{path}"}} {seconds:.6f}')

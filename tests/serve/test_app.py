@@ -216,6 +216,7 @@ def test_paths_that_are_none(client: TestClient) -> None:
     refused(client.get("/nothing"), 404, "bad-request")
     refused(client.get("/embed"), 405, "bad-request")
     refused(client.get("/../../etc/passwd"), 404, "bad-request")
+    refused(client.get("/speakers/"), 404, "bad-request")  # and leads to no host of the client's
 
 
 def test_a_rate_without_a_threshold(client: TestClient) -> None:
@@ -356,6 +357,16 @@ def test_the_description_of_its_paths(client: TestClient) -> None:
     assert set(paths) == {
         *("/embed", "/verify", "/enroll", "/identify", "/speakers", "/health", "/metrics")
     }
+
+
+def test_the_description_tells_of_the_key(client: TestClient) -> None:
+    assert "security" not in client.get("/openapi.json").text
+    with client_of(key=KEY) as client:
+        told = client.get("/openapi.json").json()
+    (scheme,) = told["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    wanted = {path for path, methods in told["paths"].items() if "security" in str(methods)}
+    assert wanted == {"/embed", "/verify", "/enroll", "/identify", "/speakers", "/metrics"}
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

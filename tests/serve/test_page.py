@@ -83,7 +83,7 @@ def page(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterat
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda asked: complaints.extend(elsewhere(asked.url, server.url)))
     page.goto(f"{server.url}/")
-    page.wait_for_function("document.querySelector('#rate').options.length")
+    page.wait_for_selector("#rate option", state="attached")
     yield page
     assert page.evaluate(TOO_WIDE) == [] and page.evaluate(NAMELESS) == []
     page.close()
@@ -299,3 +299,15 @@ def test_the_page_of_paths(page: Any, server: Server) -> None:
     page.goto(f"{server.url}/docs")
     page.wait_for_selector("text=POST /identify")
     assert f'curl -F a=@a.wav -F b=@b.wav "{server.url}/verify"' in page.inner_text("main")
+
+
+def test_the_page_of_paths_tells_of_the_key(browser: Any) -> None:
+    with serving("--key", "sixteen letters!") as server:
+        page = browser.new_page()
+        page.goto(f"{server.url}/docs")
+        page.wait_for_selector("text=POST /identify")
+        told = page.inner_text("main")
+        key = '-H "Authorization: Bearer $SPK_KEY"'
+        assert f'curl {key} -F file=@file.wav "{server.url}/embed"' in told
+        assert f'curl "{server.url}/health"' in told
+        page.close()
