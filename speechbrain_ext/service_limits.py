@@ -24,6 +24,8 @@ class ServiceLimits:
         Threads that decode and embed.
     upload_seconds : float
         In which a body has to arrive.
+    connections : int
+        At once; of more the system may have no files for, of which a process has 1024 by default.
     idle_seconds : int
         After which a connection ends that waits for its client: to ask, or to take an answer. It
         may last twice as long.
@@ -34,4 +36,5 @@ class ServiceLimits:
     requests: int = 16
     workers: int = 2
     upload_seconds: float = 60.0
+    connections: int = 900
     idle_seconds: int = 15

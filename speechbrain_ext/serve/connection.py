@@ -1,4 +1,4 @@
-"""Connections that do not wait for ever."""
+"""Connections that are so many and no more, and do not wait for ever."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class ImpatientProtocol(H11Protocol):
     """HTTP that hangs up on clients which do nothing, and those that only seem to do something.
 
-    A process can have so many connections and no more. uvicorn ends those that are silent after an
+    uvicorn ends those that are silent after an
     answer; this also ends those that never ask, send the head of a request byte by byte, go on with
     a body that was answered, or take no answer. While an answer is made, they can wait. h11, and
     no other parser of HTTP that may be installed, bounds the head of a request.
+
+    Where the system refuses to take one more connection, asyncio logs that a thousand times a
+    second: those beyond ``most`` are ended at once.
     """
+
+    most: int
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._look()
+        if len(self.connections) > self.most:
+            transport.abort()
+        else:
+            self._look()
 
     def _look(self, before: object = None) -> None:
         """Hang up where the client was waited for at the look before as well."""

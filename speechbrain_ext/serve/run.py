@@ -72,7 +72,7 @@ def run(
             webbrowser.open(address)
         config = uvicorn.Config(
             app,
-            http=ImpatientProtocol,
+            http=type("Protocol", (ImpatientProtocol,), {"most": limits.connections}),
             ws="none",
             timeout_keep_alive=limits.idle_seconds,
             log_level="warning",

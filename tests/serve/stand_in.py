@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--gallery", type=Path)
     parser.add_argument("--gate", type=Path)
     parser.add_argument("--idle-seconds", type=int, default=ServiceLimits.idle_seconds)
+    parser.add_argument("--connections", type=int, default=ServiceLimits.connections)
     parser.add_argument("--key")
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--undecided", action="store_true", help="without thresholds")
@@ -81,7 +82,7 @@ def main() -> None:
     if options.demo:
         demo(model, gallery=gallery, browser=False)
     else:
-        limits = ServiceLimits(idle_seconds=options.idle_seconds)
+        limits = ServiceLimits(connections=options.connections, idle_seconds=options.idle_seconds)
         run(model, port=0, gallery=gallery, key=options.key, limits=limits)
 
 

@@ -171,6 +171,20 @@ def test_clients_that_keep_the_service_waiting_are_hung_up_on(tmp_path: Path) ->
         assert answer.result().status_code == 200
 
 
+def test_connections_beyond_the_limit_are_hung_up_on() -> None:
+    with serving("--connections", "3", "--idle-seconds", str(HANG)) as server:
+        host, _, port = server.url.rpartition("/")[2].partition(":")
+        with contextlib.ExitStack() as kept:
+            for _ in range(3):
+                kept.enter_context(socket.create_connection((host, int(port))))
+            with socket.create_connection((host, int(port))) as client:
+                assert hung_up(client, b"", b"")
+        while True:  # until it has seen that they have gone
+            with contextlib.suppress(httpx.TransportError):
+                assert httpx.get(f"{server.url}/health").status_code == 200
+                break
+
+
 def hung_up(client: socket.socket, first: bytes, again: bytes) -> bool:
     """Whether the other side ends a connection that goes on and on, within a minute."""
     ended, end = select.poll(), time.monotonic() + 60
