@@ -10,13 +10,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class ImpatientProtocol(H11Protocol):
     """HTTP that hangs up on clients which do nothing, and those that only seem to do something.
 
-    uvicorn ends those that are silent after an
-    answer; this also ends those that never ask, send the head of a request byte by byte, go on with
-    a body that was answered, or take no answer. While an answer is made, they can wait. h11, and
-    no other parser of HTTP that may be installed, bounds the head of a request.
+    uvicorn ends those that are silent after an answer. This also ends those that never ask, send
+    the head of a request byte by byte, go on with a body that was answered, or take no answer.
+    While an answer is made, they can wait. h11 bounds the head of a request; httptools, which
+    uvicorn takes where it is installed, does not.
 
-    Where the system refuses to take one more connection, asyncio logs that a thousand times a
-    second: those beyond ``most`` are ended at once.
+    A connection beyond ``most`` is ended at once: where the system has no file for one, asyncio
+    logs that a thousand times a second.
     """
 
     most: int
