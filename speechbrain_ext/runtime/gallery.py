@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.files import atomic_path, exclusive
+from speechbrain_ext.files import atomic_path, exclusive, remove_leftovers
 from speechbrain_ext.runtime.decision import choose_threshold
 from speechbrain_ext.runtime.heard import Heard, unit
 from speechbrain_ext.runtime.hearing import Audio, Recording
@@ -104,7 +102,7 @@ class Gallery:
         """
         if enroll_with is not None:
             _check_taught(model, enroll_with)
-        return cls(Path(path), model, enroll_with)
+        return cls(Path(path).expanduser(), model, enroll_with)
 
     def names(self) -> list[str]:
         """The enrolled speakers, sorted."""
@@ -272,7 +270,10 @@ class Gallery:
 
     def _refresh(self) -> Speakers:
         """What the file holds now."""
-        stamp = _stamp(self.path)
+        try:
+            stamp = _stamp(self.path)
+        except OSError as error:
+            raise self._unreadable(error) from None
         known, kept = self._known
         if stamp != known:
             kept = Speakers.empty(self.model.dim) if stamp is None else self._read()
@@ -281,17 +282,17 @@ class Gallery:
 
     def _change(self, change: Callable[[Speakers], Speakers]) -> Speakers:
         """Change the file as it is now, with no other process between."""
-        folder = self.path.resolve().parent
+        target = self.path.resolve()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with exclusive(folder):
-                self._remove_leftovers(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(target.parent):
+                remove_leftovers(target)
                 kept = self._refresh()
                 if kept.names:
                     self._check_enroller(kept)
                 kept = change(kept)
                 kept.about = self._about()
-                with atomic_path(self.path.resolve()) as temporary:
+                with atomic_path(target) as temporary:
                     kept.write(temporary)
                 self._known = _stamp(self.path), kept
         except OSError as error:
@@ -302,23 +303,14 @@ class Gallery:
             ) from None
         return kept
 
-    def _remove_leftovers(self, folder: Path) -> None:
-        """What writers left that were killed; nobody else writes now."""
-        pattern = f".{glob.escape(self.path.resolve().stem)}.*{glob.escape(self.path.suffix)}"
-        for leftover in folder.glob(pattern):
-            leftover.unlink(missing_ok=True)
-
     def _read(self) -> Speakers:
         try:
             kept = Speakers.read(self.path)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except OSError as error:
+            raise self._unreadable(error) from None
+        except Exception as error:  # NumPy, zipfile and json have their own, one for each fault
             raise UserError(
                 f"{self.path} is no gallery ({error}): give another file", code="damaged-file"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be read ({error.strerror}): mend that, or give another file",
-                code="unreadable-file",
             ) from None
         if kept.about["digest"] != self.model.digest:
             raise UserError(
@@ -327,7 +319,19 @@ class Gallery:
                 "model, or another gallery",
                 code="other-weights",
             )
+        if kept.vectors.shape[1] != self.model.dim:
+            raise UserError(
+                f"{self.path} is no gallery (embeddings of {kept.vectors.shape[1]} numbers, and "
+                f"the model's have {self.model.dim}): give another file",
+                code="damaged-file",
+            )
         return kept
+
+    def _unreadable(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.path} cannot be read ({error.strerror}): mend that, or give another file",
+            code="unreadable-file",
+        )
 
     def _about(self) -> dict[str, Any]:
         folder = self.model.facts.get("title", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime import Gallery, SpeakerModel, load_model
 from speechbrain_ext.runtime.heard import Heard
+from speechbrain_ext.runtime.speakers import FORMAT, Speakers
 from tests.processes import HANG, ROOT, environment
 from tests.refusals import refused
 from tests.runtime.models import DIM, make_model, voice
@@ -137,6 +140,59 @@ def test_nobody_enrolled_and_no_gallery(gallery: Gallery, tmp_path: Path) -> Non
     np.savez(tmp_path / "other.npz", about=np.frombuffer(b"{}", dtype=np.uint8))
     with refused("damaged-file", tmp_path / "other.npz"):
         Gallery.open(tmp_path / "other.npz", gallery.model)
+
+
+@pytest.mark.parametrize("about", [b"5", b'"text"', 9**5 * b"["])
+def test_a_gallery_that_says_nonsense_is_none(gallery: Gallery, about: bytes) -> None:
+    arrays = {"owners": np.zeros(0), "vectors": np.zeros((0, DIM)), "speech": np.zeros(0)}
+    said = np.frombuffer(about, dtype=np.uint8)
+    np.savez(gallery.path.with_suffix(".npz"), about=said, **arrays)
+    with refused("damaged-file", gallery.path.stem):
+        Gallery.open(gallery.path.with_suffix(".npz"), gallery.model)
+
+
+def test_a_gallery_damaged_anywhere_is_read_or_refused(gallery: Gallery) -> None:
+    gallery.enroll("a", [voice(1), voice(1, 1)])
+    whole, chance = gallery.path.read_bytes(), np.random.default_rng(0)
+    places = [len(whole) - 1 - at for at in range(400)]  # how each array is packed, among it
+    for at in (*places, *chance.integers(len(whole), size=400)):
+        damaged = bytearray(whole)
+        damaged[at] = chance.integers(256)
+        gallery.path.write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            Gallery.open(gallery.path, gallery.model).identify(voice(1), threshold=0.5)
+
+
+def test_embeddings_of_another_size_are_refused(gallery: Gallery) -> None:
+    about = {"format": FORMAT, "digest": gallery.model.digest, "model": "", "enroller": ""}
+    kept = Speakers(["a"], np.zeros(1, np.int64), np.ones((1, DIM + 1), np.float32), np.ones(1))
+    kept.about = about
+    kept.write(gallery.path)
+    with refused("damaged-file", f"{DIM + 1} numbers", str(DIM)):
+        gallery.identify(voice(1))
+
+
+def test_places_where_no_gallery_can_be(
+    model: SpeakerModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with refused("unreadable-file", tmp_path / "file" / "team.gallery", "Not a directory"):
+        Gallery.open(tmp_path / "file" / "team.gallery", model)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Gallery.open("~/team.gallery", model).enroll("a", [voice(1)])
+    assert (tmp_path / "team.gallery").is_file()
+
+
+@pytest.mark.parametrize("name", ["env", "team.gallery"])
+def test_other_files_stay(model: SpeakerModel, tmp_path: Path, name: str) -> None:
+    """What a killed writer left goes, and nothing else that is called alike."""
+    path = Path(name)
+    left = tmp_path / f".{path.stem}.4711{path.suffix}"
+    others = [tmp_path / f".{path.stem}.{word}{path.suffix}" for word in ("local", "4711.b", "47x")]
+    for each in (left, *others):
+        each.touch()
+    Gallery.open(tmp_path / name, model).enroll("a", [voice(1)])
+    assert set(tmp_path.iterdir()) == {tmp_path / name, *others}
 
 
 def test_a_change_by_another_process_is_seen(gallery: Gallery) -> None:
