@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -324,12 +325,15 @@ def _find_ffmpeg(path: str | os.PathLike[str]) -> str:
 
 def _checked_size(path: str | os.PathLike[str]) -> None:
     try:
-        if os.stat(path).st_size == 0:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFault("unreadable", "no file, but a folder, a pipe or a device")
+        if status.st_size == 0:
             raise AudioFault("empty", "0 bytes")
         with open(path, "rb"):  # of a file that may not be read libsndfile says "System error."
             pass
-    except OSError as error:
-        raise AudioFault("unreadable", error.strerror or str(error)) from None
+    except (OSError, ValueError) as error:  # the second of a name with a zero in it
+        raise AudioFault("unreadable", _reason(error)) from None
 
 
 @contextlib.contextmanager

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
 from speechbrain_ext.errors import UserError
+from speechbrain_ext.runtime.resampling import resample
 from speechbrain_ext.sound import AudioFault, Level, open_audio
 
 #: Seconds below which no speaker is told from another; the networks have no frame or two of it.
 SHORTEST = 0.1
 #: Sample rates that a recording can have, in Hz. Beyond them a header is damaged.
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+_BLOCK = 16_000  # samples of an array that are worked on at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def signal_blocks(audio: Audio, sample_rate: int | None, rate: int) -> Iterator[
         When it is empty, silent, too short, damaged, or holds a sample that is not finite. Some of
         that is known at the end alone.
     UserError
-        When the samples are no array of one dimension.
+        When it is neither a path nor an array of one dimension.
 
     Example
     -------
@@ -103,9 +104,15 @@ are the same): give a recording of speech
     """
     if isinstance(audio, Recording):
         audio, sample_rate = audio.samples, rate
+    if not isinstance(audio, str | os.PathLike | np.ndarray):
+        raise UserError(
+            f"a {type(audio).__name__} is no recording: give a path, or samples as a NumPy array",
+            code="bad-samples",
+        )
     try:
         if isinstance(audio, np.ndarray):
-            yield from _resampled(_array_blocks(audio), sample_rate or rate, rate)
+            given = rate if sample_rate is None else sample_rate
+            yield from _resampled(_array_blocks(audio), given, rate)
             return
         with open_audio(audio) as sound:
             yield from _resampled(sound.blocks(seconds=1), sound.header.sample_rate, rate)
@@ -127,27 +134,31 @@ def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
             f"samples of {samples.dtype} have no known scale: give numbers in [-1, 1] or int16",
             code="bad-samples",
         )
-    finite = np.isfinite(samples)
-    if not finite.all():
-        first = int(np.argmin(finite))
-        raise AudioFault("not_finite", f"the sample {first} is {float(samples[first])}")
-    if len(samples):
-        yield samples.astype(np.float32, copy=False)
+    for start in range(0, len(samples), _BLOCK):
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused
+            block = samples[start : start + _BLOCK].astype(np.float32, copy=False)
+        finite = np.isfinite(block)
+        if not finite.all():
+            first = start + int(np.argmin(finite))
+            raise AudioFault("not_finite", f"the sample {first} is {float(samples[first])}")
+        yield block
 
 
 def _resampled(blocks: Iterator[np.ndarray], given: int, rate: int) -> Iterator[np.ndarray]:
-    if not LOWEST_RATE <= given <= HIGHEST_RATE:
+    if not LOWEST_RATE <= given <= HIGHEST_RATE or given != int(given):
         raise AudioFault("sample_rate", f"{given} samples a second")
-    stream = soxr.ResampleStream(given, rate, 1, dtype="float32") if given != rate else None
     level, heard = Level(), 0
-    for block in blocks:
-        level.add(block)
-        heard += len(block)
-        yield block if stream is None else stream.resample_chunk(block)
+
+    def listened() -> Iterator[np.ndarray]:
+        nonlocal heard
+        for block in blocks:
+            level.add(block)
+            heard += len(block)
+            yield block
+
+    yield from resample(listened(), int(given), rate)
     if not heard:
         raise AudioFault("empty", "no samples")
-    if stream is not None:
-        yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
     level.check()
     if heard < SHORTEST * given:
         raise AudioFault("too_short", f"{heard / given:.3f} s, and {SHORTEST} s are the least")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -219,9 +220,9 @@ class SpeakerModel:
         Raises
         ------
         UserError
-            When the recording cannot be used, or a duration is not positive.
+            When the recording cannot be used, or a duration is too short or not finite.
         """
-        if not (duration >= 0.1 and step >= 0.01):
+        if not (0.1 <= duration < math.inf and 0.01 <= step < math.inf):
             raise UserError(
                 f"windows of {duration} s every {step} s are none: give 0.1 s and 0.01 s at least",
                 code="bad-option",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -128,8 +129,9 @@ def test_windows_slide_to_the_end(model: SpeakerModel) -> None:
     np.testing.assert_allclose(embeddings[1], model.embed(voice(1, seconds=20.4)[RATE : 4 * RATE]))
     times, embeddings = model.windows(voice(1, seconds=2))
     assert times.tolist() == [[0, 2]] and len(embeddings) == 1
-    with refused("bad-option", "0 s"):
-        model.windows(voice(1), duration=0)
+    for duration, step in ((0, 1), (np.inf, 1), (3, np.inf), (3, np.nan)):
+        with refused("bad-option", f"{duration} s", f"{step} s"):
+            model.windows(voice(1), duration, step)
 
 
 FAULTS = {
@@ -139,6 +141,7 @@ FAULTS = {
     "two_samples": (np.array([0.5, -0.5]), "too_short"),
     "not_a_number": (np.where(np.arange(RATE) == 99, np.nan, voice(1)[:RATE]), "not_finite"),
     "infinite": (np.where(np.arange(RATE) == 99, np.inf, voice(1)[:RATE]), "not_finite"),
+    "too_large": (1e300 * np.float64(voice(1)), "not_finite"),
     "empty": (np.zeros(0), "empty"),
 }
 
@@ -162,11 +165,16 @@ def test_files_that_are_no_audio(model: SpeakerModel, tmp_path: Path) -> None:
     soundfile.write(cut, voice(1), RATE)
     cut.write_bytes(cut.read_bytes()[:9000])
     missing = tmp_path / "missing.wav"
-    for path, cause in ((text, "unreadable"), (nothing, "empty"), (cut, "unreadable")):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    faults = {text: "unreadable", nothing: "empty", cut: "unreadable"}
+    for path, cause in {**faults, pipe: "a pipe", tmp_path: "a folder"}.items():
         with refused("unusable-audio", path, cause):
             model.embed(path)
     with refused("unusable-audio", missing, "No such file"):
         model.embed(missing)
+    with refused("unusable-audio", "null byte"):
+        model.embed("a\0b.wav")
 
 
 def test_clipped_speech_is_heard(model: SpeakerModel) -> None:
@@ -179,6 +187,26 @@ def test_samples_of_another_shape_or_type(model: SpeakerModel) -> None:
         model.embed(np.zeros((2, 8000)))
     with refused("bad-samples", "int64"):
         model.embed(np.arange(8000))
+    for given in ([0.1, 0.2], 5, None):
+        with refused("bad-samples", type(given).__name__, "NumPy array"):
+            model.embed(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", [0, -8000, 8000.5, np.nan, 10**6])
+def test_sample_rates_that_are_none(model: SpeakerModel, rate: float) -> None:
+    with refused("unusable-audio", "sample_rate", str(rate)):
+        model.embed(voice(1), rate)  # type: ignore[arg-type]
+
+
+def test_a_long_array_is_heard_in_little_memory(model: SpeakerModel) -> None:
+    samples = np.concatenate([voice(1, take, seconds=60, rate=8000) for take in range(10)])
+    tracemalloc.start()
+    try:
+        model.hear(samples, 8000.0)  # type: ignore[arg-type]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 35e6
 
 
 def test_a_damaged_file_is_told_by_its_digest(folder: Path, tmp_path: Path) -> None:

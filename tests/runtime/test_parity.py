@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+import torchaudio
 from torch import Tensor
 
+from speechbrain_ext.audio import read_audio
 from speechbrain_ext.export.graphs import (
     engine_facts,
     join_graphs,
@@ -22,6 +25,7 @@ from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 from speechbrain_ext.runtime import load_model
 from speechbrain_ext.runtime.engine import Engine
 from speechbrain_ext.runtime.features import filter_bank
+from speechbrain_ext.runtime.resampling import resample
 from speechbrain_ext.systems.experiment import load_encoder
 from tests.recipe.experiments import make_experiment
 from tests.refusals import refused
@@ -62,6 +66,29 @@ def test_embeddings_are_those_of_pytorch(
     wav = 0.1 * torch.randn(samples)
     found = load_model(graphs / f"{name}.onnx").embed(wav.numpy())
     np.testing.assert_allclose(found, embed(encoder, wav), atol=2e-4)
+
+
+@pytest.mark.parametrize("rate", [2000, 8000, 11025, 16001, 22050, 44100, 48000, 768000])
+@pytest.mark.parametrize("size", [7, 999, 48000])
+def test_a_signal_is_resampled_as_torchaudio_does(rate: int, size: int) -> None:
+    """In blocks of any size, to its last sample."""
+    wav = torch.randn(min(rate, 300 * size) + 17)
+    expected = torchaudio.transforms.Resample(rate, 16000)(wav).numpy()
+    blocks = (block.numpy() for block in wav.split(size))
+    found = np.concatenate(list(resample(blocks, rate, 16000)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000])
+@pytest.mark.parametrize("name", ["waveform", "speaker-embedding"])
+def test_files_of_other_rates_are_those_of_pytorch(
+    encoder: SpeakerEncoder, graphs: Path, tmp_path: Path, name: str, rate: int
+) -> None:
+    """Bands above the file's own are all but empty, and what a filter leaves there counts."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=(2 * rate, 2)), rate)
+    found = load_model(graphs / f"{name}.onnx").embed(path)
+    np.testing.assert_allclose(found, embed(encoder, read_audio(path)), atol=2e-4)
 
 
 def test_features_of_ones_own(encoder: SpeakerEncoder, graphs: Path) -> None:
