@@ -192,6 +192,7 @@ def engine_facts(encoder: SpeakerEncoder, comment: str) -> dict[str, str]:
         "comment": comment,
         "sample_rate": str(SAMPLE_RATE),
         "output_dim": str(encoder.embedding_size),
-        "normalize_samples": str(int(getattr(encoder.compute_features, "scale", 1.0) == 1.0)),
+        "normalize_samples": "1",
         "feature_normalize_type": "global-mean",
+        **getattr(encoder.compute_features, "metadata", {}),
     }

@@ -14,24 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.formats import SAMPLE_RATE
+from speechbrain_ext.formats import FEATURES, SAMPLE_RATE, SCALES, framework_of, other_features
 from speechbrain_ext.interfaces import FrontEnd
 from speechbrain_ext.lobes.features import Waveforms
 from speechbrain_ext.lobes.kaldi_fbank import KaldiFbank
 from speechbrain_ext.lobes.taken_along import TrainedModel, one_line
 from speechbrain_ext.nnet.normalization import UtteranceNorm
 
-# What models are trained on, by the toolkit they come from; None is the waveform itself.
-_FEATURES: dict[str, dict[str, Any] | None] = {
-    "wespeaker": {"window": "hamming", "scale": 32768.0},
-    "3d-speaker": {"window": "povey"},
-    "waveform": None,
-}
-# The input of files that say nothing of themselves, as these toolkits name it.
-_INPUTS = {"feats": "wespeaker", "feature": "3d-speaker"}
-# What ``normalize_samples`` says of them: whether they are numbers of 16 bits or lie in [-1, 1].
-_SCALES = {"0": 32768.0, "1": 1.0}
-FRAMEWORKS = tuple(_FEATURES)
+FRAMEWORKS = tuple(FEATURES)
 
 
 class _Said(NamedTuple):
@@ -62,6 +52,8 @@ class ForeignModel(TrainedModel):
     scale : float, optional
         What samples in [-1, 1] are multiplied by for the features; what the file says by default,
         or its framework does.
+    window : str, optional
+        Of the features; likewise.
 
     Raises
     ------
@@ -79,6 +71,7 @@ class ForeignModel(TrainedModel):
         num_bytes: int = 0,
         embedding_size: int = 0,
         scale: float | None = None,
+        window: str | None = None,
     ) -> None:
         super().__init__()
         self._made: Any = None
@@ -89,16 +82,19 @@ class ForeignModel(TrainedModel):
             self.file = torch.from_numpy(np.fromfile(_existing(path), dtype=np.uint8))
             said = self._describe(path)
         self.framework = _framework(framework or said.framework, path, self.suffixes)
-        features = _FEATURES[self.framework]
+        features = FEATURES[self.framework]
         self.features: FrontEnd = Waveforms()
         self.norm: nn.Module | None = None
         if features is not None:
-            _check_features(path, said, features["window"])
-            scale = scale or _SCALES.get(said.properties.get("normalize_samples", ""))
+            if other := other_features(said.properties):
+                raise UserError(f"{path} {other}: give another model", code="bad-model")
+            scale = scale or SCALES.get(said.properties.get("normalize_samples", ""))
+            window = window or said.properties.get("window_type")
             features = features if scale is None else {**features, "scale": scale}
+            features = features if window is None else {**features, "window": window}
             self.features = KaldiFbank(n_mels, **features)
             self.norm = UtteranceNorm(std_norm=False)
-        self.scale = scale
+        self.scale, self.window = scale, window
         self.embedding_size = embedding_size or self._checked_size(path, said)
         self.eval()
 
@@ -111,6 +107,7 @@ class ForeignModel(TrainedModel):
             "num_bytes": self.file.numel(),
             "embedding_size": self.embedding_size,
             "scale": self.scale,
+            "window": self.window,
         }
 
     @abstractmethod
@@ -165,9 +162,9 @@ class OnnxModel(ForeignModel):
     """An ONNX file: features or waveform in, embedding out; run by ONNX Runtime.
 
     The metadata that sherpa-onnx, WeSpeaker and 3D-Speaker write say what it reads: ``framework``,
-    ``output_dim``, ``sample_rate`` and ``normalize_samples``. Features are those that the model was
-    trained on, less their mean over time; a file that says others is refused. It
-    runs on CUDA where the waveforms are there and ONNX Runtime can.
+    ``output_dim``, ``sample_rate`` and ``normalize_samples``, and ours ``window_type``. Features
+    are those that the model was trained on, less their mean over time; a file that says others is
+    refused. It runs on CUDA where the waveforms are there and ONNX Runtime can.
 
     Arguments are those of :class:`ForeignModel`.
 
@@ -198,10 +195,8 @@ class OnnxModel(ForeignModel):
                 "give another model",
                 code="bad-model",
             )
-        framework = properties.get("framework")
-        if framework is None:
-            (named,) = inputs
-            framework = "waveform" if len(named.shape) == 2 else _INPUTS.get(named.name)
+        (named,) = inputs
+        framework = framework_of(properties, named.name, len(named.shape))
         return _Said(framework, properties)
 
     def _load(self, device: torch.device, path: Any = "the kept ONNX model") -> Any:
@@ -280,27 +275,8 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def _check_features(path: Any, said: _Said, window: str) -> None:
-    """Refuse a file that says it was trained on other features than it would read here."""
-    here = {
-        "normalize_samples": tuple(_SCALES),
-        "feature_normalize_type": ("global-mean",),
-        "window_type": (window,),
-        "window_size_ms": ("25",),
-        "window_stride_ms": ("10",),
-    }
-    for key, known in here.items():
-        told = said.properties.get(key, known[0])
-        if told not in known:
-            raise UserError(
-                f"{path} says {key} {told} in its metadata, and features have "
-                f"{' or '.join(known)} here: give another model",
-                code="bad-model",
-            )
-
-
 def _framework(name: str | None, path: Any, suffixes: tuple[str, ...]) -> str:
-    if name not in _FEATURES:
+    if name not in FEATURES:
         said = "does not say what it reads" if name is None else f"is of the framework {name!r}"
         raise UserError(
             f"{path} {said}: say whose features with --framework {' or '.join(FRAMEWORKS)} "

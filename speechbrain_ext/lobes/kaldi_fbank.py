@@ -86,6 +86,15 @@ class KaldiFbank(FrontEnd):
             raise ValueError(
                 f"low_freq={low_freq} and high_freq={high_freq} leave no bands below {nyquist} Hz"
             )
+        #: What the features are, as the metadata of a file say it.
+        self.metadata = {
+            "normalize_samples": str(int(scale == 1)),
+            "window_type": window,
+            "preemphasis_coefficient": f"{preemphasis:g}",
+            "low_freq": f"{low_freq:g}",
+            "high_freq": f"{high_freq:g}",
+            "snip_edges": str(int(snip_edges)),
+        }
         self.preemphasis = preemphasis
         self.snip_edges = snip_edges
         self.scale = scale

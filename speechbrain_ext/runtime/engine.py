@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime
 
 from speechbrain_ext.errors import UserError
-from speechbrain_ext.formats import SAMPLE_RATE
-from speechbrain_ext.runtime.features import FEATURES, SCALES, Fbank, filter_bank, framework_of
+from speechbrain_ext.formats import FEATURES, SAMPLE_RATE, SCALES, framework_of, other_features
+from speechbrain_ext.runtime.features import Fbank, filter_bank
 
 
 class Engine:
@@ -107,6 +107,8 @@ class Engine:
         features = FEATURES[framework]
         if features is None:
             return None
+        if other := other_features(about):
+            raise self._refused(other)
         bands = self._input.shape[2]
         return filter_bank(
             self.sample_rate,

@@ -1,39 +1,14 @@
-"""The features that published models read, by the toolkits they come from."""
+"""The features that models of one file read, where they do not read the waveform."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from speechbrain_ext.errors import UserError
 
-#: What models are trained on, by the toolkit; None is the waveform itself.
-FEATURES: dict[str, dict[str, Any] | None] = {
-    "wespeaker": {"window": "hamming", "scale": 32768.0},
-    "3d-speaker": {"window": "povey", "scale": 1.0},
-    "waveform": None,
-}
-#: The input of files that say nothing of themselves, as these toolkits name it.
-INPUTS = {"feats": "wespeaker", "feature": "3d-speaker"}
-#: What ``normalize_samples`` says of them: whether they are numbers of 16 bits or lie in [-1, 1].
-SCALES = {"0": 32768.0, "1": 1.0}
-
 Fbank = Callable[[np.ndarray], np.ndarray]
-
-
-def framework_of(properties: Mapping[str, str], name: str, axes: int) -> str | None:
-    """The toolkit of a file, by its metadata, or by the name and the axes of its input.
-
-    Example
-    -------
-    >>> framework_of({}, "feats", 3), framework_of({}, "wav", 2), framework_of({}, "x", 3)
-    ('wespeaker', 'waveform', None)
-    """
-    if axes == 2:
-        return "waveform"
-    return properties.get("framework") or INPUTS.get(name)
 
 
 def filter_bank(rate: int, bands: int, window: str, scale: float) -> Fbank:
@@ -48,7 +23,7 @@ def filter_bank(rate: int, bands: int, window: str, scale: float) -> Fbank:
     bands : int
         F.
     window : str
-        ``hamming`` or ``povey``.
+        One of :data:`~speechbrain_ext.formats.WINDOWS`.
     scale : float
         Factor of samples in [-1, 1].
 

@@ -119,6 +119,7 @@ def test_a_file_is_what_engines_ask_for(exported: Path, name: str, ending: str) 
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert facts["framework"] == "wespeaker" and facts["output_dim"] == "8"
     assert facts["sample_rate"] == "16000" and facts["normalize_samples"] == "1"
+    assert facts["window_type"] == "povey"
 
 
 def test_model_json_says_what_was_measured(exported: Path) -> None:

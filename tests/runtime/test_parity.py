@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 import torchaudio
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechbrain_ext.audio import read_audio
 from speechbrain_ext.export.graphs import (
@@ -47,12 +48,11 @@ def graphs(encoder: SpeakerEncoder, tmp_path_factory: pytest.TempPathFactory) ->
     write_front_end_graph(encoder, front_end)
     write_embedding_graph(encoder, back_end)
     join_graphs(front_end, back_end, folder / "waveform.onnx")
-    facts = {**engine_facts(encoder, "tiny"), "window_type": "povey"}
-    save_graph(onnx.load(back_end), back_end, facts)
+    save_graph(onnx.load(back_end), back_end, engine_facts(encoder, "tiny"))
     return folder
 
 
-def embed(encoder: SpeakerEncoder, wav: Tensor) -> np.ndarray:
+def embed(encoder: nn.Module, wav: Tensor) -> np.ndarray:
     with torch.no_grad():
         found: np.ndarray = encoder(wav[None]).flatten().numpy()
     return found
@@ -121,9 +121,50 @@ def test_a_published_model_is_read_as_the_recipe_reads_it(graphs: Path, tmp_path
     np.testing.assert_allclose(load_model(path).embed(wav.numpy()), expected, atol=2e-4)
 
 
+def test_an_exported_file_says_its_window(
+    encoder: SpeakerEncoder, graphs: Path, tmp_path: Path
+) -> None:
+    """Without it a file of WeSpeaker's kind is read with a Hamming window."""
+    wav = 0.1 * torch.randn(24000)
+    exported = graphs / "speaker-embedding.onnx"
+    for read in (load_model(exported).embed(wav.numpy()), embed(OnnxModel(exported), wav)):
+        np.testing.assert_allclose(read, embed(encoder, wav), atol=2e-4)
+    hamming = SpeakerEncoder(
+        KaldiFbank(window="hamming", scale=32768.0), encoder.mean_var_norm, encoder.embedding_model
+    )
+    path = tmp_path / "hamming.onnx"
+    save_graph(onnx.load(exported), path, engine_facts(hamming, "tiny"))
+    kept = OnnxModel(path)
+    again = OnnxModel(**kept.build_arguments)
+    again.load_state_dict(kept.state_dict())
+    for read in (load_model(path).embed(wav.numpy()), embed(kept, wav), embed(again, wav)):
+        np.testing.assert_allclose(read, embed(hamming, wav), atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"high_freq": -400.0}, {"low_freq": 0.0}, {"snip_edges": False}, {"preemphasis": 0.0}],
+)
+def test_features_that_nobody_computes_are_refused(
+    encoder: SpeakerEncoder, graphs: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    other = SpeakerEncoder(KaldiFbank(**options), encoder.mean_var_norm, encoder.embedding_model)
+    path = tmp_path / "other.onnx"
+    facts = engine_facts(other, "tiny")
+    save_graph(onnx.load(graphs / "speaker-embedding.onnx"), path, facts)
+    for read in (load_model, OnnxModel):
+        with refused("bad-model", path, "in its metadata"):
+            read(path)
+
+
 def test_a_file_that_does_not_say_what_it_reads(graphs: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
-    for facts, said in (({"framework": "nemo"}, "nemo"), ({"sample_rate": "1"}, "sample_rate 1")):
+    for facts, said in (
+        ({"framework": "nemo"}, "nemo"),
+        ({"sample_rate": "1"}, "sample_rate 1"),
+        ({"window_type": "round"}, "window_type round"),  # kaldi-native-fbank would end the process
+        ({"feature_normalize_type": "per_feature"}, "feature_normalize_type per_feature"),
+    ):
         save_graph(onnx.load(graphs / "speaker-embedding.onnx"), path, facts)
         with refused("bad-model", path, said):
             load_model(path)
