@@ -13,7 +13,7 @@ from speechbrain_ext.verification.score_norm import NORMS, SNORM
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add how utterances are heard and on what.
+    """Add whether a model is trusted, how it hears utterances and on what.
 
     Example
     -------
@@ -22,6 +22,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     >>> parser.parse_args([]).view
     'full'
     """
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="let the model's YAML run code beside SpeechBrain's, PyTorch's and this package's",
+    )
     parser.add_argument(
         "--view",
         choices=list(VIEWS),

@@ -17,8 +17,8 @@ from speechbrain_ext.audio import read_audio
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.files import file_digest
 from speechbrain_ext.sound import AudioFault
-from speechbrain_ext.systems.trust import refuse_foreign_code
 from speechbrain_ext.systems.yaml import read_yaml
+from speechbrain_ext.trust import refuse_foreign_code
 from speechbrain_ext.verification.fitted import FACTS
 
 

@@ -12,23 +12,26 @@ from torch import Tensor, nn
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.taken_along import TrainedModel, one_line
+from speechbrain_ext.trust import refuse_foreign_code
 
 
 class SpeechBrainModel(TrainedModel):
     """What ``EncoderClassifier.encode_batch`` gives of waveforms (B, samples); it does not learn.
-
-    The model's ``hyperparams.yaml`` is executed: take it only from somebody you trust.
 
     Arguments
     ---------
     source : str or path
         A folder that SpeechBrain loads, an export of this recipe among them, or the name of one on
         the Hugging Face hub. It is needed whenever the lobe is made.
+    trust : bool
+        Whether the YAML of a folder may run other code than that of SpeechBrain, PyTorch and this
+        package. That of a model of the hub may in any case.
 
     Raises
     ------
     UserError
-        When there is no such model, or it makes no embedding of speech of 16 kHz.
+        When there is no such model, its YAML names other code, or it makes no embedding of speech
+        of 16 kHz.
 
     Example
     -------
@@ -38,9 +41,9 @@ class SpeechBrainModel(TrainedModel):
     speechbrain_ext.errors.UserError: ...nothing has no hyperparams.yaml: give the folder of a ...
     """
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
+    def __init__(self, source: str | os.PathLike[str], trust: bool = False) -> None:
         super().__init__()
-        loaded = _load(source)
+        loaded = _load(source, trust)
         rate = getattr(loaded.hparams, "sample_rate", SAMPLE_RATE)
         if rate != SAMPLE_RATE:
             raise UserError(
@@ -62,7 +65,7 @@ class SpeechBrainModel(TrainedModel):
         return embedding.float().reshape(len(wavs), 1, -1)
 
 
-def _load(source: str | os.PathLike[str]) -> Any:
+def _load(source: str | os.PathLike[str], trust: bool) -> Any:
     folder = Path(source)
     is_path = folder.is_absolute() or str(source).startswith(".") or folder.exists()
     if is_path and not (folder / "hyperparams.yaml").is_file():
@@ -70,6 +73,8 @@ def _load(source: str | os.PathLike[str]) -> Any:
             f"{source} has no hyperparams.yaml: give the folder of a model of SpeechBrain's",
             code="not-a-model",
         )
+    if is_path and not trust:
+        refuse_foreign_code(folder / "hyperparams.yaml")
     try:
         return EncoderClassifier.from_hparams(
             source=str(source),

@@ -1,7 +1,7 @@
 """Trained models to use, whichever way they were kept.
 
-Both kinds of folder hold a HyperPyYAML file, which is executed when the model is loaded and can run
-any code: load a folder only from somebody you trust.
+Both kinds of folder hold a HyperPyYAML file, which is executed when the model is loaded: code of
+SpeechBrain, PyTorch and this package, and any other where the folder is trusted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from torch import nn
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.formats import SAMPLE_RATE
 from speechbrain_ext.lobes.encoders import SpeakerEncoder
-from speechbrain_ext.systems.experiment import load_encoder
+from speechbrain_ext.systems.experiment import encoder_yaml, load_encoder
+from speechbrain_ext.trust import refuse_foreign_code
 
 
-def load_pretrained(folder: str | os.PathLike[str]) -> SpeakerEncoder:
+def load_pretrained(folder: str | os.PathLike[str], trust: bool = False) -> SpeakerEncoder:
     """Load the encoder of an experiment folder or of an exported folder.
-
-    The folder's ``hyperparams.yaml`` is executed: trust it first.
 
     Arguments
     ---------
@@ -30,6 +29,8 @@ def load_pretrained(folder: str | os.PathLike[str]) -> SpeakerEncoder:
         The folder of a finished training (``save/embedding_model.safetensors``), or what
         :func:`~speechbrain_ext.export.model_folder.write_model_folder` made of one
         (``embedding_model.ckpt``).
+    trust : bool
+        Whether its YAML may run other code than that of SpeechBrain, PyTorch and this package.
 
     Returns
     -------
@@ -39,7 +40,8 @@ def load_pretrained(folder: str | os.PathLike[str]) -> SpeakerEncoder:
     Raises
     ------
     UserError
-        When the folder is of neither kind, or what it holds cannot be loaded.
+        When the folder is of neither kind, its YAML names other code, or what it holds cannot be
+        loaded.
 
     Example
     -------
@@ -60,9 +62,11 @@ def load_pretrained(folder: str | os.PathLike[str]) -> SpeakerEncoder:
             "one that export.py made.",
             code="not-a-model",
         )
-    if (folder / "embedding_model.ckpt").is_file():
-        return _load_exported(folder)
-    return load_encoder(folder)
+    exported = (folder / "embedding_model.ckpt").is_file()
+    if not trust:
+        text = None if exported else encoder_yaml(folder)  # the rest is not loaded
+        refuse_foreign_code(folder / "hyperparams.yaml", text)
+    return _load_exported(folder) if exported else load_encoder(folder)
 
 
 def _load_exported(folder: Path) -> SpeakerEncoder:

@@ -11,7 +11,9 @@ import pytest
 from speechbrain_ext.export.model_folder import write_model_folder
 from speechbrain_ext.files import file_digest
 from speechbrain_ext.inference.verifier import SpeakerVerifier
+from speechbrain_ext.lobes.speechbrain_model import SpeechBrainModel
 from speechbrain_ext.systems.experiment import kept_sha256
+from speechbrain_ext.systems.pretrained import load_pretrained
 from tests.recipe.experiments import make_experiment
 from tests.refusals import refused
 
@@ -53,8 +55,9 @@ def with_yaml(exported: Path, folder: Path, lines: str) -> str:
 def test_other_code_is_refused(exported: Path, tmp_path: Path, lines: str, code: str) -> None:
     trap = tmp_path / "trap"
     source = with_yaml(exported, tmp_path / "folder", "\n" + lines.format(trap=trap) + "\n")
-    with refused("foreign-code", source, code, "trust=True"):
-        SpeakerVerifier.from_hparams(source=source, savedir=source)
+    for load in (SpeakerVerifier.from_hparams, load_pretrained, SpeechBrainModel):
+        with refused("foreign-code", source, code, "trust=True", "--trust"):
+            load(source)
     assert not trap.exists()
 
 
@@ -62,9 +65,26 @@ def test_what_is_trusted_runs(exported: Path, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     lines = f"\ntrap: !apply:os.mkdir ['{trap}']\n"
     source = with_yaml(exported, tmp_path / "folder", lines)
-    SpeakerVerifier.from_hparams(source=source, savedir=source, trust=True)
-    assert trap.is_dir()
-    SpeakerVerifier.from_hparams(source=str(exported), savedir=str(exported))
+    for load in (SpeakerVerifier.from_hparams, load_pretrained, SpeechBrainModel):
+        load(source, trust=True)
+        trap.rmdir()
+        load(str(exported))
+
+
+def test_an_experiment_is_trusted_alike(exported: Path, tmp_path: Path) -> None:
+    """By what is made of its YAML, which is not all of it."""
+    folder, trap = tmp_path / "exp", tmp_path / "trap"
+    shutil.copytree(exported.parent / "exp", folder)
+    yaml = folder / "hyperparams.yaml"
+    text = yaml.read_text(encoding="utf-8")
+    yaml.write_text(f"{text}\noptimiser: !apply:os.mkdir ['{trap}']\n", encoding="utf-8")
+    load_pretrained(folder)
+    network = "!new:speechbrain_ext.lobes.mixer.MLPMixer"
+    assert network in text
+    yaml.write_text(text.replace(network, "!new:subprocess.Popen"), encoding="utf-8")
+    with refused("foreign-code", yaml, "subprocess.Popen"):
+        load_pretrained(folder)
+    assert not trap.exists()
 
 
 def test_a_student_says_who_taught_it(exported: Path, tmp_path: Path) -> None:

@@ -39,9 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "model", type=Path, help="folder of a training or of export.py; its YAML is executed"
-    )
+    parser.add_argument("model", type=Path, help="folder of a training or of export.py")
     parser.add_argument("audio", type=Path, help="folder to look through, at any depth")
     parser.add_argument("out", type=Path, help="folder for the embeddings")
     add_model_options(parser)
@@ -54,7 +52,7 @@ def main() -> int:
             code="bad-command",
         )
 
-    encoder = load_pretrained(args.model)
+    encoder = load_pretrained(args.model, args.trust)
     facts = model_facts(encoder, args.model, args.view, "embed.py")
     least = least_samples(encoder)
     report = embed_folder(

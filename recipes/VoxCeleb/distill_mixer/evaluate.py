@@ -105,9 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "model", type=Path, help="folder of a training or of export.py; its YAML is executed"
-    )
+    parser.add_argument("model", type=Path, help="folder of a training or of export.py")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     parser.add_argument(
         "--trials",
@@ -138,7 +136,7 @@ def main() -> None:
     conditions = read_conditions(args.conditions) if args.conditions else []
     join_processes(device)
 
-    encoder = load_pretrained(args.model)
+    encoder = load_pretrained(args.model, args.trust)
     facts = model_facts(encoder, args.model, args.view, "evaluate.py")
     cohort = read_cohort(args, facts)
     fitted = fitted_of(args.model, facts)

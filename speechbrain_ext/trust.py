@@ -21,7 +21,7 @@ _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "mer
 _HARMLESS = {*(f"tag:yaml.org,2002:{kind}" for kind in _PLAIN)} | {"!ref", "!copy", "!tuple"}
 
 
-def refuse_foreign_code(path: str | os.PathLike[str]) -> None:
+def refuse_foreign_code(path: str | os.PathLike[str], text: str | None = None) -> None:
     """Refuse a HyperPyYAML file that would run code of other packages, before it is loaded.
 
     It is no prison: what these packages offer can be called, and a model can be a bad one.
@@ -30,6 +30,8 @@ def refuse_foreign_code(path: str | os.PathLike[str]) -> None:
     ---------
     path : str or path
         The file.
+    text : str, optional
+        What is loaded of it, where that is not all.
 
     Raises
     ------
@@ -45,11 +47,13 @@ def refuse_foreign_code(path: str | os.PathLike[str]) -> None:
     >>> refuse_foreign_code(path)
     Traceback (most recent call last):
     speechbrain_ext.errors.UserError: ...hyperparams.yaml names the code os.system, which is none \
-of speechbrain, torch, speechbrain_ext: give trust=True where you trust whoever made the folder
+of speechbrain, torch, speechbrain_ext: give trust=True (--trust of a command) where you \
+trust whoever made the folder
     """
     try:
-        tree = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
-    except yaml.YAMLError as error:  # what is read more leniently elsewhere
+        text = Path(path).read_text(encoding="utf-8") if text is None else text
+        tree = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # what is read more leniently elsewhere
         place = str(error).splitlines()[0]
         raise UserError(
             f"{path} is no YAML ({place}): export the model again", code="bad-yaml"
@@ -62,7 +66,7 @@ of speechbrain, torch, speechbrain_ext: give trust=True where you trust whoever 
         if call is None or not _is_trusted(name):
             raise UserError(
                 f"{path} names the code {name}, which is none of {', '.join(TRUSTED)}: give "
-                "trust=True where you trust whoever made the folder",
+                "trust=True (--trust of a command) where you trust whoever made the folder",
                 code="foreign-code",
             )
 
@@ -85,6 +89,8 @@ def _is_trusted(name: str) -> bool:
     if name.split(".")[0] not in TRUSTED:
         return False
     found = locate(name)
+    if found is None:  # loading says so
+        return True
     if inspect.ismodule(found):
         origin = found.__name__
     else:
