@@ -124,8 +124,19 @@ class Decisions:
     operating_points: tuple[OperatingPoint, ...]
 
     @classmethod
-    def read(cls, tree: Any) -> Decisions:
+    def read(
+        cls, tree: Any, file: object = "the model", remedy: str = "export the model again"
+    ) -> Decisions:
         """Make it of what :meth:`tree` gave, as JSON holds it.
+
+        Arguments
+        ---------
+        tree : dict
+            What JSON held.
+        file : str or path
+            Where, for errors.
+        remedy : str
+            What to do where it is damaged, likewise.
 
         Raises
         ------
@@ -158,9 +169,9 @@ export the model again
                 calibration = Calibration(
                     _finite(calibration["bias"]), weights, _finite(calibration["p_target"])
                 )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(
-                f"the decisions of the model cannot be read ({error}): export the model again",
+                f"the decisions of {file} cannot be read ({error}): {remedy}",
                 code="damaged-file",
             ) from None
         return cls(fitted_on, calibration, points)

@@ -53,6 +53,7 @@ def broken() -> list[Any]:
         (("calibration", "weights"), [1.0]),
         (("calibration", "weights"), {"score": 1.0, "shoe size": 2.0}),
         (("operating_points",), [{"name": "eer"}]),
+        (("operating_points", 0, "trials"), float("inf")),
         (("operating_points",), 3),
         (("fitted_on",), 3),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from speechbrain_ext.decisions import Calibration, Decisions, bayes_threshold
@@ -84,7 +85,8 @@ def choose_threshold(
     Raises
     ------
     UserError
-        When the model has nothing to decide by, or is given two things, or costs without a prior.
+        When the model has nothing to decide by, a number is none to decide by, or there are two
+        things to decide by, or costs without a prior.
 
     Example
     -------
@@ -107,6 +109,8 @@ scored no speakers held out: give a threshold, or calibrate the model on trials 
             code="bad-option",
         )
     if threshold is not None:
+        if not math.isfinite(threshold):
+            raise UserError(f"the threshold is {threshold}: give a number", code="bad-option")
         return Threshold(threshold, COSINE, "given", True)
     if p_target is not None:
         calibration_of(decisions)

@@ -108,7 +108,7 @@ class ModelFolder:
     def decisions(self) -> Decisions | None:
         """What the model decides by, where its recipe has scored speakers held out."""
         tree = self.facts.get("decisions")
-        return None if tree is None else Decisions.read(tree)
+        return None if tree is None else Decisions.read(tree, self.path / FACTS)
 
     def cohort(self, dim: int) -> np.ndarray:
         """Embeddings of training speakers (members, D), float32.
@@ -136,7 +136,7 @@ class ModelFolder:
             if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), dict):
                 raise ValueError("no digests of files")
             return facts
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}): copy the folder again, or export the model "
                 "again",
@@ -152,14 +152,11 @@ def read_decisions(path: Path) -> Decisions:
     UserError
         When it cannot be read.
     """
+    remedy = "give a file that spk calibrate wrote"
     try:
-        return Decisions.read(json.loads(path.read_text(encoding="utf-8")))
-    except UserError:  # which speaks of the model's own
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} holds no decisions: give a file that spk calibrate wrote", code="damaged-file"
+            f"{path} holds no decisions ({error}): {remedy}", code="unreadable-file"
         ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} holds no decisions ({error}): give a file that spk calibrate wrote",
-            code="unreadable-file",
-        ) from None
+    return Decisions.read(tree, path, remedy)

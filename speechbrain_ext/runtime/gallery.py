@@ -334,11 +334,11 @@ class Gallery:
         )
 
     def _about(self) -> dict[str, Any]:
-        folder = self.model.facts.get("title", "")
+        title = str(self.model.facts.get("title", ""))
         return {
             "format": FORMAT,
             "digest": self.model.digest,
-            "model": " ".join(filter(None, [folder, Path(self.model.file).name])),
+            "model": " ".join(filter(None, [title, Path(self.model.file).name])),
             "enroller": self._enroller.digest,
         }
 

@@ -145,4 +145,4 @@ def exported_decisions(folder: str | os.PathLike[str]) -> Fitted | None:
         raise UserError(
             f"{path} cannot be used ({error}): export the model again", code="damaged-file"
         ) from None
-    return None if tree is None else with_cohort(folder, Decisions.read(tree))
+    return None if tree is None else with_cohort(folder, Decisions.read(tree, path))

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from speechbrain_ext.decisions import bayes_threshold
+from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime import Recording, SpeakerModel, load_model
 from speechbrain_ext.runtime import model as model_module
 from tests.processes import ROOT
@@ -65,6 +66,21 @@ def test_a_decision_by_prior_and_costs_is_of_the_log_likelihood_ratio(model: Spe
 def test_a_threshold_of_ones_own_counts(model: SpeakerModel) -> None:
     decision = model.verify(voice(1), voice(1, 1), threshold=1.01)
     assert not decision.same and decision.operating_point == "given"
+
+
+@pytest.mark.parametrize("threshold", [np.nan, np.inf])
+def test_a_threshold_that_is_no_number_is_refused(model: SpeakerModel, threshold: float) -> None:
+    with refused("bad-option", f"threshold is {threshold}"):
+        model.verify(voice(1), voice(1, 1), threshold=threshold)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "no JSON", 9**5 * "["])
+def test_decisions_of_ones_own_that_are_none(folder: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match="give a file that spk calibrate wrote") as raised:
+        load_model(folder, decisions=path)
+    assert str(path) in str(raised.value)
 
 
 def test_audio_comes_as_file_samples_or_recording(model: SpeakerModel, tmp_path: Path) -> None:
@@ -234,7 +250,7 @@ def test_models_that_are_none(folder: Path, tmp_path: Path) -> None:
     with refused("bad-option", "0 threads"):
         load_model(folder, threads=0)
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
-    for content in ("{", "[]", "{}"):
+    for content in ("{", "[]", "{}", 9**5 * "["):
         (broken / "model.json").write_text(content)
         with refused("damaged-file", broken / "model.json"):
             load_model(broken)
