@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from speechbrain_ext.inference.verifier import SpeakerVerifier
 from speechbrain_ext.lobes.speechbrain_model import SpeechBrainModel
 from speechbrain_ext.systems.experiment import kept_sha256
 from speechbrain_ext.systems.pretrained import load_pretrained
+from speechbrain_ext.trust import refuse_foreign_code
 from tests.recipe.experiments import make_experiment
 from tests.refusals import refused
+
+HPARAMS = Path(__file__).parents[2] / "recipes/VoxCeleb/distill_mixer/hparams"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,18 @@ def test_what_is_trusted_runs(exported: Path, tmp_path: Path) -> None:
         load(source, trust=True)
         trap.rmdir()
         load(str(exported))
+
+
+def test_all_that_the_recipe_makes_is_trusted(tmp_path: Path) -> None:
+    """What its YAML names, each by itself, since a system is made of several files."""
+    texts = [path.read_text(encoding="utf-8") for path in HPARAMS.rglob("*.yaml")]
+    calls = {
+        call for text in texts for call in re.findall(r"!(?:new|name|apply|applyref):[\w.]+", text)
+    }
+    assert "!apply:operator.gt" in calls
+    yaml = tmp_path / "all.yaml"
+    yaml.write_text("".join(f"- {each} []\n" for each in sorted(calls)), encoding="utf-8")
+    refuse_foreign_code(yaml)
 
 
 def test_an_experiment_is_trusted_alike(exported: Path, tmp_path: Path) -> None:
