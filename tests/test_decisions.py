@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def broken() -> list[Any]:
         (("calibration", "weights"), [1.0]),
         (("calibration", "weights"), {"score": 1.0, "shoe size": 2.0}),
         (("operating_points",), [{"name": "eer"}]),
-        (("operating_points", 0, "trials"), float("inf")),
+        (("operating_points",), [{**asdict(decisions().operating_points[0]), "trials": math.inf}]),
         (("operating_points",), 3),
         (("fitted_on",), 3),
     ):

@@ -157,7 +157,7 @@ FAULTS = {
     "two_samples": (np.array([0.5, -0.5]), "too_short"),
     "not_a_number": (np.where(np.arange(RATE) == 99, np.nan, voice(1)[:RATE]), "not_finite"),
     "infinite": (np.where(np.arange(RATE) == 99, np.inf, voice(1)[:RATE]), "not_finite"),
-    "too_large": (1e300 * np.float64(voice(1)), "not_finite"),
+    "too_large": (voice(1).astype(np.float64) * 1e300, "not_finite"),
     "empty": (np.zeros(0), "empty"),
 }
 
