@@ -24,7 +24,11 @@ from speechbrain_ext.mpeg import Unending, count_frames
 #: What never goes further than this from its middle, in dB re full scale, holds no speech.
 SILENCE_DB = -60.0
 
+#: Sample rates that a recording can have, in Hz. Beyond them a header is damaged.
+LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+
 _BLOCK_SECONDS = 10
+_BLOCK_NUMBERS = 2**24  # of all channels, in a block of more than a second
 # A header without a length (a stream that was never finished) reads as an absurd number.
 _MAX_FRAMES = 2**40
 # Such a header of four bytes: 0xFFFFFFFF, or what is left of 0x7FFFFFFF.
@@ -127,6 +131,22 @@ class Level:
         return max(self._highest - self._lowest, 0.0) / 2
 
 
+def check_rate(rate: float) -> None:
+    """Refuse a sample rate that no recording has.
+
+    Raises
+    ------
+    AudioFault
+        Of cause ``sample_rate``.
+
+    Example
+    -------
+    >>> check_rate(44100)
+    """
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):
+        raise AudioFault("sample_rate", f"{rate} samples a second")
+
+
 def check_speech(wav: np.ndarray) -> None:
     """Refuse a waveform (samples,) in which no speech can be.
 
@@ -182,6 +202,7 @@ class Sound:
     """
 
     def __init__(self, file: _OneWay, frames: int | None) -> None:
+        check_rate(file.samplerate)
         self._file = file
         self.header = AudioHeader(
             frames, file.samplerate, file.channels, file.subtype in ("FLOAT", "DOUBLE")
@@ -195,7 +216,8 @@ class Sound:
         AudioFault
             When it is damaged, ends early, or holds a sample that is not finite.
         """
-        frames, rate = self.header.frames, self.header.sample_rate
+        frames, rate, channels, _ = self.header
+        seconds = max(1, min(seconds, _BLOCK_NUMBERS // (rate * channels)))
         done = 0
         while len(block := self._read(seconds * rate, done)):
             done += len(block)

@@ -341,3 +341,27 @@ def test_what_is_hardly_too_soft_reads_as_softer_than_the_limit() -> None:
     with pytest.raises(AudioFault) as fault:
         level.check()
     assert float(fault.value.detail.split()[0]) < SILENCE_DB
+
+
+@pytest.mark.parametrize("rate", [1, 1999, 768_001, 2_000_000_000])
+def test_a_header_with_a_rate_of_no_recording_is_refused(tmp_path: Path, rate: int) -> None:
+    """At 1 Hz a second would be 16,000; at 2 GHz a block would be 75 GB."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 20_000), 16000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    for read in (read_audio, read_header):
+        with pytest.raises(AudioFault, match=f"{rate} samples a second") as raised:
+            read(path)
+        assert raised.value.cause == "sample_rate"
+
+
+def test_a_block_of_many_channels_is_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound, "_BLOCK_NUMBERS", 40_000)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full((3 * 16000, 2), 0.1), 16000)
+    with sound.open_audio(path) as opened:
+        assert [len(block) for block in opened.blocks()] == [16000, 16000, 16000]

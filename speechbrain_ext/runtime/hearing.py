@@ -10,12 +10,10 @@ import numpy as np
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.resampling import resample
-from speechbrain_ext.sound import AudioFault, Level, open_audio
+from speechbrain_ext.sound import AudioFault, Level, check_rate, open_audio
 
 #: Seconds below which no speaker is told from another; the networks have no frame or two of it.
 SHORTEST = 0.1
-#: Sample rates that a recording can have, in Hz. Beyond them a header is damaged.
-LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
 _BLOCK = 16_000  # samples of an array that are worked on at once
 
 
@@ -145,8 +143,7 @@ def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _resampled(blocks: Iterator[np.ndarray], given: int, rate: int) -> Iterator[np.ndarray]:
-    if not LOWEST_RATE <= given <= HIGHEST_RATE or given != int(given):
-        raise AudioFault("sample_rate", f"{given} samples a second")
+    check_rate(given)
     level, heard = Level(), 0
 
     def listened() -> Iterator[np.ndarray]:
