@@ -131,7 +131,7 @@ class Level:
         return max(self._highest - self._lowest, 0.0) / 2
 
 
-def check_rate(rate: float) -> None:
+def check_sample_rate(rate: float) -> None:
     """Refuse a sample rate that no recording has.
 
     Raises
@@ -141,7 +141,7 @@ def check_rate(rate: float) -> None:
 
     Example
     -------
-    >>> check_rate(44100)
+    >>> check_sample_rate(44100)
     """
     if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):
         raise AudioFault("sample_rate", f"{rate} samples a second")
@@ -202,7 +202,7 @@ class Sound:
     """
 
     def __init__(self, file: _OneWay, frames: int | None) -> None:
-        check_rate(file.samplerate)
+        check_sample_rate(file.samplerate)
         self._file = file
         self.header = AudioHeader(
             frames, file.samplerate, file.channels, file.subtype in ("FLOAT", "DOUBLE")

@@ -6,12 +6,12 @@ import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
-import yaml
+from speechbrain_ext.errors import UserError, brought_by
 
-from speechbrain_ext.errors import UserError
+with brought_by("train"):
+    import yaml
 
 #: Packages whose code a YAML may name.
 TRUSTED = ("speechbrain", "torch", "speechbrain_ext")
@@ -92,6 +92,8 @@ def _is_trusted(name: str) -> bool:
         return True
     if name.split(".")[0] not in TRUSTED:
         return False
+    from pydoc import locate  # as HyperPyYAML finds it; here, since it imports much
+
     found = locate(name)
     if found is None:  # loading says so
         return True

@@ -10,7 +10,7 @@ import numpy as np
 
 from speechbrain_ext.errors import UserError
 from speechbrain_ext.runtime.resampling import resample
-from speechbrain_ext.sound import AudioFault, Level, check_rate, open_audio
+from speechbrain_ext.sound import AudioFault, Level, check_sample_rate, open_audio
 
 #: Seconds below which no speaker is told from another; the networks have no frame or two of it.
 SHORTEST = 0.1
@@ -143,7 +143,7 @@ def _array_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _resampled(blocks: Iterator[np.ndarray], given: int, rate: int) -> Iterator[np.ndarray]:
-    check_rate(given)
+    check_sample_rate(given)
     level, heard = Level(), 0
 
     def listened() -> Iterator[np.ndarray]:
