@@ -346,7 +346,11 @@ class SpeakerModel:
         if isinstance(given, Heard):
             embedding = given.embedding
         elif isinstance(given, np.ndarray) and given.shape == (self.dim,):
-            embedding = self._checked(given)
+            embedding = given
+            if not np.isfinite(given).all() or not np.any(given):
+                raise UserError(
+                    "the embedding is zero or not finite: give another", code="bad-embedding"
+                )
         else:
             embedding = self.embed(given, sample_rate)
         return unit(embedding)

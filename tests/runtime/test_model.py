@@ -63,6 +63,12 @@ def test_a_decision_by_prior_and_costs_is_of_the_log_likelihood_ratio(model: Spe
     assert decision.llr == pytest.approx(expected, rel=1e-5)
 
 
+def test_an_embedding_that_is_none_is_refused(model: SpeakerModel) -> None:
+    for given in (np.zeros(DIM), np.full(DIM, np.nan)):
+        with refused("bad-embedding", "the embedding is zero or not finite"):
+            model.similarity(given, voice(1))
+
+
 def test_a_threshold_of_ones_own_counts(model: SpeakerModel) -> None:
     decision = model.verify(voice(1), voice(1, 1), threshold=1.01)
     assert not decision.same and decision.operating_point == "given"
