@@ -109,9 +109,9 @@ def _card(facts: dict[str, Any], file: dict[str, Any], conditions: bool) -> str:
         for each in file["trials"]
     )
     told = (
-        f"[{CONDITIONS}]({CONDITIONS}) says what noise, rooms, lines and codecs cost it. Look there "
-        "how many\nstrangers its threshold lets pass where both recordings are noisy; loud hum of "
-        "the mains and others\nwho speak as loudly were not in its training.\n"
+        f"[{CONDITIONS}]({CONDITIONS}) says what noise, rooms, lines and codecs cost it. Look "
+        "there how many\nstrangers its threshold lets pass where both recordings are noisy; loud "
+        "hum of the mains and others\nwho speak as loudly were not in its training.\n"
     )
     return CARD.format(
         size=count_words(facts["parameters"]),
