@@ -6,12 +6,14 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from speechbrain_ext.service_limits import ServiceLimits
 from tests.cli.conftest import Spk
 from tests.processes import ROOT, environment
 from tests.runtime.models import make_model
@@ -28,7 +30,7 @@ def test_verify_ends_with_its_answer(spk: Spk, voices: Path) -> None:
     assert missing.status == 2 and "none.wav" in missing.err and "Traceback" not in missing.err
     assert spk("verify", voices / "0_0.wav").status == 2
     folder = spk("verify", voices / "0_0.wav", voices)
-    assert folder.status == 2 and "Is a directory" in folder.err
+    assert folder.status == 2 and "no file, but a folder" in folder.err
     rate = spk("verify", voices / "0_0.wav", voices / "0_1.wav", "--false-alarm", "0.5")
     assert rate.status == 2 and "0.01 or 0.001 or 0.0001" in rate.err
 
@@ -207,8 +209,10 @@ def test_the_service_gets_the_model_and_the_gallery(
     monkeypatch.setattr(run, "demo", lambda *words: given.append(words))
     team = tmp_path / "team.gallery"
     spk("enroll", "ann", voices / "0_0.wav", "--gallery", team)
-    assert spk("serve", "--port", "0", "--gallery", team, "--key", "k" * 16).status == 0
+    words = ["--port", "0", "--gallery", team, "--key", "k" * 16, "--max-seconds", "60"]
+    assert spk("serve", *words).status == 0
     assert spk("demo", "--no-browser").status == 0
-    (model, host, port, gallery, key), shown = given
+    (model, host, port, gallery, key, limits), shown = given
+    assert limits == replace(ServiceLimits(), seconds=60)
     assert (host, port, key) == ("127.0.0.1", 0, "k" * 16) and gallery.names() == ["ann"]
     assert shown[1:] == (0, None, False) and spk("serve", "--port", "70000").status == 2
