@@ -14,6 +14,7 @@ import torch
 from speechbrain_ext.training.brain import SpeakerBrain
 from speechbrain_ext.training.run import run_training
 from speechbrain_ext.training.teacher import TeacherBrain
+from tests.recipe.stubbed_run_sh import Recipe
 from tests.recipe.tiny import RECIPE, TEACHER, make_corpus
 
 Train = Callable[..., None]
@@ -32,6 +33,11 @@ def corpus(whole_corpus: Path, tmp_path: Path) -> Path:
     for manifest in (copy / "manifests").glob("*.csv"):
         manifest.write_text(manifest.read_text().replace(str(whole_corpus), str(copy)))
     return copy
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return Recipe(tmp_path / "with a space")
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from tools import own_model
 
 ROOT = Path(__file__).parents[2]
 SPEECH = ROOT.parent / "shared/data/libri_mini/dev"
+RESULTS = ROOT / "recipes/VoxCeleb/distill_mixer/results/real_16k/own_model"
+CLEAN = RESULTS / "trained_on_clean_speech"
 
 
 def test_it_is_whole_and_small() -> None:
@@ -36,15 +38,41 @@ def test_it_is_whole_and_small() -> None:
         assert f"{point.threshold:.4f}" in card
 
 
+#: Lines of docs/results.md, by the condition of the cards.
+COMPARED = {
+    "as recorded": "as recorded",
+    "White noise, 20 dB": "white noise, 20 dB",
+    "Pink noise, 10 dB": "pink noise, 10 dB",
+    "Telephone, 8 kHz": "a telephone's band",
+    "Opus, 8 kbit/s": "Opus, 8 kbit/s",
+    "Far microphone, 3 m": "microphone 3 m away",
+    "Mains hum, 0 dB": "mains hum, 0 dB",
+}
+
+
+def test_the_results_say_what_both_cards_say() -> None:
+    clean, noisy = (_rows(folder / "CONDITIONS.md") for folder in (CLEAN, OWN_MODEL))
+    assert _rows(RESULTS / "evaluation" / "CONDITIONS.md") == noisy
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for condition, said in COMPARED.items():
+        cells = [said, *clean[condition][1:3], *noisy[condition][1:3]]
+        assert f"| {' | '.join(cells)} |\n" in page
+
+
 def test_the_readme_says_what_its_card_says() -> None:
-    lines = (OWN_MODEL / "CONDITIONS.md").read_text(encoding="utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    rows = {row[0]: row for row in cells if len(row) > 4}
+    rows = _rows(OWN_MODEL / "CONDITIONS.md")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in ("as recorded", "Opus, 12 kbit/s", "Telephone, 8 kHz", "White noise, 20 dB"):
         assert f"{_value(rows[name][1])} %" in readme
     for name in ("as recorded", "White noise, 20 dB"):
         assert f"{_value(rows[name][2])} %" in readme
+
+
+def _rows(card: Path) -> dict[str, list[str]]:
+    """The cells of a card's table, by their first one."""
+    lines = card.read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: row for row in cells if len(row) > 4}
 
 
 def _value(cell: str) -> str:
